@@ -1,0 +1,96 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// One settings array for every target, so that no room has laxer rules than another.
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0335-existential-any.md
+    .enableUpcomingFeature("ExistentialAny"),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0444-member-import-visibility.md
+    .enableUpcomingFeature("MemberImportVisibility"),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0409-access-level-on-imports.md
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0461-async-function-isolation.md
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "llm-cli-gateway",
+    products: [
+        .executable(name: "llm-cli-gateway", targets: ["Installer"]),
+        .executable(name: "llm-gateway", targets: ["Gateway"]),
+    ],
+    targets: [
+        // MARK: the cellar: all C
+        .target(name: "CShims", path: "Sources/C/Shims"),
+        .systemLibrary(name: "CSQLite", path: "Sources/C/SQLite", providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(name: "CArchive", path: "Sources/C/Archive", providers: [.apt(["libarchive-dev"])]),
+        .systemLibrary(name: "COpenSSL", path: "Sources/C/OpenSSL", providers: [.apt(["libssl-dev"])]),
+
+        // MARK: shared rooms
+        .target(name: "Appliance", swiftSettings: settings),
+        .target(
+            name: "Platform",
+            dependencies: ["Appliance", "CShims", "COpenSSL"],
+            swiftSettings: settings
+        ),
+        .target(name: "SQLite", dependencies: ["Appliance", "CSQLite"], swiftSettings: settings),
+        .target(name: "MCP", dependencies: ["Appliance", "Platform"], swiftSettings: settings),
+        .target(name: "Providers", dependencies: ["Appliance", "Platform"], swiftSettings: settings),
+        .target(name: "Jobs", dependencies: ["Appliance", "Platform", "SQLite"], swiftSettings: settings),
+        .target(
+            name: "Doctor",
+            dependencies: ["Appliance", "Platform", "Providers", "Jobs"],
+            swiftSettings: settings
+        ),
+
+        // MARK: products
+        .executableTarget(
+            name: "Installer",
+            dependencies: ["Appliance", "Platform", "Doctor", "Providers", "CArchive"],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "Gateway",
+            dependencies: ["Appliance", "Platform", "MCP", "Providers", "Jobs", "Doctor"],
+            swiftSettings: settings
+        ),
+
+        // MARK: tests
+        .testTarget(name: "ApplianceTests", dependencies: ["Appliance"], swiftSettings: settings),
+        .testTarget(name: "PlatformTests", dependencies: ["Platform", "Appliance"], swiftSettings: settings),
+        .testTarget(name: "SQLiteTests", dependencies: ["SQLite", "Appliance"], swiftSettings: settings),
+        .testTarget(
+            name: "MCPTests",
+            dependencies: ["MCP", "Platform", "Appliance"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "ProvidersTests",
+            dependencies: ["Providers", "Platform", "Appliance"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "JobsTests",
+            dependencies: ["Jobs", "SQLite", "Platform", "Appliance"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "DoctorTests",
+            dependencies: ["Doctor", "Platform", "Appliance"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "InstallerTests",
+            dependencies: ["Installer", "Platform", "Appliance"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "GatewayTests",
+            dependencies: ["Gateway", "MCP", "Providers", "Jobs", "Platform", "Appliance"],
+            swiftSettings: settings
+        ),
+        .testTarget(name: "EndToEndTests", dependencies: ["Platform", "Appliance"], swiftSettings: settings),
+    ]
+)

@@ -1,0 +1,34 @@
+/// The exit statuses of `llm-cli-gateway`. 128+n means: ended by signal n.
+package enum ExitCode: Int32, Sendable {
+    case done = 0
+    /// The command failed, or a check found an error.
+    case failed = 1
+    /// The command line was not understood.
+    case usage = 2
+    /// A digest, signature, manifest or platform was refused.
+    case verificationRefused = 3
+    /// Another command holds the lock.
+    case busy = 4
+    /// The network or the other side failed.
+    case network = 5
+    /// A defect of this program.
+    case internalError = 70
+
+    /// The status for an error code. Codes are grouped by what a script would do next: correct the call, distrust
+    /// the download, wait, or try again.
+    package init(errorCode: String) {
+        switch errorCode {
+        case "usage", "unknown-verb", "unknown-flag", "missing-value", "invalid-value", "malformed-url":
+            self = .usage
+        case "digest-mismatch", "digest-malformed", "insecure-url", "unsafe-archive", "archive-damaged",
+            "archive-too-large", "manifest-missing", "manifest-invalid", "manifest-mismatch",
+            "wrong-platform",
+            "smoke-test-failed", "unsigned-release", "signature-refused":
+            self = .verificationRefused
+        case "busy": self = .busy
+        case "network", "download-failed", "http-status", "timed-out", "libcurl-missing": self = .network
+        case "internal-error": self = .internalError
+        default: self = .failed
+        }
+    }
+}

@@ -1,0 +1,49 @@
+/// What went wrong, said once, for a person and for a program.
+///
+/// `code` is stable kebab-case and decides the exit status (see `ExitCode`); `message` is one sentence with a
+/// lower-case start and no final period, paths in quotes, expected and actual named; `help` says what to do next.
+package struct GatewayError: Error, Sendable, Equatable {
+    /// Stable kebab-case identifier, for programs: `digest-mismatch`, `file-not-found`.
+    package var code: String
+    /// One sentence: what was wrong, what was expected.
+    package var message: String
+    /// What the reader can do about it.
+    package var help: String?
+    /// The error below this one, already worded.
+    package var cause: String?
+
+    /// Makes an error; `cause` is worded at once, so that the value stays plain data.
+    package init(_ code: String, _ message: String, help: String? = nil, cause: (any Error)? = nil) {
+        self.code = code
+        self.message = message
+        self.help = help
+        self.cause = cause.map { GatewayError.wording(of: $0) }
+    }
+
+    /// One line for any error, ours or not.
+    package static func wording(of error: any Error) -> String {
+        (error as? GatewayError)?.description ?? "\(error)"
+    }
+
+    /// Any error as one of ours; a foreign one becomes `internal-error`.
+    package static func wrapping(_ error: any Error) -> GatewayError {
+        (error as? GatewayError) ?? GatewayError("internal-error", "\(error)")
+    }
+
+    /// The contract's JSON form: `{"error":{"code","message","help"}}`; `cause` is added when there is one.
+    package var json: JSON {
+        var body: JSON = ["code": .string(code), "message": .string(message)]
+        if let help { body["help"] = .string(help) }
+        if let cause { body["cause"] = .string(cause) }
+        return ["error": body]
+    }
+
+    /// The process exit status that this error ends a command with.
+    package var exitCode: ExitCode { ExitCode(errorCode: code) }
+}
+
+extension GatewayError: CustomStringConvertible {
+    package var description: String {
+        cause.map { "\(message): \($0)" } ?? message
+    }
+}

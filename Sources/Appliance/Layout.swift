@@ -1,0 +1,115 @@
+/// Where every file of the appliance lives. The only place that knows.
+///
+/// One directory, `~/.llm-cli-gateway` unless `LLM_GATEWAY_HOME` says otherwise, as users of the reference have it.
+package struct Layout: Sendable, Equatable {
+    /// The appliance's directory, absolute, mode 0700.
+    package let home: String
+    /// The user's home directory.
+    package let userHome: String
+    /// `config.toml`, or what `LLM_GATEWAY_CONFIG` names.
+    package let configuration: String
+    /// Whether `home` is the default place; a second home gets units with a suffix of their own.
+    package let isDefaultHome: Bool
+
+    /// Derives every path from an environment.
+    ///
+    /// - Throws: `home-undefined` when neither `LLM_GATEWAY_HOME` nor `HOME` is set; `invalid-value` for a relative one.
+    package init(environment: [String: String]) throws(GatewayError) {
+        let userHome = environment["HOME"].flatMap { $0.isEmpty ? nil : $0 }
+        let chosen = environment["LLM_GATEWAY_HOME"].flatMap { $0.isEmpty ? nil : $0 }
+        guard let anchor = userHome ?? chosen else {
+            throw GatewayError(
+                "home-undefined",
+                "neither HOME nor LLM_GATEWAY_HOME is set, so there is no place for the gateway's files",
+                help: "set HOME to your home directory, or LLM_GATEWAY_HOME to the directory to use"
+            )
+        }
+        let standard = Layout.join(anchor, ".llm-cli-gateway")
+        let home = chosen.map(Layout.withoutTrailingSlash) ?? standard
+        guard home.hasPrefix("/") else {
+            throw GatewayError(
+                "invalid-value",
+                "\(chosen == nil ? "HOME" : "LLM_GATEWAY_HOME") is '\(chosen ?? anchor)', which is not an absolute path",
+                help: "use a path that starts with '/'"
+            )
+        }
+        self.home = home
+        self.userHome = anchor
+        isDefaultHome = home == standard
+        configuration =
+            environment["LLM_GATEWAY_CONFIG"].flatMap { $0.isEmpty ? nil : $0 }
+            ?? Layout.join(home, "config.toml")
+    }
+
+    // MARK: the user's data
+    /// The bearer token, 0600.
+    package var authToken: String { Layout.join(home, "auth-token") }
+    /// Address, port and public URL, 0600.
+    package var settings: String { Layout.join(home, "settings.json") }
+    /// `KEY=value` lines that the service reads: provider keys and the recorded search path, 0600.
+    package var environmentFile: String { Layout.join(home, "environment") }
+    /// The database of jobs and requests.
+    package var database: String { Layout.join(home, "logs.db") }
+    /// The session records.
+    package var sessions: String { Layout.join(home, "sessions.json") }
+    /// The approval decisions.
+    package var approvals: String { Layout.join(home, "approvals.jsonl") }
+
+    // MARK: the program
+    /// The unpacked versions.
+    package var versions: String { Layout.join(home, "versions") }
+    /// One unpacked version.
+    package func version(_ version: String) -> String { Layout.join(versions, version) }
+    /// The symlink to the version in use.
+    package var current: String { Layout.join(home, "current") }
+    /// The manager of the version in use.
+    package var currentManager: String { Layout.join(current, "bin/llm-cli-gateway") }
+    /// The gateway of the version in use.
+    package var currentGateway: String { Layout.join(current, "bin/llm-gateway") }
+    /// Every path, unit and flag that this program created, and the journal of the operation under way.
+    package var receipt: String { Layout.join(home, "receipt.json") }
+    /// Held exclusively by every mutating command.
+    package var lock: String { Layout.join(home, ".lock") }
+    /// Downloads by digest.
+    package var cache: String { Layout.join(home, "cache") }
+    /// Where bundles are unpacked before they are believed; in the same file system as `versions`.
+    package var staging: String { Layout.join(home, "staging") }
+    /// One directory for each running job.
+    package var jobs: String { Layout.join(home, "jobs") }
+    /// One job's directory.
+    package func job(_ identifier: String) -> String { Layout.join(jobs, identifier) }
+    /// The logs of a gateway without a journal.
+    package var logs: String { Layout.join(home, "log") }
+    /// The log of a gateway without a journal.
+    package var gatewayLog: String { Layout.join(logs, "gateway.log") }
+    /// Pid and start time of the supervisor where there is no user manager.
+    package var supervisor: String { Layout.join(home, "supervisor.json") }
+
+    // MARK: outside the directory
+    /// The symlink through which the user's shell finds the manager.
+    package var commandLink: String { Layout.join(userHome, ".local/bin/llm-cli-gateway") }
+    /// The folder of systemd user units.
+    package var userUnits: String { Layout.join(userHome, ".config/systemd/user") }
+    /// The base name of our units: `llm-cli-gateway`, with an instance suffix for a second home.
+    package var unitName: String {
+        isDefaultHome ? "llm-cli-gateway" : "llm-cli-gateway-\(Layout.instance(of: home))"
+    }
+
+    /// A short name for a home: FNV-1a 32 of its path, in hexadecimal. Not secret, only distinct.
+    private static func instance(of path: String) -> String {
+        var hash: UInt32 = 2_166_136_261
+        for byte in path.utf8 { hash = (hash ^ UInt32(byte)) &* 16_777_619 }
+        return Hex.encode([24, 16, 8, 0].map { UInt8(truncatingIfNeeded: hash >> $0) })
+    }
+
+    /// `base/name` with exactly one slash between.
+    package static func join(_ base: String, _ name: String) -> String {
+        withoutTrailingSlash(base) + "/" + name
+    }
+
+    private static func withoutTrailingSlash(_ path: String) -> String {
+        var path = Substring(path)
+        while path.count > 1, path.hasSuffix("/") { path = path.dropLast() }
+        return path == "/" ? "" : String(path)
+    }
+}

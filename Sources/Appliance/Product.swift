@@ -1,0 +1,18 @@
+/// What this build is. `releases/build` rewrites `version` in a copy of the tree; nothing else stamps it.
+package enum Product {
+    /// The product's name, also the manager's executable.
+    package static let name = "llm-cli-gateway"
+    /// The version of manager and gateway: they travel together.
+    package static let version = "0.1.0"
+    /// The oldest glibc that the binaries run on: the newest symbol version they refer to.
+    package static let oldestGlibc = "2.34"
+    #if arch(x86_64)
+    /// The processor, as release files name it.
+    package static let architecture = "amd64"
+    #elseif arch(arm64)
+    /// The processor, as release files name it.
+    package static let architecture = "arm64"
+    #endif
+    /// The platform, as manifests and release files name it.
+    package static let platform = "linux-\(architecture)"
+}

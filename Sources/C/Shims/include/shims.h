@@ -1,0 +1,66 @@
+// What Swift cannot see of the C library: variadic calls, macros, and calls behind _GNU_SOURCE. No policy, no
+// allocation; every function returns 0 or an error number unless it says otherwise.
+#ifndef LLM_GATEWAY_SHIMS_H
+#define LLM_GATEWAY_SHIMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#pragma clang assume_nonnull begin
+
+/// What a child process starts with. Descriptors are the parent's; -1 means /dev/null.
+struct shim_spawn {
+    const char *executable;
+    char *const _Nullable *_Nonnull arguments;
+    char *const _Nullable *_Nonnull environment;
+    const char *_Nullable directory;
+    int input;
+    int output;
+    int error;
+    /// A descriptor that the child gets as 3, or -1. Everything from there on is closed.
+    int extra;
+    /// 1: a session of its own; 0: the parent's.
+    int new_session;
+};
+
+/// Starts a process with default signal dispositions, an empty signal mask and no other descriptors.
+int shim_spawn(const struct shim_spawn *request, pid_t *pid);
+
+/// A descriptor that becomes readable when the process ends (Linux 5.3), or the error number negated.
+int shim_pidfd_open(pid_t pid);
+/// Sends a signal through a pid descriptor.
+int shim_pidfd_send_signal(int descriptor, int signal);
+
+/// open(2) with a mode; the descriptor, or the error number negated. O_CLOEXEC is always set.
+int shim_open(const char *path, int flags, mode_t mode);
+/// Sets or clears O_NONBLOCK.
+int shim_set_nonblocking(int descriptor, bool on);
+/// Sets or clears FD_CLOEXEC.
+int shim_set_cloexec(int descriptor, bool on);
+/// dup(2) to a descriptor of at least `minimum`, close on exec; the descriptor, or the error number negated.
+int shim_dup_above(int descriptor, int minimum);
+/// rename(2) that swaps two existing names at once.
+int shim_exchange(const char *first, const char *second);
+/// rename(2) that fails with EEXIST instead of replacing.
+int shim_rename_new(const char *from, const char *to);
+
+/// syncfs(2).
+int shim_sync_file_system(int descriptor);
+
+/// Decodes a wait status: the exit code, or -signal.
+int shim_wait_result(int status);
+/// Becomes the parent of orphaned descendants (prctl PR_SET_CHILD_SUBREAPER).
+int shim_become_subreaper(void);
+/// Sets the soft limit of open descriptors to the hard one.
+int shim_raise_descriptor_limit(void);
+/// Columns of a terminal, 0 when unknown.
+int shim_terminal_columns(int descriptor);
+/// The process id at the other end of a Unix socket, or the error number negated.
+int shim_peer_pid(int descriptor);
+/// The size of pipe buffers: F_SETPIPE_SZ.
+int shim_set_pipe_size(int descriptor, int bytes);
+
+#pragma clang assume_nonnull end
+#endif

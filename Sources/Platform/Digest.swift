@@ -1,0 +1,43 @@
+import Appliance
+import COpenSSL
+
+/// SHA-256 (FIPS 180-4) by libcrypto, which uses the processor's instructions for it.
+package final class SHA256 {
+    private let context: OpaquePointer?
+
+    /// An empty digest.
+    package init() {
+        context = EVP_MD_CTX_new()
+        EVP_DigestInit_ex(context, EVP_sha256(), nil)
+    }
+
+    deinit { EVP_MD_CTX_free(context) }
+
+    /// Adds bytes.
+    package func update(_ bytes: UnsafeRawBufferPointer) {
+        EVP_DigestUpdate(context, bytes.baseAddress, bytes.count)
+    }
+
+    /// The 32 bytes; the digest must not be used after.
+    package func finish() -> [UInt8] {
+        var out = [UInt8](repeating: 0, count: 32)
+        EVP_DigestFinal_ex(context, &out, nil)
+        return out
+    }
+
+    /// The digest of bytes, as 64 lower-case hexadecimal digits.
+    package static func hex(_ bytes: [UInt8]) -> String {
+        let digest = SHA256()
+        bytes.withUnsafeBytes { digest.update($0) }
+        return Hex.encode(digest.finish())
+    }
+}
+
+/// Comparison whose time does not depend on where two secrets differ.
+package enum ConstantTime {
+    /// Whether two byte strings are equal. Their lengths are not secret.
+    package static func equal(_ first: some Sequence<UInt8>, _ second: some Sequence<UInt8>) -> Bool {
+        let first = Array(first), second = Array(second)
+        return first.count == second.count && CRYPTO_memcmp(first, second, first.count) == 0
+    }
+}

@@ -1,0 +1,49 @@
+package import Appliance
+import CShims
+import Glibc
+
+/// An flock(2) lock: the kernel releases it when the process ends, however it ends. Never a pid file.
+package final class FileLock: Sendable {
+    private let descriptor: Int32
+
+    private init(descriptor: Int32) { self.descriptor = descriptor }
+
+    deinit { close(descriptor) }
+
+    /// Takes the lock if it is free; `nil` when another holder has it.
+    ///
+    /// - Parameter note: written into the file, so that a waiting command can say for whom it waits.
+    package static func attempt(
+        _ path: String,
+        exclusive: Bool = true,
+        note: String = ""
+    ) throws(GatewayError) -> FileLock? {
+        let descriptor = shim_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
+        while flock(descriptor, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 {
+            if errno == EINTR { continue }
+            let number = errno
+            close(descriptor)
+            if number == EWOULDBLOCK { return nil }
+            throw Files.failure("lock", path, number)
+        }
+        if exclusive, !note.isEmpty {
+            ftruncate(descriptor, 0)
+            try? Files.writeAll(Array(note.utf8), to: descriptor, path: path)
+        }
+        return FileLock(descriptor: descriptor)
+    }
+
+    /// Waits for the lock, on the calling thread; only for short critical sections.
+    package static func wait(_ path: String, exclusive: Bool = true) throws(GatewayError) -> FileLock {
+        let descriptor = shim_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
+        while flock(descriptor, exclusive ? LOCK_EX : LOCK_SH) != 0 {
+            if errno == EINTR { continue }
+            let number = errno
+            close(descriptor)
+            throw Files.failure("lock", path, number)
+        }
+        return FileLock(descriptor: descriptor)
+    }
+}

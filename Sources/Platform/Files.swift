@@ -1,0 +1,378 @@
+package import Appliance
+import CShims
+import Glibc
+
+/// The file system. Every write stages beside its destination, syncs and renames; nothing is written in place.
+package struct Files: Sendable {
+    /// One step that changes the disk, named before it is done.
+    package enum Step: Sendable, Equatable {
+        case open(String)
+        case write(String)
+        case sync(String)
+        case rename(String, String)
+        case remove(String)
+        case makeDirectory(String)
+        case link(String, String)
+        case changeMode(String)
+    }
+
+    /// Called before every changing step; throwing makes the step fail as if the disk had. For fault injection.
+    package var before: (@Sendable (Step) throws(GatewayError) -> Void)?
+
+    /// The real file system.
+    package init(before: (@Sendable (Step) throws(GatewayError) -> Void)? = nil) { self.before = before }
+
+    package enum Kind: Sendable, Equatable { case file, directory, link, other }
+
+    /// What lstat(2) says.
+    package struct Status: Sendable, Equatable {
+        package var kind: Kind
+        /// Bytes.
+        package var size: Int64
+        /// Permission bits, 0o7777.
+        package var mode: UInt32
+        package var owner: UInt32
+        package var modified: Timestamp
+        package var inode: UInt64
+        package var device: UInt64
+    }
+
+    // MARK: reading
+
+    /// What is at a path, without following a final symlink; `nil` when nothing is.
+    package func status(_ path: String) throws(GatewayError) -> Status? {
+        var info = stat()
+        guard lstat(path, &info) == 0 else {
+            if errno == ENOENT || errno == ENOTDIR { return nil }
+            throw Files.failure("read", path)
+        }
+        return Files.status(from: info)
+    }
+
+    /// What a path leads to, symlinks followed; `nil` when nothing does.
+    package func target(_ path: String) throws(GatewayError) -> Status? {
+        var info = stat()
+        guard stat(path, &info) == 0 else {
+            if errno == ENOENT || errno == ENOTDIR || errno == ELOOP { return nil }
+            throw Files.failure("read", path)
+        }
+        return Files.status(from: info)
+    }
+
+    /// Whether something is at the path, a dangling symlink included.
+    package func exists(_ path: String) -> Bool { ((try? status(path)) ?? nil) != nil }
+
+    private static func status(from info: stat) -> Status {
+        let kind: Kind =
+            switch info.st_mode & S_IFMT {
+            case S_IFREG: .file
+            case S_IFDIR: .directory
+            case S_IFLNK: .link
+            default: .other
+            }
+        return Status(
+            kind: kind,
+            size: Int64(info.st_size),
+            mode: UInt32(info.st_mode) & 0o7777,
+            owner: info.st_uid,
+            modified: Timestamp(
+                milliseconds: Int64(info.st_mtim.tv_sec) * 1000 + Int64(info.st_mtim.tv_nsec) / 1_000_000
+            ),
+            inode: UInt64(info.st_ino),
+            device: UInt64(info.st_dev)
+        )
+    }
+
+    /// A file's bytes.
+    ///
+    /// - Parameter limit: bytes; a larger file is refused with `file-too-large`.
+    package func read(_ path: String, limit: Int = 64 << 20) throws(GatewayError) -> [UInt8] {
+        let descriptor = shim_open(path, O_RDONLY, 0)
+        guard descriptor >= 0 else { throw Files.failure("read", path, -descriptor) }
+        defer { close(descriptor) }
+        var info = stat()
+        guard fstat(descriptor, &info) == 0 else { throw Files.failure("read", path) }
+        guard info.st_mode & S_IFMT != S_IFDIR else { throw Files.failure("read", path, EISDIR) }
+        var bytes: [UInt8] = []
+        var chunk = max(4096, min(Int(info.st_size) + 1, limit + 1))
+        while true {
+            let count = bytes.count
+            var got = 0
+            bytes.append(
+                contentsOf: [UInt8](unsafeUninitializedCapacity: chunk) { buffer, initialized in
+                    got = Glibc.read(descriptor, buffer.baseAddress, chunk)
+                    initialized = max(0, got)
+                }
+            )
+            if got < 0 {
+                if errno == EINTR { continue }
+                throw Files.failure("read", path)
+            }
+            if got == 0 { return bytes }
+            guard count + got <= limit else {
+                throw GatewayError("file-too-large", "'\(path)' is larger than \(limit) bytes")
+            }
+            chunk = 64 << 10
+        }
+    }
+
+    /// A file's text; invalid UTF-8 is repaired.
+    package func readText(_ path: String, limit: Int = 64 << 20) throws(GatewayError) -> String {
+        String(decoding: try read(path, limit: limit), as: UTF8.self)
+    }
+
+    /// A file's bytes, or `nil` when it does not exist.
+    package func readIfPresent(_ path: String, limit: Int = 64 << 20) throws(GatewayError) -> [UInt8]? {
+        do throws(GatewayError) {
+            return try read(path, limit: limit)
+        } catch {
+            if error.code == "file-not-found" { return nil }
+            throw error
+        }
+    }
+
+    /// The names in a directory, sorted, without `.` and `..`; empty when it does not exist.
+    package func list(_ path: String) throws(GatewayError) -> [String] {
+        guard let directory = opendir(path) else {
+            if errno == ENOENT { return [] }
+            throw Files.failure("list", path)
+        }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+
+    /// Where a symlink points, as written; `nil` when the path is no symlink.
+    package func destination(ofLink path: String) -> String? {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX)) { buffer in
+            guard let start = buffer.baseAddress else { return nil }
+            let count = readlink(path, start, buffer.count)
+            return count < 0
+                ? nil : String(decoding: UnsafeRawBufferPointer(start: start, count: count), as: UTF8.self)
+        }
+    }
+
+    /// The path with every symlink resolved; `nil` when it leads nowhere.
+    package func realPath(_ path: String) -> String? {
+        guard let resolved = realpath(path, nil) else { return nil }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+
+    /// Whether this process may execute the file.
+    package func isExecutable(_ path: String) -> Bool {
+        guard let status = (try? target(path)) ?? nil, status.kind == .file else { return false }
+        return access(path, X_OK) == 0
+    }
+
+    /// Free bytes for this user in the file system of an existing path.
+    package func freeSpace(_ path: String) throws(GatewayError) -> Int64 {
+        var info = statvfs()
+        guard statvfs(path, &info) == 0 else { throw Files.failure("measure", path) }
+        return Int64(info.f_bavail) * Int64(info.f_frsize)
+    }
+
+    // MARK: changing
+
+    /// Writes a file so that a reader sees the old or the new bytes, whatever happens: staged beside the
+    /// destination, synced, renamed, and the directory synced.
+    ///
+    /// - Parameter durable: `false` leaves out the syncs, for files that mean nothing after a power cut.
+    package func write(
+        _ bytes: some Sequence<UInt8>,
+        to path: String,
+        mode: UInt32 = 0o600,
+        durable: Bool = true
+    ) throws(GatewayError) {
+        let staged = "\(path).tmp.\(getpid()).\(Files.stagingNumber())"
+        try step(.open(staged))
+        let descriptor = shim_open(staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode_t(mode))
+        guard descriptor >= 0 else { throw Files.failure("write", path, -descriptor) }
+        do throws(GatewayError) {
+            defer { close(descriptor) }
+            try step(.write(staged))
+            try Files.writeAll(Array(bytes), to: descriptor, path: path)
+            // The mode given to open(2) is cut by the umask.
+            guard fchmod(descriptor, mode_t(mode)) == 0 else { throw Files.failure("write", path) }
+            if durable {
+                try step(.sync(staged))
+                guard fsync(descriptor) == 0 else { throw Files.failure("write", path) }
+            }
+            try rename(staged, to: path, durable: durable)
+        } catch {
+            unlink(staged)
+            throw error
+        }
+    }
+
+    /// Appends to a file in one write, so that lines of several processes do not mix.
+    package func append(_ bytes: [UInt8], to path: String, mode: UInt32 = 0o600) throws(GatewayError) {
+        try step(.open(path))
+        let descriptor = shim_open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode_t(mode))
+        guard descriptor >= 0 else { throw Files.failure("write", path, -descriptor) }
+        defer { close(descriptor) }
+        try step(.write(path))
+        try Files.writeAll(bytes, to: descriptor, path: path)
+    }
+
+    /// Moves a file or directory inside one file system, replacing a file.
+    package func rename(_ from: String, to path: String, durable: Bool = true) throws(GatewayError) {
+        try step(.rename(from, path))
+        guard Glibc.rename(from, path) == 0 else { throw Files.failure("write", path) }
+        if durable { try syncDirectory(Files.parent(of: path)) }
+    }
+
+    /// Makes a directory and its missing parents; an existing one is left as it is.
+    package func makeDirectory(_ path: String, mode: UInt32 = 0o700) throws(GatewayError) {
+        if let status = try target(path) {
+            guard status.kind == .directory else { throw Files.failure("make directory", path, ENOTDIR) }
+            return
+        }
+        let parent = Files.parent(of: path)
+        if parent != path { try makeDirectory(parent, mode: mode) }
+        try step(.makeDirectory(path))
+        guard mkdir(path, mode_t(mode)) == 0 || errno == EEXIST else {
+            throw Files.failure("make directory", path)
+        }
+    }
+
+    /// Removes a file or symlink; nothing there is success.
+    package func removeFile(_ path: String) throws(GatewayError) {
+        try step(.remove(path))
+        guard unlink(path) == 0 || errno == ENOENT else { throw Files.failure("remove", path) }
+    }
+
+    /// Removes an empty directory; nothing there is success, a non-empty one is `false`.
+    @discardableResult
+    package func removeEmptyDirectory(_ path: String) throws(GatewayError) -> Bool {
+        try step(.remove(path))
+        if rmdir(path) == 0 || errno == ENOENT { return true }
+        if errno == ENOTEMPTY || errno == EEXIST { return false }
+        throw Files.failure("remove", path)
+    }
+
+    /// Removes a file or a whole directory. Symlinks inside are removed, never followed.
+    package func removeTree(_ path: String) throws(GatewayError) {
+        guard let status = try status(path) else { return }
+        guard status.kind == .directory else { return try removeFile(path) }
+        for name in try list(path) { try removeTree(Layout.join(path, name)) }
+        try step(.remove(path))
+        guard rmdir(path) == 0 || errno == ENOENT else { throw Files.failure("remove", path) }
+    }
+
+    /// Makes or atomically replaces a symlink.
+    package func link(_ path: String, to destination: String) throws(GatewayError) {
+        let staged = "\(path).tmp.\(getpid()).\(Files.stagingNumber())"
+        try step(.link(path, destination))
+        guard symlink(destination, staged) == 0 else { throw Files.failure("link", path) }
+        do throws(GatewayError) {
+            try rename(staged, to: path)
+        } catch {
+            unlink(staged)
+            throw error
+        }
+    }
+
+    /// Sets permission bits.
+    package func changeMode(_ path: String, to mode: UInt32) throws(GatewayError) {
+        try step(.changeMode(path))
+        guard chmod(path, mode_t(mode)) == 0 else { throw Files.failure("change the mode of", path) }
+    }
+
+    /// Makes names in a directory durable.
+    package func syncDirectory(_ path: String) throws(GatewayError) {
+        try step(.sync(path))
+        let descriptor = shim_open(path, O_RDONLY | O_DIRECTORY, 0)
+        guard descriptor >= 0 else { throw Files.failure("sync", path, -descriptor) }
+        defer { close(descriptor) }
+        // Some file systems cannot sync directories and say EINVAL; they have nothing to sync then.
+        guard fsync(descriptor) == 0 || errno == EINVAL else { throw Files.failure("sync", path) }
+    }
+
+    /// Makes everything that was written to the file system of a path durable.
+    package func syncFileSystem(_ path: String) throws(GatewayError) {
+        try step(.sync(path))
+        let descriptor = shim_open(path, O_RDONLY, 0)
+        guard descriptor >= 0 else { throw Files.failure("sync", path, -descriptor) }
+        defer { close(descriptor) }
+        let number = shim_sync_file_system(descriptor)
+        guard number == 0 else { throw Files.failure("sync", path, number) }
+    }
+
+    // MARK: paths
+
+    /// The directory part of a path.
+    package static func parent(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+
+    /// The last part of a path.
+    package static func name(of path: String) -> String {
+        path.lastIndex(of: "/").map { String(path[path.index(after: $0)...]) } ?? path
+    }
+
+    // MARK: below
+
+    package func step(_ step: Step) throws(GatewayError) { try before?(step) }
+
+    /// Writes all bytes to a descriptor.
+    package static func writeAll(_ bytes: [UInt8], to descriptor: Int32, path: String) throws(GatewayError) {
+        var done = 0
+        while done < bytes.count {
+            let count = bytes.withUnsafeBytes { buffer in
+                Glibc.write(descriptor, buffer.baseAddress?.advanced(by: done), bytes.count - done)
+            }
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw failure("write", path)
+            }
+            done += count
+        }
+    }
+
+    private static func stagingNumber() -> UInt32 {
+        var generator = SystemRandomNumberGenerator()
+        return UInt32.random(in: .min ... .max, using: &generator)
+    }
+
+    /// An error number as an error with a code that says what to do.
+    package static func failure(_ verb: String, _ path: String, _ number: Int32 = errno) -> GatewayError {
+        let reason = String(cString: strerror(number)).lowercased()
+        switch number {
+        case ENOENT:
+            return GatewayError("file-not-found", "cannot \(verb) '\(path)': it does not exist")
+        case EACCES, EPERM:
+            return GatewayError(
+                "permission-denied",
+                "cannot \(verb) '\(path)': permission denied",
+                help: "check who owns it: ls -ld '\(parent(of: path))' '\(path)'"
+            )
+        case ENOSPC, EDQUOT:
+            return GatewayError(
+                "disk-full",
+                "cannot \(verb) '\(path)': \(number == EDQUOT ? "the disk quota is used up" : "no space is left on the disk")",
+                help: "free some space, then run the command again; nothing that worked before was changed"
+            )
+        case EROFS:
+            return GatewayError(
+                "read-only-file-system",
+                "cannot \(verb) '\(path)': the file system is read-only",
+                help: "choose another place with LLM_GATEWAY_HOME"
+            )
+        case ENOTDIR:
+            return GatewayError(
+                "not-a-directory",
+                "cannot \(verb) '\(path)': a part of the path is not a directory"
+            )
+        default:
+            return GatewayError("file-error", "cannot \(verb) '\(path)': \(reason)")
+        }
+    }
+}
