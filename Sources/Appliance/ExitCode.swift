@@ -1,4 +1,6 @@
-/// The exit statuses of `llm-cli-gateway`. 128+n means: ended by signal n.
+/// The exit statuses of `llm-cli-gateway`.
+///
+/// 128+n means: ended by signal n.
 package enum ExitCode: Int32, Sendable {
     case done = 0
     /// The command failed, or a check found an error.
@@ -14,8 +16,10 @@ package enum ExitCode: Int32, Sendable {
     /// A defect of this program.
     case internalError = 70
 
-    /// The status for an error code. Codes are grouped by what a script would do next: correct the call, distrust
-    /// the download, wait, or try again.
+    /// The status for an error code.
+    ///
+    /// Codes are grouped by what a script would do next: correct the call, distrust the download, wait, or
+    /// try again.
     package init(errorCode: String) {
         switch errorCode {
         case "usage", "unknown-verb", "unknown-flag", "missing-value", "invalid-value", "malformed-url":

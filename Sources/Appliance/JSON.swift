@@ -10,7 +10,9 @@ package enum JSON: Sendable, Hashable {
     case object(JSONObject)
 }
 
-/// The members of a JSON object in their order. Look-up is linear: objects of the protocol are small.
+/// The members of a JSON object in their order.
+///
+/// Look-up is linear: objects of the protocol are small.
 package struct JSONObject: Sendable {
     /// The members in source order; a name may occur twice only when it came from outside, and then the last wins.
     package var members: [(name: String, value: JSON)]
@@ -79,7 +81,9 @@ extension JSON {
     /// Whether this is `null`.
     package var isNull: Bool { if case .null = self { true } else { false } }
 
-    /// A member of an object; `nil` when absent or when this is no object. Setting on `null` makes an object.
+    /// A member of an object; `nil` when absent or when this is no object.
+    ///
+    /// Setting on `null` makes an object.
     package subscript(name: String) -> JSON? {
         get { object?[name] }
         set {

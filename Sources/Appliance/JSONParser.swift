@@ -9,10 +9,11 @@ package struct JSONSyntaxError: Error, Sendable, Equatable, CustomStringConverti
 }
 
 extension JSON {
-    /// Parses UTF-8 text (RFC 8259). Depth is bounded, because recursion is.
+    /// Parses UTF-8 text (RFC 8259).
     ///
-    /// - Parameter maximumDepth: nesting of arrays and objects that is still accepted.
-    /// - Throws: `JSONSyntaxError`.
+    /// Depth is bounded, because recursion is.
+    ///
+    /// `maximumDepth` is the nesting of arrays and objects that is still accepted.
     package static func parse(
         _ bytes: some Collection<UInt8>,
         maximumDepth: Int = 128
@@ -190,7 +191,9 @@ private struct JSONParser {
         guard position > start else { throw error("expected a value") }
     }
 
-    /// A string, starting at its opening quote. The common case, no escape, is one copy.
+    /// A string, starting at its opening quote.
+    ///
+    /// The common case, no escape, is one copy.
     mutating func text() throws(JSONSyntaxError) -> String {
         position += 1
         let start = position

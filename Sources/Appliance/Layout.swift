@@ -1,4 +1,6 @@
-/// Where every file of the appliance lives. The only place that knows.
+/// Where every file of the appliance lives.
+///
+/// The only place that knows.
 ///
 /// One directory, `~/.llm-cli-gateway` unless `LLM_GATEWAY_HOME` says otherwise, as users of the reference have it.
 package struct Layout: Sendable, Equatable {
@@ -95,7 +97,9 @@ package struct Layout: Sendable, Equatable {
         isDefaultHome ? "llm-cli-gateway" : "llm-cli-gateway-\(Layout.instance(of: home))"
     }
 
-    /// A short name for a home: FNV-1a 32 of its path, in hexadecimal. Not secret, only distinct.
+    /// A short name for a home: FNV-1a 32 of its path, in hexadecimal.
+    ///
+    /// Not secret, only distinct.
     private static func instance(of path: String) -> String {
         var hash: UInt32 = 2_166_136_261
         for byte in path.utf8 { hash = (hash ^ UInt32(byte)) &* 16_777_619 }

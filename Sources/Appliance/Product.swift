@@ -1,4 +1,6 @@
-/// What this build is. `releases/build` rewrites `version` in a copy of the tree; nothing else stamps it.
+/// What this build is.
+///
+/// `releases/build` rewrites `version` in a copy of the tree; nothing else stamps it.
 package enum Product {
     /// The product's name, also the manager's executable.
     package static let name = "llm-cli-gateway"

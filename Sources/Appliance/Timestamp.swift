@@ -1,4 +1,6 @@
-/// An instant: milliseconds since 1970-01-01T00:00:00Z. The contract's text form is ISO 8601 with milliseconds.
+/// An instant: milliseconds since 1970-01-01T00:00:00Z.
+///
+/// The contract's text form is ISO 8601 with milliseconds.
 package struct Timestamp: Sendable, Hashable, Comparable {
     /// Milliseconds since the epoch, UTC.
     package var milliseconds: Int64

@@ -35,7 +35,9 @@ package final class SHA256 {
 
 /// Comparison whose time does not depend on where two secrets differ.
 package enum ConstantTime {
-    /// Whether two byte strings are equal. Their lengths are not secret.
+    /// Whether two byte strings are equal.
+    ///
+    /// Their lengths are not secret.
     package static func equal(_ first: some Sequence<UInt8>, _ second: some Sequence<UInt8>) -> Bool {
         let first = Array(first), second = Array(second)
         return first.count == second.count && CRYPTO_memcmp(first, second, first.count) == 0

@@ -2,7 +2,9 @@ package import Appliance
 import CShims
 import Glibc
 
-/// An flock(2) lock: the kernel releases it when the process ends, however it ends. Never a pid file.
+/// An flock(2) lock: the kernel releases it when the process ends, however it ends.
+///
+/// Never a pid file.
 package final class FileLock: Sendable {
     private let descriptor: Int32
 
@@ -12,7 +14,7 @@ package final class FileLock: Sendable {
 
     /// Takes the lock if it is free; `nil` when another holder has it.
     ///
-    /// - Parameter note: written into the file, so that a waiting command can say for whom it waits.
+    /// `note` is written into the file, so that a waiting command can say for whom it waits.
     package static func attempt(
         _ path: String,
         exclusive: Bool = true,

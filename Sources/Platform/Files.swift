@@ -2,7 +2,9 @@ package import Appliance
 import CShims
 import Glibc
 
-/// The file system. Every write stages beside its destination, syncs and renames; nothing is written in place.
+/// The file system.
+///
+/// Every write stages beside its destination, syncs and renames; nothing is written in place.
 package struct Files: Sendable {
     /// One step that changes the disk, named before it is done.
     package enum Step: Sendable, Equatable {
@@ -16,7 +18,9 @@ package struct Files: Sendable {
         case changeMode(String)
     }
 
-    /// Called before every changing step; throwing makes the step fail as if the disk had. For fault injection.
+    /// Called before every changing step; throwing makes the step fail as if the disk had.
+    ///
+    /// For fault injection.
     package var before: (@Sendable (Step) throws(GatewayError) -> Void)?
 
     /// The real file system.
@@ -85,7 +89,7 @@ package struct Files: Sendable {
 
     /// A file's bytes.
     ///
-    /// - Parameter limit: bytes; a larger file is refused with `file-too-large`.
+    /// A file of more than `limit` bytes is refused with `file-too-large`.
     package func read(_ path: String, limit: Int = 64 << 20) throws(GatewayError) -> [UInt8] {
         let descriptor = shim_open(path, O_RDONLY, 0)
         guard descriptor >= 0 else { throw Files.failure("read", path, -descriptor) }
@@ -183,7 +187,7 @@ package struct Files: Sendable {
     /// Writes a file so that a reader sees the old or the new bytes, whatever happens: staged beside the
     /// destination, synced, renamed, and the directory synced.
     ///
-    /// - Parameter durable: `false` leaves out the syncs, for files that mean nothing after a power cut.
+    /// Without `durable` the syncs are left out, for files that mean nothing after a power cut.
     package func write(
         _ bytes: some Sequence<UInt8>,
         to path: String,
@@ -257,7 +261,9 @@ package struct Files: Sendable {
         throw Files.failure("remove", path)
     }
 
-    /// Removes a file or a whole directory. Symlinks inside are removed, never followed.
+    /// Removes a file or a whole directory.
+    ///
+    /// Symlinks inside are removed, never followed.
     package func removeTree(_ path: String) throws(GatewayError) {
         guard let status = try status(path) else { return }
         guard status.kind == .directory else { return try removeFile(path) }

@@ -22,7 +22,9 @@ package struct HTTPFields: Sendable, ExpressibleByDictionaryLiteral {
     }
 
     /// Every value of a repeated field.
-    package func values(_ name: String) -> [String] { all.filter { HTTPFields.same($0.name, name) }.map(\.value) }
+    package func values(_ name: String) -> [String] {
+        all.filter { HTTPFields.same($0.name, name) }.map(\.value)
+    }
 
     /// Adds a field without replacing.
     package mutating func add(_ name: String, _ value: String) { all.append((name, value)) }
@@ -30,7 +32,9 @@ package struct HTTPFields: Sendable, ExpressibleByDictionaryLiteral {
     private static func same(_ first: String, _ second: String) -> Bool {
         let first = first.utf8, second = second.utf8
         guard first.count == second.count else { return false }
-        return zip(first, second).allSatisfy { a, b in a == b || (a ^ b == 0x20 && (0x61...0x7A).contains(a | 0x20)) }
+        return zip(first, second).allSatisfy { a, b in
+            a == b || (a ^ b == 0x20 && (0x61...0x7A).contains(a | 0x20))
+        }
     }
 }
 

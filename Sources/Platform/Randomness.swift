@@ -1,7 +1,9 @@
 import Appliance
 import Glibc
 
-/// Random bytes from the kernel. Passed in, so that a test can repeat them.
+/// Random bytes from the kernel.
+///
+/// Passed in, so that a test can repeat them.
 package struct Randomness: Sendable {
     /// So many bytes.
     package var bytes: @Sendable (Int) -> [UInt8]

@@ -1,7 +1,9 @@
 package import Appliance
 import Glibc
 
-/// Time. Passed in, so that a test can step it.
+/// Time.
+///
+/// Passed in, so that a test can step it.
 package struct WallClock: Sendable {
     /// The time of day.
     package var now: @Sendable () -> Timestamp

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -109,5 +110,7 @@ int shim_peer_pid(int descriptor) {
     socklen_t size = sizeof peer;
     return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? -errno : peer.pid;
 }
+
+int shim_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
 
 int shim_set_pipe_size(int descriptor, int bytes) { return zero_or_error(fcntl(descriptor, F_SETPIPE_SZ, bytes)); }

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/types.h>
 
 #pragma clang assume_nonnull begin
@@ -59,6 +61,8 @@ int shim_raise_descriptor_limit(void);
 int shim_terminal_columns(int descriptor);
 /// The process id at the other end of a Unix socket, or the error number negated.
 int shim_peer_pid(int descriptor);
+/// Names the calling thread; at most 15 bytes.
+int shim_name_thread(const char *name);
 /// The size of pipe buffers: F_SETPIPE_SZ.
 int shim_set_pipe_size(int descriptor, int bytes);
 

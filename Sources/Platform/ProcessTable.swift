@@ -1,0 +1,118 @@
+package import Appliance
+import CShims
+import Glibc
+
+/// A process that cannot be confused with a later one of the same number: pid and start time.
+package struct ProcessIdentity: Sendable, Hashable {
+    package var pid: Int32
+    /// Clock ticks after boot, field 22 of /proc/PID/stat.
+    package var startTime: UInt64
+
+    /// A process as it was recorded.
+    package init(pid: Int32, startTime: UInt64) {
+        self.pid = pid
+        self.startTime = startTime
+    }
+
+    /// `{"pid","startTime"}`, as state files keep it.
+    package var json: JSON { ["pid": .integer(pid), "startTime": .integer(startTime)] }
+
+    /// Reads `{"pid","startTime"}`.
+    package init?(json: JSON?) {
+        guard let pid = json?["pid"]?.int, let start = json?["startTime"]?.int, pid > 0 else { return nil }
+        self.init(pid: Int32(clamping: pid), startTime: UInt64(clamping: start))
+    }
+}
+
+/// One line of the process table, from /proc/PID/stat.
+package struct ProcessEntry: Sendable, Equatable {
+    package var identity: ProcessIdentity
+    package var parent: Int32
+    package var group: Int32
+    package var session: Int32
+    /// `R`, `S`, `Z`…: proc(5).
+    package var state: Character
+    /// User plus system time, clock ticks.
+    package var processorTicks: UInt64
+    /// Bytes.
+    package var residentBytes: Int64
+}
+
+/// What runs on this machine, read from /proc.
+package enum ProcessTable {
+    /// One process, `nil` when it is gone.
+    package static func entry(_ pid: Int32) -> ProcessEntry? {
+        guard let bytes = try? Files().read("/proc/\(pid)/stat", limit: 4096) else { return nil }
+        return parse(String(decoding: bytes, as: UTF8.self))
+    }
+
+    /// Reads a line of /proc/PID/stat; the command in parentheses may contain anything.
+    package static func parse(_ line: String) -> ProcessEntry? {
+        guard let open = line.firstIndex(of: "("), let close = line.lastIndex(of: ")"), open < close,
+            let pid = Int32(line[..<open].filter(\.isNumber))
+        else { return nil }
+        let fields = line[line.index(after: close)...].split(separator: " ")
+        guard fields.count > 21, let state = fields[0].first, let parent = Int32(fields[1]),
+            let group = Int32(fields[2]), let session = Int32(fields[3]), let user = UInt64(fields[11]),
+            let system = UInt64(fields[12]), let start = UInt64(fields[19]),
+            let pages = Int64(fields[21].filter { $0.isNumber || $0 == "-" })
+        else { return nil }
+        return ProcessEntry(
+            identity: ProcessIdentity(pid: pid, startTime: start),
+            parent: parent,
+            group: group,
+            session: session,
+            state: state,
+            processorTicks: user + system,
+            residentBytes: pages * Int64(sysconf(Int32(_SC_PAGESIZE)))
+        )
+    }
+
+    /// Every process that can be seen.
+    package static func all() -> [ProcessEntry] {
+        ((try? Files().list("/proc")) ?? []).compactMap { Int32($0).flatMap(entry) }
+    }
+
+    /// The identity of a running process, `nil` when it is gone.
+    package static func identity(_ pid: Int32) -> ProcessIdentity? { entry(pid)?.identity }
+
+    /// Whether exactly this process still runs; a zombie does not run.
+    package static func isRunning(_ identity: ProcessIdentity) -> Bool {
+        guard let entry = entry(identity.pid) else { return false }
+        return entry.identity == identity && entry.state != "Z" && entry.state != "X"
+    }
+
+    /// The children of a process, theirs, and every member of the sessions that these lead; without the process.
+    package static func descendants(of root: Int32, in table: [ProcessEntry] = all()) -> [ProcessEntry] {
+        var found: [Int32: ProcessEntry] = [:]
+        var frontier: Set<Int32> = [root]
+        while !frontier.isEmpty {
+            let next = table.filter { entry in
+                let pid = entry.identity.pid
+                return pid != root && found[pid] == nil
+                    && (frontier.contains(entry.parent)
+                        || (frontier.contains(entry.session) && entry.session != 0))
+            }
+            for entry in next { found[entry.identity.pid] = entry }
+            frontier = Set(next.map(\.identity.pid))
+        }
+        return found.values.sorted { $0.identity.pid < $1.identity.pid }
+    }
+
+    /// The command line of a process with its arguments separated by spaces; empty when it may not be read.
+    package static func commandLine(_ pid: Int32) -> String {
+        let bytes = (try? Files().read("/proc/\(pid)/cmdline", limit: 1 << 20)) ?? []
+        return bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }.joined(separator: " ")
+    }
+
+    /// Sends a signal to exactly this process; `false` when it is gone or is another one by now.
+    @discardableResult
+    package static func signal(_ identity: ProcessIdentity, _ signal: Int32) -> Bool {
+        let descriptor = shim_pidfd_open(identity.pid)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        // The descriptor is held before the start time is read, so the number cannot change hands in between.
+        guard entry(identity.pid)?.identity == identity else { return false }
+        return shim_pidfd_send_signal(descriptor, signal) == 0
+    }
+}

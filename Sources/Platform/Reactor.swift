@@ -1,0 +1,175 @@
+package import Appliance
+import CShims
+import Glibc
+import Synchronization
+
+/// One thread that waits for descriptors and deadlines with epoll(7), for every task that has to wait for one.
+package final class Reactor: Sendable {
+    private struct Wait {
+        var continuation: CheckedContinuation<Bool, Never>
+        var descriptor: Int32
+        var deadline: UInt64
+    }
+
+    private struct State {
+        var waits: [UInt64: Wait] = [:]
+        var next: UInt64 = 1
+        var isRunning = false
+    }
+
+    private let state = Mutex(State())
+    private let epoll: Int32
+    /// Written to when an earlier deadline was added.
+    private let bell: Int32
+    private let clock: WallClock
+
+    /// A reactor without a thread; the first wait starts it.
+    ///
+    /// Throws `internal-error` when the kernel has no room.
+    package init(clock: WallClock = .system) throws(GatewayError) {
+        self.clock = clock
+        epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+        bell = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+        guard epoll >= 0, bell >= 0 else {
+            throw GatewayError("internal-error", "cannot make an epoll descriptor: error \(errno)")
+        }
+        var event = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(u64: 0))
+        epoll_ctl(epoll, EPOLL_CTL_ADD, bell, &event)
+    }
+
+    /// Waits until a descriptor is readable (a pid descriptor: until the process has ended).
+    ///
+    /// `false` when the deadline passed or the task was cancelled first. One wait at a time for each descriptor.
+    package func readable(_ descriptor: Int32, within limit: Duration? = nil) async -> Bool {
+        let token = state.withLock { state in
+            state.next += 1
+            return state.next - 1
+        }
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                register(token, descriptor, limit, continuation)
+            }
+        } onCancel: {
+            complete(token, false)
+        }
+    }
+
+    private func register(
+        _ token: UInt64,
+        _ descriptor: Int32,
+        _ limit: Duration?,
+        _ continuation: CheckedContinuation<Bool, Never>
+    ) {
+        let deadline = limit.map { clock.uptime() &+ $0.nanoseconds } ?? .max
+        let starts = state.withLock { state in
+            state.waits[token] = Wait(continuation: continuation, descriptor: descriptor, deadline: deadline)
+            defer { state.isRunning = true }
+            return !state.isRunning
+        }
+        var event = epoll_event(
+            events: EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLONESHOT.rawValue,
+            data: epoll_data_t(u64: token)
+        )
+        if epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0 {
+            // A regular file or a closed descriptor: reading it tells the caller at once.
+            return complete(token, errno == EPERM)
+        }
+        if starts {
+            BlockingThread.start("reactor") { self.run() }
+        } else if deadline != .max {
+            ring()
+        }
+        if Task.isCancelled { complete(token, false) }
+    }
+
+    private func ring() {
+        var one: UInt64 = 1
+        write(bell, &one, 8)
+    }
+
+    private func complete(_ token: UInt64, _ result: Bool) {
+        guard let wait = state.withLock({ $0.waits.removeValue(forKey: token) }) else { return }
+        var unused = epoll_event()
+        epoll_ctl(epoll, EPOLL_CTL_DEL, wait.descriptor, &unused)
+        wait.continuation.resume(returning: result)
+    }
+
+    private func run() {
+        var events = [epoll_event](repeating: epoll_event(), count: 64)
+        while true {
+            let now = clock.uptime()
+            let (due, next) = state.withLock { state in
+                let due = state.waits.filter { $0.value.deadline <= now }.map(\.key)
+                return (due, state.waits.values.map(\.deadline).filter { $0 > now }.min() ?? .max)
+            }
+            for token in due { complete(token, false) }
+            let timeout: Int32 = next == .max ? -1 : Int32(clamping: (next - now + 999_999) / 1_000_000)
+            let count = epoll_wait(epoll, &events, Int32(events.count), timeout)
+            guard count > 0 else { continue }
+            for event in events[..<Int(count)] {
+                if event.data.u64 == 0 {
+                    var value: UInt64 = 0
+                    read(bell, &value, 8)
+                } else {
+                    complete(event.data.u64, true)
+                }
+            }
+        }
+    }
+}
+
+/// Threads for calls that block.
+package enum BlockingThread {
+    private final class Body {
+        let name: String
+        let run: @Sendable () -> Void
+        init(_ name: String, _ run: @escaping @Sendable () -> Void) {
+            self.name = name
+            self.run = run
+        }
+    }
+
+    /// Starts a detached thread with a small stack.
+    package static func start(_ name: String, _ body: @escaping @Sendable () -> Void) {
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+        pthread_attr_setstacksize(&attributes, 512 << 10)
+        defer { pthread_attr_destroy(&attributes) }
+        let box = Unmanaged.passRetained(Body(name, body)).toOpaque()
+        var thread = pthread_t()
+        let number = pthread_create(&thread, &attributes, { BlockingThread.enter($0) }, box)
+        // No thread is to be had: the work is done here rather than never.
+        if number != 0 { run(box) }
+    }
+
+    /// Runs a blocking function on a thread of its own and waits for it without holding up the cooperative pool.
+    package static func run<Value: Sendable>(
+        _ name: String,
+        _ body: @escaping @Sendable () throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        let result = await withCheckedContinuation {
+            (continuation: CheckedContinuation<Result<Value, GatewayError>, Never>) in
+            start(name) {
+                do throws(GatewayError) {
+                    continuation.resume(returning: .success(try body()))
+                } catch {
+                    continuation.resume(returning: .failure(error))
+                }
+            }
+        }
+        return try result.get()
+    }
+
+    private static func enter(_ box: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+        guard let box else { return nil }
+        run(box, named: true)
+        return nil
+    }
+
+    private static func run(_ box: UnsafeMutableRawPointer, named: Bool = false) {
+        let body = Unmanaged<Body>.fromOpaque(box).takeRetainedValue()
+        if named { shim_name_thread(String(body.name.prefix(15))) }
+        body.run()
+    }
+}

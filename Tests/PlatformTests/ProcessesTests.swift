@@ -1,0 +1,167 @@
+import Appliance
+import Glibc
+import Platform
+import Testing
+
+/// Runs a script with a real shell.
+private func shell(_ script: String, input: Command.Input = .none) -> Command {
+    Command("/bin/sh", ["-c", script], environment: ["PATH": "/usr/bin:/bin"], input: input)
+}
+
+private func processes() throws -> Processes {
+    Processes(clock: .system, reactor: try Reactor())
+}
+
+@Suite("Running a command")
+struct ProcessesTests {
+    @Test("keeps output, error and exit code apart")
+    func collects() async throws {
+        let result = try await processes().run(shell("echo out; echo err >&2; exit 7"))
+        #expect(result.outputText == "out\n")
+        #expect(result.errorText == "err\n")
+        #expect(result.status == .exited(7))
+        #expect(!result.succeeded)
+    }
+
+    @Test("reports the signal that ended it")
+    func signalled() async throws {
+        let result = try await processes().run(shell("kill -SEGV $$"))
+        #expect(result.status == .signalled(SIGSEGV))
+        #expect(result.status.code == 139)
+    }
+
+    @Test("carries a megabyte through standard input and back")
+    func megabyte() async throws {
+        let bytes = [UInt8](repeating: 0x61, count: 1 << 20)
+        let result = try await processes().run(
+            shell("cat", input: .bytes(bytes)),
+            limits: ProcessLimits(output: 2 << 20)
+        )
+        #expect(result.output == bytes)
+    }
+
+    @Test("does not mind a child that never reads its input")
+    func unreadInput() async throws {
+        let result = try await processes().run(
+            shell("exit 0", input: .bytes([UInt8](repeating: 0, count: 1 << 20)))
+        )
+        #expect(result.succeeded)
+    }
+
+    @Test("gives the child no descriptor but its three and no variable but those named")
+    func nothingInherited() async throws {
+        let result = try await processes().run(
+            shell("ls /proc/self/fd | wc -l; env | grep -v -e '^PWD=' -e '^_=' -e SHLVL")
+        )
+        // The fourth is the directory that ls itself has open.
+        #expect(result.outputText == "4\nPATH=/usr/bin:/bin\n")
+    }
+
+    @Test("ends a run that is over its time, with everything it started")
+    func wallTime() async throws {
+        let limits = ProcessLimits(wall: .milliseconds(300), grace: .milliseconds(200))
+        let result = try await processes().run(
+            shell("sleep 60 & echo $!; trap '' TERM; sleep 60; sleep 60"),
+            limits: limits
+        )
+        #expect(result.intervention == .wallTime)
+        let pid = try #require(Int32(result.outputText.filter(\.isNumber)))
+        #expect(ProcessTable.entry(pid).map { $0.state == "Z" } ?? true)
+    }
+
+    @Test("ends a silent run after its idle time, and every byte starts that anew")
+    func idleTime() async throws {
+        let limits = ProcessLimits(wall: .seconds(20), idle: .milliseconds(400), grace: .milliseconds(200))
+        let lively = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.15; done"
+        #expect(try await processes().run(shell(lively), limits: limits).succeeded)
+        #expect(
+            try await processes().run(shell("echo a; exec sleep 30"), limits: limits).intervention
+                == .idleTime
+        )
+    }
+
+    @Test("ends a flood at the limit and keeps what fits")
+    func flood() async throws {
+        let limits = ProcessLimits(output: 100_000, wall: .seconds(20), grace: .milliseconds(200))
+        let result = try await processes().run(shell("yes"), limits: limits)
+        #expect(result.intervention == .outputLimit)
+        #expect(result.output.count == 100_000)
+    }
+
+    @Test("does not wait for a grandchild that left the session and holds the pipe")
+    func heldPipe() async throws {
+        let script = "setsid sh -c 'echo $$; exec sleep 60' & read -r line < /dev/null; sleep 0.2"
+        let result = try await processes().run(shell(script), limits: ProcessLimits(wall: .seconds(30)))
+        let pid = try #require(Int32(result.outputText.filter(\.isNumber)))
+        let stray = try #require(ProcessTable.identity(pid))
+        defer { ProcessTable.signal(stray, SIGKILL) }
+        #expect(result.succeeded)
+    }
+
+    @Test("a cancelled task ends its run")
+    func cancelled() async throws {
+        let processes = try processes()
+        let task = Task {
+            try await processes.run(shell("echo ready; exec sleep 60"), limits: ProcessLimits(wall: nil))
+        }
+        task.cancel()
+        let result = try await task.value
+        #expect(result.intervention == .cancelled)
+    }
+
+    @Test("names a program that is missing, may not be run, or is none")
+    func failures() async throws {
+        let files = try TemporaryDirectory()
+        let processes = try processes()
+        await #expect(throws: GatewayError("command-not-found", "the program '/no/such' does not exist")) {
+            try await processes.run(Command("/no/such"))
+        }
+        let path = files.path("plain")
+        try Files().write("#!/bin/sh\n".utf8, to: path, mode: 0o644)
+        let refused = await #expect(throws: GatewayError.self) { try await processes.run(Command(path)) }
+        #expect(refused?.code == "not-executable")
+        let missing = await #expect(throws: GatewayError.self) {
+            try await processes.run(Command("/bin/true", directory: "/no/such/place"))
+        }
+        #expect(missing?.message == "the working directory '/no/such/place' does not exist")
+    }
+
+    @Test("a hundred runs leave no descriptor behind")
+    func noLeak() async throws {
+        let processes = try processes()
+        let before = try Files().list("/proc/self/fd").count
+        for _ in 0..<100 { _ = try await processes.run(Command("/bin/true")) }
+        // Other suites run at the same time; a leak of one descriptor for each run would show as a hundred.
+        #expect(try Files().list("/proc/self/fd").count < before + 50)
+    }
+}
+
+@Suite("A process that outlives its starter")
+struct LaunchedProcessTests {
+    @Test("is known by pid and start time, and its end is noticed")
+    func noticed() async throws {
+        let processes = try processes()
+        let identity = try processes.launch(shell("exec sleep 30"))
+        #expect(ProcessTable.isRunning(identity))
+        #expect(await processes.waitForEnd(of: identity, within: .milliseconds(50)) == false)
+        #expect(await processes.end(identity))
+        #expect(!ProcessTable.isRunning(identity))
+    }
+
+    @Test("is never confused with another process of the same number")
+    func notConfused() {
+        let stranger = ProcessIdentity(pid: getpid(), startTime: 1)
+        #expect(!ProcessTable.isRunning(stranger))
+        #expect(!ProcessTable.signal(stranger, SIGKILL))
+    }
+
+    @Test("a command with parentheses and spaces in its name is read right")
+    func oddNames() {
+        let line =
+            "42 (a) b) S 1 42 42 0 -1 4194560 1 2 3 4 50 6 7 8 20 0 1 0 777 1000 3 18446744073709551615"
+        let entry = ProcessTable.parse(line)
+        #expect(entry?.identity == ProcessIdentity(pid: 42, startTime: 777))
+        #expect(entry?.state == "S")
+        #expect(entry?.processorTicks == 56)
+    }
+}
