@@ -5,6 +5,12 @@ package struct JSONSyntaxError: Error, Sendable, Equatable, CustomStringConverti
     /// Bytes from the start of the text.
     package let offset: Int
 
+    /// An error at a byte.
+    package init(reason: String, offset: Int) {
+        self.reason = reason
+        self.offset = offset
+    }
+
     package var description: String { "invalid JSON at byte \(offset): \(reason)" }
 }
 
