@@ -1,0 +1,139 @@
+"""What the fake provider CLIs share: the record of how they were started, and the scenes they can play.
+
+Every start is recorded as one JSON file in $FAKE_CLI_LOG (else in $HOME/fake-cli, if that exists): name, argv, env, cwd,
+stdin, pid, start time, parent, session. Nothing is recorded when there is no such directory.
+
+A scene is chosen by directives in the prompt, or by the same in $FAKE_CLI_SCENE when the prompt has none:
+
+    @@say TEXT@@          answer exactly this, instead of `ok[<turns>]: <prompt>`
+    @@empty@@             end well without having said anything
+    @@wait SECONDS@@      say nothing for so long, then go on
+    @@slow SECONDS@@      spread the answer over so long, so that there is always some output
+    @@silent@@            never say anything, never end
+    @@flood BYTES@@       so many bytes on standard output instead of the answer
+    @@stderr TEXT@@       this on standard error, too
+    @@exit CODE TEXT@@    no answer; this text on standard error, and this exit status
+    @@signal NUMBER@@     die of this signal
+    @@stubborn@@          ignore SIGTERM
+    @@grandchild@@        leave a `sleep` in a session of its own behind, its pid in the record
+"""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+DIRECTIVE = re.compile(r"@@(say|empty|wait|slow|silent|flood|stderr|exit|signal|stubborn|grandchild)(?:\s+(.*?))?@@", re.S)
+
+
+def usage_error(message):
+    """The CLIs' way to refuse an invocation."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+class Start:
+    """The record of this start."""
+
+    def __init__(self, name, stdin):
+        self.directory = os.environ.get("FAKE_CLI_LOG") or os.path.join(os.environ.get("HOME", "/nonexistent"), "fake-cli")
+        with open("/proc/self/stat", "rb") as stat:
+            ticks = int(stat.read().rpartition(b")")[2].split()[19])
+        self.path = os.path.join(self.directory, f"{time.time_ns()}-{name}-{os.getpid()}.json")
+        self.facts = {
+            "name": name, "argv": sys.argv, "env": dict(os.environ), "cwd": os.getcwd(), "stdin": stdin,
+            "pid": os.getpid(), "start": ticks, "ppid": os.getppid(), "sid": os.getsid(0), "pgid": os.getpgid(0),
+            "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd")),
+        }
+        self.save()
+
+    def save(self):
+        if os.path.isdir(self.directory):
+            with open(self.path + ".part", "w") as file:
+                json.dump(self.facts, file)
+            os.rename(self.path + ".part", self.path)
+
+
+def read_stdin():
+    """All of standard input; an empty text when it is closed or a terminal."""
+    try:
+        return "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+class Conversations:
+    """The sessions of one fake CLI, one file each below the home, as a list of prompts."""
+
+    def __init__(self, name):
+        self.directory = os.path.join(os.environ.get("HOME", "/nonexistent"), f".fake-{name}", "sessions")
+        os.makedirs(self.directory, exist_ok=True)
+
+    def latest(self):
+        found = sorted((os.stat(entry).st_mtime_ns, entry.name) for entry in os.scandir(self.directory))
+        return found[-1][1] if found else None
+
+    def turns(self, identifier):
+        """The prompts so far, or None for a conversation that never was."""
+        try:
+            with open(os.path.join(self.directory, os.path.basename(identifier))) as file:
+                return json.load(file)
+        except OSError:
+            return None
+
+    def keep(self, identifier, turns):
+        with open(os.path.join(self.directory, os.path.basename(identifier)), "w") as file:
+            json.dump(turns, file)
+
+
+def directives(prompt):
+    found = dict(DIRECTIVE.findall(prompt))
+    return found or dict(DIRECTIVE.findall(os.environ.get("FAKE_CLI_SCENE", "")))
+
+
+def play(scene, answer, start, emit, finish):
+    """Plays a scene up to its end.
+
+    `emit(piece)` prints a part of the answer in the CLI's format, `finish(text)` what follows the last part.
+    """
+    if "stubborn" in scene:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "grandchild" in scene:
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        start.facts["grandchild"] = child.pid
+        start.save()
+    if "stderr" in scene:
+        print(scene["stderr"], file=sys.stderr, flush=True)
+    if "wait" in scene:
+        time.sleep(float(scene["wait"]))
+    if "silent" in scene:
+        while True:
+            signal.pause()
+    if "signal" in scene:
+        number = int(scene["signal"])
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    if "exit" in scene:
+        code, _, text = scene["exit"].partition(" ")
+        print(text, file=sys.stderr, flush=True)
+        raise SystemExit(int(code))
+    if "flood" in scene:
+        left, block = int(scene["flood"]), b"x" * 65535 + b"\n"
+        while left > 0:
+            left -= os.write(1, block[:left])
+        return
+    if "empty" in scene:
+        return
+    text = scene.get("say", answer)
+    words = re.findall(r"\S+\s*|\s+", text) or [""]
+    pause = float(scene["slow"]) / len(words) if "slow" in scene else 0
+    for word in words:
+        emit(word)
+        sys.stdout.flush()
+        if pause:
+            time.sleep(pause)
+    finish(text)
+    sys.stdout.flush()
