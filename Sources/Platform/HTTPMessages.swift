@@ -94,7 +94,7 @@ package struct HTTPResponse: Sendable {
 
 /// Where a streaming answer goes.
 package protocol HTTPStreamWriter: Sendable {
-    /// Queues bytes and returns when the connection has taken them; waits while the client is slow.
+    /// Queues bytes; waits while 128 KiB or more wait for a slow client.
     ///
     /// Throws `CancellationError` once the client has left.
     func write(_ bytes: [UInt8]) async throws

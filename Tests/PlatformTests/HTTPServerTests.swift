@@ -1,0 +1,412 @@
+import Appliance
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Platform
+
+private func text(_ text: String, status: Int = 200) -> HTTPResponse {
+    HTTPResponse(status: status, fields: ["Content-Type": "text/plain"], body: .bytes(Array(text.utf8)))
+}
+
+private let echo = HTTPServer.Routes(
+    immediately: { $0.target == "/now" ? text("now") : nil },
+    handler: { request in
+        let body = String(decoding: request.body, as: UTF8.self)
+        return text(
+            "\(request.method) \(request.target) [\(request.query)] \(request.fields["x-test"] ?? "-") \(body)"
+        )
+    }
+)
+
+@Suite("The HTTP server", .timeLimit(.minutes(1)))
+struct HTTPServerTests {
+    @Test("answers immediately and from a task, on one kept connection")
+    func answers() async throws {
+        try await withServer(echo) { server in
+            let port = server.listener.port
+            #expect(port > 0 && server.listener.name == "127.0.0.1:\(port)")
+            let answers = try await onThread {
+                let client = try RawConnection(port: port)
+                client.send("GET /now HTTP/1.1\r\nHost: x\r\n\r\n")
+                let first = client.answer()
+                client.send(
+                    "POST /a%20b?c=d&e=%2F HTTP/1.1\r\nHost: x\r\nX-Test: yes\r\nContent-Length: 5\r\n\r\nhello"
+                )
+                let second = client.answer()
+                return [first, second]
+            }
+            #expect(answers[0].status == 200 && answers[0].body == "now")
+            #expect(answers[1].body == "POST /a%20b [c=d&e=%2F] yes hello")
+        }
+    }
+
+    @Test("refuses before the body is read, and keeps the connection")
+    func admission() async throws {
+        let routes = HTTPServer.Routes(
+            admit: { $0.fields["authorization"] == nil ? .json(401, ["error": "Unauthorized"]) : nil },
+            handler: { _ in text("in") }
+        )
+        try await withServer(routes) { server in
+            let port = server.listener.port
+            let answers = try await onThread {
+                let client = try RawConnection(port: port)
+                client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+                client.send([UInt8](repeating: 120, count: 100_000))
+                let first = client.answer()
+                client.send("GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer y\r\n\r\n")
+                return [first, client.answer()]
+            }
+            #expect(answers[0].status == 401 && answers[0].body == #"{"error":"Unauthorized"}"#)
+            #expect(answers[1].status == 200 && answers[1].body == "in")
+        }
+    }
+
+    @Test("tells a client that asks with Expect before it sends the body")
+    func expectation() async throws {
+        try await withServer(echo, configure: { $0.bodyLimit = 10 }) { server in
+            let port = server.listener.port
+            let answer = try await onThread {
+                let client = try RawConnection(port: port)
+                client.send(
+                    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\n"
+                )
+                return client.answer()
+            }
+            #expect(answer.status == 413 && answer.body == #"{"error":"Payload too large"}"#)
+        }
+    }
+
+    @Test(
+        "answers a 100 MB body with 413, without holding it, and keeps the connection",
+        arguments: [false, true]
+    )
+    func hugeBody(chunked: Bool) async throws {
+        try await withServer(echo) { server in
+            let port = server.listener.port
+            let before = peakMemory()
+            let answers = try await onThread {
+                let client = try RawConnection(port: port)
+                let megabyte = [UInt8](repeating: 97, count: 1 << 20)
+                client.send(
+                    "POST / HTTP/1.1\r\nHost: x\r\n"
+                        + (chunked
+                            ? "Transfer-Encoding: chunked\r\n\r\n" : "Content-Length: 104857600\r\n\r\n")
+                )
+                for _ in 0..<100 {
+                    if chunked { client.send("100000\r\n") }
+                    client.send(megabyte)
+                    if chunked { client.send("\r\n") }
+                }
+                if chunked { client.send("0\r\n\r\n") }
+                let first = client.answer()
+                client.send("GET /now HTTP/1.1\r\nHost: x\r\n\r\n")
+                return [first, client.answer()]
+            }
+            #expect(answers[0].status == 413 && answers[0].body == #"{"error":"Payload too large"}"#)
+            #expect(answers[1].status == 200)
+            #expect(peakMemory() - before < 40 << 20)
+        }
+    }
+
+    @Test("cuts a body that is longer than it would drain")
+    func endlessBody() async throws {
+        try await withServer(
+            echo,
+            configure: {
+                $0.bodyLimit = 1000
+                $0.drainLimit = 100_000
+            }
+        ) { server in
+            let port = server.listener.port
+            let isCut = try await onThread {
+                let client = try RawConnection(port: port)
+                client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for _ in 0..<1000 {
+                    let isSent = client.send("1000\r\n" + String(repeating: "x", count: 4096) + "\r\n")
+                    if !isSent { return true }
+                }
+                return false
+            }
+            #expect(isCut)
+        }
+    }
+
+    @Test("names the address that is in use")
+    func portInUse() async throws {
+        try await withServer(echo) { server in
+            var options = HTTPServer.Options()
+            options.port = server.listener.port
+            let error = #expect(throws: GatewayError.self) { try HTTPServer.start(options, routes: echo) }
+            #expect(error?.code == "address-in-use")
+            #expect(error?.message == "127.0.0.1:\(options.port) is already in use by another program")
+        }
+    }
+
+    @Test("refuses an address that is not of this machine")
+    func foreignAddress() {
+        var options = HTTPServer.Options()
+        options.host = "192.0.2.1"
+        let error = #expect(throws: GatewayError.self) { try HTTPServer.start(options, routes: echo) }
+        #expect(error?.code == "address-unavailable")
+    }
+
+    @Test("cancels the handler when its client leaves")
+    func disconnect() async throws {
+        let started = Signal(), cancelled = Signal()
+        let routes = HTTPServer.Routes { _ in
+            await started.set()
+            try? await Task.sleep(for: .seconds(30))
+            if Task.isCancelled { await cancelled.set() }
+            return text("late")
+        }
+        try await withServer(routes) { server in
+            let port = server.listener.port
+            let client = Mutex<RawConnection?>(try RawConnection(port: port))
+            client.withLock { _ = $0?.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n") }
+            await started.wait()
+            let clock = ContinuousClock()
+            let left = clock.now
+            client.withLock { $0 = nil }
+            await cancelled.wait()
+            #expect(clock.now - left < .seconds(1))
+        }
+    }
+
+    @Test("streams pieces as they are written, and ends the answer with the task")
+    func streaming() async throws {
+        let proceed = Signal()
+        let routes = HTTPServer.Routes { _ in
+            HTTPResponse(
+                status: 200,
+                fields: ["Content-Type": "text/event-stream"],
+                body: .stream { writer in
+                    try? await writer.write(Array("data: 1\n\n".utf8))
+                    await proceed.wait()
+                    try? await writer.write(Array("data: 2\n\n".utf8))
+                }
+            )
+        }
+        try await withServer(routes) { server in
+            let client = try RawConnection(port: server.listener.port)
+            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            let first = try await onThread { client.read { $0.contains("data: 1") } }
+            #expect(first.contains("200 OK") && !first.contains("data: 2"))
+            await proceed.set()
+            let rest = try await onThread { client.read { $0.contains("0\r\n\r\n") } }
+            #expect(rest.contains("data: 2") && rest.hasSuffix("0\r\n\r\n"))
+        }
+    }
+
+    @Test("makes a writer wait for a slow client, and loses nothing")
+    func backPressure() async throws {
+        let written = Atomic(0)
+        let routes = HTTPServer.Routes { _ in
+            HTTPResponse(
+                status: 200,
+                body: .stream { writer in
+                    for _ in 0..<400 {
+                        do { try await writer.write([UInt8](repeating: 126, count: 64 << 10)) } catch {
+                            return
+                        }
+                        written.add(1, ordering: .relaxed)
+                    }
+                }
+            )
+        }
+        try await withServer(routes) { server in
+            let client = try RawConnection(port: server.listener.port)
+            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            _ = try await onThread { client.read(1) }
+            try await Task.sleep(for: .milliseconds(300))
+            // Kernel buffers take some megabytes of the 25; the rest has to wait.
+            #expect(written.load(ordering: .relaxed) < 300)
+            let tildes = try await onThread {
+                var tildes = 0
+                while true {
+                    let bytes = client.read(1 << 20)
+                    for byte in bytes where byte == 126 { tildes += 1 }
+                    if bytes.isEmpty || bytes.suffix(5) == Array("0\r\n\r\n".utf8)[...] { return tildes }
+                }
+            }
+            #expect(tildes == 400 * (64 << 10))
+        }
+    }
+
+    @Test("ends a stream when its client leaves, also one that waits for space", arguments: [1, 1 << 20])
+    func streamDisconnect(size: Int) async throws {
+        let ended = Signal(), began = Signal()
+        let routes = HTTPServer.Routes { _ in
+            HTTPResponse(
+                status: 200,
+                body: .stream { writer in
+                    do {
+                        try await writer.write([UInt8](repeating: 46, count: size))
+                        await began.set()
+                        while size > 1 { try await writer.write([UInt8](repeating: 46, count: size)) }
+                        try await Task.sleep(for: .seconds(30))
+                    } catch is CancellationError {
+                        await ended.set()
+                    } catch {}
+                }
+            )
+        }
+        try await withServer(routes) { server in
+            let client = Mutex<RawConnection?>(try RawConnection(port: server.listener.port))
+            client.withLock { _ = $0?.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n") }
+            await began.wait()
+            try await Task.sleep(for: .milliseconds(50))
+            client.withLock { $0 = nil }
+            let clock = ContinuousClock()
+            let left = clock.now
+            await ended.wait()
+            #expect(clock.now - left < .seconds(1))
+        }
+    }
+
+    @Test("lets requests finish when it stops, and says that the connection ends")
+    func gracefulStop() async throws {
+        let started = Signal(), proceed = Signal()
+        let routes = HTTPServer.Routes { _ in
+            await started.set()
+            await proceed.wait()
+            return text("done")
+        }
+        let server = try HTTPServer.start(HTTPServer.Options(), routes: routes)
+        let port = server.listener.port
+        let client = try RawConnection(port: port)
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await started.wait()
+        async let stopped: Void = server.stop(within: .seconds(5))
+        while !server.isStopping { await Task.yield() }
+        await proceed.set()
+        let answer = try await onThread { client.answer() }
+        await stopped
+        #expect(answer.body == "done" && answer.head.contains("Connection: close"))
+        #expect(throws: GatewayError.self) { try RawConnection(port: port) }
+    }
+
+    @Test("cuts what does not finish within the deadline")
+    func forcedStop() async throws {
+        let started = Signal()
+        let routes = HTTPServer.Routes { _ in
+            await started.set()
+            try? await Task.sleep(for: .seconds(30))
+            return text("late")
+        }
+        let server = try HTTPServer.start(HTTPServer.Options(), routes: routes)
+        let client = try RawConnection(port: server.listener.port)
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await started.wait()
+        let clock = ContinuousClock()
+        let took = await clock.measure { await server.stop(within: .milliseconds(100)) }
+        #expect(took < .seconds(2))
+        #expect(client.read().isEmpty)
+    }
+
+    @Test("is not held up by a client that does not read, or one that does not send")
+    func stopWithSlowClients() async throws {
+        let began = Signal()
+        let routes = HTTPServer.Routes { _ in
+            HTTPResponse(
+                status: 200,
+                body: .stream { writer in
+                    while (try? await writer.write([UInt8](repeating: 46, count: 1 << 20))) != nil {
+                        await began.set()
+                    }
+                }
+            )
+        }
+        let server = try HTTPServer.start(HTTPServer.Options(), routes: routes)
+        let reader = try RawConnection(port: server.listener.port)
+        reader.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        let sender = try RawConnection(port: server.listener.port)
+        sender.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+        await began.wait()
+        let took = await ContinuousClock().measure { await server.stop(within: .milliseconds(200)) }
+        #expect(took < .seconds(2))
+        withExtendedLifetime((reader, sender)) {}
+    }
+
+    @Test("leaves an inherited socket open, so that the next server loses no connection")
+    func inheritedSocket() async throws {
+        let listener = try HTTPListener.open(host: "127.0.0.1", port: 0)
+        defer { close(listener.descriptor) }
+        let first = try await withServer(echo, configure: { $0.inheritedSocket = listener.descriptor }) {
+            $0.listener.port
+        }
+        #expect(first == listener.port)
+        let client = try RawConnection(port: first)
+        client.send("GET /now HTTP/1.1\r\nHost: x\r\n\r\n")
+        try await withServer(echo, configure: { $0.inheritedSocket = listener.descriptor }) { _ in
+            let answer = try await onThread { client.answer() }
+            #expect(answer.body == "now")
+        }
+    }
+
+    @Test("answers many connections at once")
+    func concurrency() async throws {
+        try await withServer(echo, configure: { $0.threads = 2 }) { server in
+            let port = server.listener.port
+            let good = try await withThrowingTaskGroup(of: Int.self) { group in
+                for number in 0..<32 {
+                    group.addTask {
+                        try await onThread {
+                            let client = try RawConnection(port: port)
+                            var good = 0
+                            for round in 0..<50 {
+                                let body = "\(number).\(round)"
+                                client.send(
+                                    "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+                                )
+                                if client.answer().body == "POST /x [] - \(body)" { good += 1 }
+                            }
+                            return good
+                        }
+                    }
+                }
+                return try await group.reduce(0, +)
+            }
+            #expect(good == 32 * 50)
+        }
+    }
+
+    @Test("closes a connection that is silent too long")
+    func silence() async throws {
+        try await withServer(echo, configure: { $0.idleTimeout = .seconds(1) }) { server in
+            let port = server.listener.port
+            let bytes = try await onThread {
+                let client = try RawConnection(port: port)
+                client.send("GET / HTTP/1.1\r\nHo")
+                return client.read { _ in false }
+            }
+            #expect(!bytes.contains("200"))
+        }
+    }
+
+    @Test("leaves no descriptor behind")
+    func descriptors() async throws {
+        try await withServer(echo) { _ in }
+        let before = openDescriptors()
+        for _ in 0..<20 {
+            try await withServer(echo) { server in
+                let port = server.listener.port
+                _ = try await onThread {
+                    let client = try RawConnection(port: port)
+                    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    return client.answer().status
+                }
+            }
+        }
+        // Other suites run at the same time and open a few of their own; a leak would show 20 times over.
+        #expect(openDescriptors() < before + 20)
+    }
+}
+
+private func openDescriptors() -> Int { ((try? Files().list("/proc/self/fd")) ?? []).count }
+
+private func peakMemory() -> Int {
+    var usage = rusage()
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return usage.ru_maxrss * 1024
+}
