@@ -1,0 +1,197 @@
+/// The `environment` file of the appliance: `KEY=value` lines as systemd.exec(5) reads them for `EnvironmentFile=`.
+///
+/// systemd reads it for the service; a gateway on stdio or without systemd reads it through this type, so that both
+/// find the same provider CLIs and the same keys. Edits keep every other line, comments included.
+package struct EnvironmentFile: Sendable, Equatable {
+    /// One assignment.
+    package struct Entry: Sendable, Equatable {
+        package var name: String
+        package var value: String
+        /// Lines of the text, counted from 0; more than one where a value goes on in the next line.
+        package var lines: Range<Int>
+    }
+
+    /// The whole text.
+    package private(set) var text: String
+    /// The assignments in their order; of two with one name the later holds.
+    package private(set) var entries: [Entry] = []
+    /// What systemd would skip, each with its line number counted from 1.
+    package private(set) var problems: [String] = []
+
+    /// Reads a file's text.
+    ///
+    /// Never fails: systemd too skips what it does not understand.
+    package init(text: String = "") {
+        self.text = text
+        parse()
+    }
+
+    /// The assignments by name.
+    package var values: [String: String] {
+        Dictionary(entries.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
+    }
+
+    /// An environment as systemd would make it: the file's values replace the inherited ones.
+    package func overriding(_ environment: [String: String]) -> [String: String] {
+        environment.merging(values) { $1 }
+    }
+
+    /// An environment for a gateway that a client started: what the client gave stays, what it lacks is added.
+    ///
+    /// The recorded search path comes after the inherited one.
+    package func completing(_ environment: [String: String]) -> [String: String] {
+        var result = environment.merging(values) { inherited, _ in inherited }
+        let inherited = EnvironmentFile.folders(environment["PATH"])
+        let added = EnvironmentFile.folders(values["PATH"]).filter { !inherited.contains($0) }
+        if !added.isEmpty { result["PATH"] = (inherited + added).joined(separator: ":") }
+        return result
+    }
+
+    /// The absolute folders of a search path, each once, in order.
+    ///
+    /// Relative and empty ones would depend on where a service happens to run.
+    package static func folders(_ path: String?) -> [String] {
+        var seen: Set<String> = []
+        return (path ?? "").split(separator: ":").map(String.init)
+            .filter { $0.hasPrefix("/") && seen.insert($0).inserted }
+    }
+
+    /// Sets a value: the last assignment of the name is replaced where it stands, a new one is put at the end.
+    ///
+    /// Throws `invalid-value` for a name or value that such a file cannot hold.
+    package mutating func set(_ name: String, to value: String) throws(GatewayError) {
+        guard EnvironmentFile.isName(name) else {
+            throw GatewayError("invalid-value", "'\(name)' is no name of an environment variable")
+        }
+        guard !value.utf8.contains(0) else {
+            throw GatewayError("invalid-value", "the value of '\(name)' contains a NUL byte")
+        }
+        let line = "\(name)=\(EnvironmentFile.quoted(value))"
+        if let old = entries.last(where: { $0.name == name }) {
+            var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+            lines.replaceSubrange(old.lines, with: [line])
+            text = lines.joined(separator: "\n")
+        } else {
+            if !text.isEmpty, !text.hasSuffix("\n") { text += "\n" }
+            text += line + "\n"
+        }
+        entries = []
+        problems = []
+        parse()
+    }
+
+    /// A value as it must be written to be read back the same.
+    package static func quoted(_ value: String) -> String {
+        let isPlain =
+            !value.isEmpty
+            && value.utf8.allSatisfy {
+                $0 > 0x20 && $0 < 0x7F && !"\"'\\#;$`".utf8.contains($0)
+            }
+        if isPlain { return value }
+        var out = "\""
+        for scalar in value.unicodeScalars {
+            if "\"\\$`".unicodeScalars.contains(scalar) { out += "\\" }
+            out.unicodeScalars.append(scalar)
+        }
+        return out + "\""
+    }
+
+    private static func isName(_ name: some StringProtocol) -> Bool {
+        guard let first = name.utf8.first else { return false }
+        func isLetter(_ byte: UInt8) -> Bool {
+            (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || byte == UInt8(ascii: "_")
+        }
+        return isLetter(first) && name.utf8.allSatisfy { isLetter($0) || (0x30...0x39).contains($0) }
+    }
+
+    // MARK: reading
+
+    private mutating func parse() {
+        let characters = Array(text.unicodeScalars)
+        var position = 0
+        var line = 0
+        while position < characters.count {
+            let first = line
+            while position < characters.count, " \t\r".unicodeScalars.contains(characters[position]) {
+                position += 1
+            }
+            guard position < characters.count else { return }
+            if characters[position] == "\n" {
+                position += 1
+                line += 1
+                continue
+            }
+            if characters[position] == "#" || characters[position] == ";" {
+                EnvironmentFile.skipLine(characters, &position, &line)
+                continue
+            }
+            var name = ""
+            while position < characters.count, characters[position] != "=", characters[position] != "\n" {
+                name.unicodeScalars.append(characters[position])
+                position += 1
+            }
+            guard position < characters.count, characters[position] == "=" else {
+                problems.append("line \(first + 1) has no '='")
+                EnvironmentFile.skipLine(characters, &position, &line)
+                continue
+            }
+            position += 1
+            let value = EnvironmentFile.value(characters, &position, &line)
+            let key = name.trimmed
+            guard EnvironmentFile.isName(key) else {
+                problems.append("line \(first + 1): '\(key)' is no name of an environment variable")
+                continue
+            }
+            // `line` already counts the end of the last line of the value.
+            entries.append(Entry(name: key, value: value, lines: first..<max(first + 1, line)))
+        }
+    }
+
+    private static func skipLine(_ text: [Unicode.Scalar], _ position: inout Int, _ line: inout Int) {
+        while position < text.count, text[position] != "\n" { position += 1 }
+        if position < text.count {
+            position += 1
+            line += 1
+        }
+    }
+
+    /// Reads up to the end of the line: plain text, and parts in single or double quotes, joined as a shell would.
+    private static func value(_ text: [Unicode.Scalar], _ position: inout Int, _ line: inout Int) -> String {
+        var value = String.UnicodeScalarView()
+        /// White space at the end of plain text does not count.
+        var kept = 0
+        var quote: Unicode.Scalar?
+        while position < text.count, text[position] == " " || text[position] == "\t" { position += 1 }
+        while position < text.count {
+            let scalar = text[position]
+            position += 1
+            if scalar == "\n" { line += 1 }
+            switch (scalar, quote) {
+            case ("\n", nil):
+                return String(String.UnicodeScalarView(value.prefix(kept)))
+            case ("'", nil), ("\"", nil):
+                quote = scalar
+                kept = value.count
+            case ("'", "'"), ("\"", "\""):
+                quote = nil
+                kept = value.count
+            case ("\\", nil), ("\\", "\""):
+                guard position < text.count else { break }
+                let next = text[position]
+                position += 1
+                if next == "\n" {
+                    line += 1
+                    break
+                }
+                if quote == "\"", !"\"\\$`".unicodeScalars.contains(next) { value.append("\\") }
+                value.append(next)
+                kept = value.count
+            default:
+                value.append(scalar)
+                if quote != nil || !" \t\r".unicodeScalars.contains(scalar) { kept = value.count }
+            }
+        }
+        line += 1
+        return String(String.UnicodeScalarView(value.prefix(kept)))
+    }
+}
