@@ -1,0 +1,140 @@
+import Appliance
+
+/// Reads claude's `stream-json` lines, and grok's `streaming-messages-json`, which has the same shape.
+///
+/// A failure is told by `is_error`, never by `subtype`, which says `success` for failed API calls too.
+extension Reading {
+    mutating func readClaude(_ bytes: [UInt8]) {
+        var lines = ClaudeLines()
+        OutputReader.objects(in: bytes, skipping: "{\"type\":\"stream_event\"") { object, line in
+            lines.take(object, line)
+        }
+        // `--output-format json` of a CLI that somebody runs by hand prints one object, perhaps indented.
+        if !lines.sawObject, let whole = try? JSON.parse(bytes), whole["type"]?.string == "result" {
+            lines.take(whole, bytes[...])
+        }
+        result.sessionID = lines.session
+        result.thinking = lines.thinking
+        result.model = lines.model
+        guard let last = lines.results.last else {
+            result.text = lines.sawObject ? lines.replies.last ?? "" : OutputReader.plainText(bytes)
+            if lines.sawObject, !result.text.isEmpty {
+                failure =
+                    "\(context.provider.executable) ended without a result; its last message was: \(result.text)"
+            }
+            return
+        }
+        readResult(last.json, earlier: lines.results.dropLast().map(\.json))
+        let reply =
+            last.json["structured_output"].flatMap { $0.isNull ? nil : $0.compactText }
+            ?? last.json["result"]?.string
+        if last.json["is_error"]?.bool == true {
+            failure = claudeFailure(last.json, reply: reply)
+        }
+        result.text = context.outputFormat == "json" ? last.text : reply ?? lines.replies.last ?? ""
+        // The line itself is never empty; what counts is whether there is a reply in it.
+        if context.outputFormat == "json", failure == nil, (reply ?? "").allSatisfy(\.isWhitespace) {
+            hasNoReply = true
+        }
+    }
+
+    private mutating func readResult(_ last: JSON, earlier: [JSON]) {
+        result.turns = last["num_turns"]?.int
+        result.apiStatus = last["api_error_status"]?.int
+        if result.model == nil { result.model = last["modelUsage"]?.object?.names.first }
+        // `usage` is one result's own; several input messages give several results.
+        let parts = (earlier + [last]).compactMap { ClaudeLines.usage(of: $0["usage"]) }
+        if let first = parts.first { result.usage = parts.dropFirst().reduce(first) { $0.adding($1) } }
+        if let denials = last["permission_denials"]?.array, !denials.isEmpty {
+            let tools = denials.compactMap { $0["tool_name"]?.string }
+            warn(
+                "permission_denied",
+                "tools were not allowed to run: \(tools.joined(separator: ", "))",
+                [("tools", .strings(tools))]
+            )
+        }
+        guard context.provider == .claude, let cost = last["total_cost_usd"]?.number else { return }
+        let bases = last["modelUsage"]?.object?.members.compactMap { $0.value["costBasis"]?.string } ?? []
+        guard !bases.contains("unknown") else {
+            return warn(
+                "cost_unknown_model",
+                "claude knows no price for this model; its cost figure is a guess and is left out"
+            )
+        }
+        isCumulative = true
+        total = RunningTotal(costUSD: cost)
+    }
+
+    private func claudeFailure(_ last: JSON, reply: String?) -> String {
+        let errors = (last["errors"]?.array ?? []).compactMap(\.string).joined(separator: "\n")
+        let text = reply.flatMap { $0.isEmpty ? nil : $0 } ?? (errors.isEmpty ? nil : errors)
+        let subtype = last["subtype"]?.string ?? "error"
+        let type = last["api_error_type"]?.string ?? last["api_error"]?.string
+        let reason = text ?? (subtype == "success" ? type ?? "the run failed" : subtype)
+        let status = last["api_error_status"]?.int.map { " (API status \($0))" } ?? ""
+        return reason + status
+    }
+}
+
+/// What the lines of a claude stream say.
+struct ClaudeLines {
+    var results: [(json: JSON, text: String)] = []
+    var replies: [String] = []
+    var thinking: [String] = []
+    var session: String?
+    var model: String?
+    var sawObject = false
+
+    mutating func take(_ object: JSON, _ line: ArraySlice<UInt8>) {
+        sawObject = true
+        if let id = object["session_id"]?.string { session = id }
+        switch object["type"]?.string {
+        case "system" where object["subtype"]?.string == "init":
+            if let name = object["model"]?.string { model = name }
+        case "assistant": takeMessage(object)
+        case "result": results.append((object, String(decoding: line, as: UTF8.self)))
+        default: break
+        }
+    }
+
+    /// A subagent's messages carry the id of the tool call that started it, and are not the reply.
+    private mutating func takeMessage(_ object: JSON) {
+        guard object["parent_tool_use_id"]?.string == nil else { return }
+        if model == nil { model = object["message"]?["model"]?.string }
+        var texts: [String] = []
+        for block in object["message"]?["content"]?.array ?? [] {
+            switch block["type"]?.string {
+            case "text": if let text = block["text"]?.string { texts.append(text) }
+            case "thinking": if let text = block["thinking"]?.string { thinking.append(text) }
+            default: break
+            }
+        }
+        if !texts.isEmpty { replies.append(texts.joined()) }
+    }
+
+    static func usage(of json: JSON?) -> Usage? {
+        guard let json, let input = json["input_tokens"]?.int, let output = json["output_tokens"]?.int else {
+            return nil
+        }
+        return Usage(
+            input: input,
+            output: output,
+            cacheRead: json["cache_read_input_tokens"]?.int,
+            cacheCreation: json["cache_creation_input_tokens"]?.int
+        )
+    }
+}
+
+extension Usage {
+    func adding(_ other: Usage) -> Usage {
+        func sum(_ first: Int?, _ second: Int?) -> Int? {
+            first == nil && second == nil ? nil : (first ?? 0) + (second ?? 0)
+        }
+        return Usage(
+            input: input + other.input,
+            output: output + other.output,
+            cacheRead: sum(cacheRead, other.cacheRead),
+            cacheCreation: sum(cacheCreation, other.cacheCreation)
+        )
+    }
+}

@@ -1,0 +1,168 @@
+package import Appliance
+
+/// What a run produced, in one shape for every provider.
+package struct ProviderResult: Sendable, Equatable {
+    /// The reply in the format that the caller asked for; may be partial when `isError`.
+    package var text = ""
+    /// The conversation, as the CLI names it.
+    package var sessionID: String?
+    /// The model that answered, where the CLI says.
+    package var model: String?
+    /// What this run used; `nil` where the CLI does not say or its running total cannot be differenced.
+    package var usage: Usage?
+    /// US dollars of this run; `nil` where unknown.
+    package var costUSD: Double?
+    /// Whether the run failed; an exit-0 run without an answer has failed too.
+    package var isError = false
+    /// Why it failed.
+    package var category: ErrorCategory?
+    /// The whole text of an error answer: "Error executing codex CLI (exit code 1):\n…".
+    package var errorText: String?
+    /// The HTTP status of the provider's API that ended the run.
+    package var apiStatus: Int?
+    /// Turns of the model in this run.
+    package var turns: Int?
+    /// What the caller should know.
+    package var warnings: [RequestWarning] = []
+    /// The model's visible reasoning, in order.
+    package var thinking: [String] = []
+    /// The conversation's total after this run, to be stored with the session for the next one.
+    package var runningTotal: RunningTotal?
+    /// What the process ended with, in the contract's numbers.
+    package var exitCode: Int32 = 0
+}
+
+/// Tokens of one run.
+///
+/// `input` is what the CLI calls input: claude's excludes what came from its cache, codex's and vibe's includes it.
+package struct Usage: Sendable, Equatable {
+    package var input: Int
+    package var output: Int
+    package var cacheRead: Int?
+    package var cacheCreation: Int?
+
+    package init(input: Int, output: Int, cacheRead: Int? = nil, cacheCreation: Int? = nil) {
+        self.input = input
+        self.output = output
+        self.cacheRead = cacheRead
+        self.cacheCreation = cacheCreation
+    }
+}
+
+/// What a CLI says that a whole conversation has used so far.
+package struct RunningTotal: Sendable, Equatable {
+    /// Tokens; `nil` where the CLI counts only money (claude).
+    package var usage: Usage?
+    /// US dollars; `nil` where the CLI counts only tokens (codex).
+    package var costUSD: Double?
+
+    package init(usage: Usage? = nil, costUSD: Double? = nil) {
+        self.usage = usage
+        self.costUSD = costUSD
+    }
+
+    /// The form in which a session keeps it.
+    package var json: JSON {
+        var json: JSON = [:]
+        if let usage {
+            json["inputTokens"] = .integer(usage.input)
+            json["outputTokens"] = .integer(usage.output)
+            json["cacheReadTokens"] = .optional(usage.cacheRead)
+            json["cacheCreationTokens"] = .optional(usage.cacheCreation)
+        }
+        if let costUSD { json["costUsd"] = .double(costUSD) }
+        return json
+    }
+
+    /// Reads the stored form; `nil` when it says nothing.
+    package init?(json: JSON) {
+        if let input = json["inputTokens"]?.int, let output = json["outputTokens"]?.int {
+            usage = Usage(
+                input: input,
+                output: output,
+                cacheRead: json["cacheReadTokens"]?.int,
+                cacheCreation: json["cacheCreationTokens"]?.int
+            )
+        }
+        costUSD = json["costUsd"]?.number
+        if usage == nil, costUSD == nil { return nil }
+    }
+}
+
+/// How a run's process came to its end.
+package enum RunEnding: Sendable, Equatable {
+    case exited(Int32)
+    case signalled(Int32)
+    /// The wall clock ran out.
+    case timedOut
+    /// It was silent for too long.
+    case idleTimeout
+    /// It wrote more than the limit, in bytes.
+    case outputOverflow(limit: Int)
+    /// It could not be started.
+    case launchFailed(String)
+
+    /// The contract's number: 124 wall clock, 125 idle, 126 overflow, 127 not started, 128+n signal.
+    package var exitCode: Int32 {
+        switch self {
+        case .exited(let status): status
+        case .signalled(let signal): 128 + signal
+        case .timedOut: 124
+        case .idleTimeout: 125
+        case .outputOverflow: 126
+        case .launchFailed: 127
+        }
+    }
+}
+
+/// Everything that a run left behind.
+package struct RunOutput: Sendable {
+    package var standardOutput: [UInt8]
+    package var standardError: [UInt8]
+    /// The files that `ReadingContext.collected` named and that exist.
+    package var files: [String: [UInt8]]
+    package var ending: RunEnding
+
+    package init(
+        standardOutput: [UInt8] = [],
+        standardError: [UInt8] = [],
+        files: [String: [UInt8]] = [:],
+        ending: RunEnding
+    ) {
+        self.standardOutput = standardOutput
+        self.standardError = standardError
+        self.files = files
+        self.ending = ending
+    }
+}
+
+/// The kinds of failure that a tool reports.
+package enum ErrorCategory: String, Sendable, CaseIterable {
+    case timeout
+    case idleTimeout = "idle_timeout"
+    case spawnError = "spawn_error"
+    case cliError = "cli_error"
+    case authError = "auth_error"
+    case outputOverflow = "output_overflow"
+    case inputTooLarge = "input_too_large"
+    case invalidInput = "invalid_input"
+    case saturated
+
+    /// The kind of an error that kept a request from starting.
+    package init(code: String) {
+        switch code {
+        case "input-too-large": self = .inputTooLarge
+        case "invalid-input", "unsupported-parameter", "contract-violation", "unknown-model":
+            self = .invalidInput
+        default: self = .spawnError
+        }
+    }
+
+    /// Whether the same request may succeed later without a change.
+    package var isRetryable: Bool {
+        switch self {
+        case .timeout, .idleTimeout, .saturated: true
+        default: false
+        }
+    }
+}

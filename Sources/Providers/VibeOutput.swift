@@ -1,0 +1,66 @@
+import Appliance
+
+/// Reads vibe's `streaming` lines (this run's entries only) and its `export.json` (usage, cost and outcome of this run).
+extension Reading {
+    mutating func readVibe(_ bytes: [UInt8], export: [UInt8]?) {
+        var entries: [JSON] = []
+        OutputReader.objects(in: bytes) { object, _ in entries.append(object) }
+        var reply: String?
+        var denied: [String] = []
+        for entry in entries {
+            if let id = entry["sessionId"]?.string { result.sessionID = id }
+            if entry["type"]?.string == "message", entry["role"]?.string == "assistant" {
+                let texts = (entry["content"]?.array ?? []).filter { $0["type"]?.string == "text" }
+                reply = texts.compactMap { $0["text"]?.string }.joined()
+            }
+            if entry["type"]?.string == "effect",
+                entry["state"]?["error"]?["code"]?.string == "tool_denied"
+            {
+                denied.append(entry["title"]?.string ?? "tool")
+            }
+        }
+        if !denied.isEmpty {
+            warn(
+                "permission_denied",
+                "tools were not allowed to run: \(denied.joined(separator: ", "))",
+                [("tools", .strings(denied))]
+            )
+        }
+        switch context.outputFormat {
+        case _ where entries.isEmpty: result.text = OutputReader.plainText(bytes)
+        case "json": result.text = JSON.array(entries).prettyText
+        case "streaming", "stream-json": result.text = OutputReader.plainText(bytes)
+        default: result.text = reply ?? ""
+        }
+        if !entries.isEmpty, (reply ?? "").allSatisfy(\.isWhitespace) { hasNoReply = true }
+        if let export, let json = try? JSON.parse(export) { readExport(json) }
+    }
+
+    private mutating func readExport(_ json: JSON) {
+        if result.sessionID == nil { result.sessionID = json["session_id"]?.string }
+        if let usage = json["usage"], let input = usage["input_tokens"]?.int,
+            let output = usage["output_tokens"]?.int
+        {
+            result.usage = Usage(input: input, output: output, cacheRead: usage["cached_input_tokens"]?.int)
+        }
+        result.costUSD = json["cost_usd"]?.number
+        result.turns = json["steps"]?.int
+        result.model = json["config"]?["active_model"]?.string
+        if let outcome = json["outcome"]?.string, outcome != "finished" {
+            let reason = Reading.message(of: json["error"]) ?? json["stop_reason"]?.string ?? outcome
+            failure = "vibe stopped (\(outcome)): \(reason)"
+        }
+        checkModel(json["config"]?["models"]?.object)
+    }
+
+    /// vibe runs its default for a model that it does not know, and exits with 0.
+    private mutating func checkModel(_ models: JSONObject?) {
+        guard let asked = context.requestedModel, let models, !models.names.contains(asked) else { return }
+        warn(
+            "model_fallback",
+            "vibe knows no model '\(asked)' and answered with its default; it knows \(models.names.joined(separator: ", "))",
+            [("requestedModel", .string(asked))]
+        )
+        result.model = nil
+    }
+}
