@@ -1,0 +1,88 @@
+import Appliance
+import Platform
+
+/// What a command found out or did: one value with two forms.
+protocol Report: Sendable {
+    /// The form for programs; keys of the contract where it has them.
+    var json: JSON { get }
+    /// The form for people, without a final line end; empty when there is nothing to say.
+    var text: String { get }
+    /// What the command ends with.
+    var exitCode: ExitCode { get }
+}
+
+extension Report {
+    var exitCode: ExitCode { .done }
+}
+
+/// How a command answers.
+enum Output: Sendable, Equatable {
+    case text
+    case json
+
+    /// What the flags say, else what the command and the kind of standard output call for.
+    init(_ arguments: Arguments, outputIsTerminal: Bool) {
+        if arguments.has("json") {
+            self = .json
+        } else if arguments.has("text") || outputIsTerminal {
+            self = .text
+        } else {
+            self = arguments.verb?.style == .reference ? .json : .text
+        }
+    }
+
+    /// Prints a report: the only place that chooses between the two forms.
+    func print(_ report: any Report, isSilenced: Bool, to terminal: Terminal) {
+        switch self {
+        case .json: terminal.write(report.json.prettyText + "\n")
+        case .text: if !isSilenced, !report.text.isEmpty { terminal.write(report.text + "\n") }
+        }
+    }
+
+    /// Prints an error: always for people on standard error, and for programs on standard output as well.
+    ///
+    /// A program that reads standard output gets exactly one JSON document, however the command ended.
+    func print(_ error: GatewayError, to terminal: Terminal) {
+        terminal.writeError("error: \(error)\n" + (error.help.map { "help: \($0)\n" } ?? ""))
+        switch self {
+        case .json: terminal.write(error.json.prettyText + "\n")
+        case .text: break
+        }
+    }
+}
+
+/// A command under way: what it was told, and the world it acts on.
+struct Invocation: Sendable {
+    var arguments: Arguments
+    var machine: Machine
+    var output: Output
+
+    /// Whether information is unwanted.
+    var isQuiet: Bool { arguments.has("quiet") }
+
+    /// One line of information while the command works, on standard error.
+    func note(_ line: String) {
+        if !isQuiet { machine.terminal.writeError(line + "\n") }
+    }
+
+    /// Where the appliance's files are.
+    func layout() throws(GatewayError) -> Layout { try machine.layout() }
+}
+
+/// Lines in columns.
+enum Columns {
+    /// Rows whose cells start below each other, two spaces apart; the last column is not padded.
+    static func text(_ rows: [[String]], indent: Int = 0) -> String {
+        let count = rows.map(\.count).max() ?? 0
+        let widths = (0..<count).map { column in
+            rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0
+        }
+        return rows.map { row in
+            let cells = row.enumerated().map { index, cell in
+                index == row.count - 1
+                    ? cell : cell + String(repeating: " ", count: widths[index] - cell.count)
+            }
+            return String(repeating: " ", count: indent) + cells.joined(separator: "  ")
+        }.joined(separator: "\n")
+    }
+}
