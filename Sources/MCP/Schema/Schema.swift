@@ -1,0 +1,113 @@
+package import Appliance
+
+/// One way in which a value breaks its schema.
+package struct Violation: Sendable, Hashable, CustomStringConvertible {
+    /// JSON Pointer (RFC 6901) to the value; `/` for the whole.
+    package let path: String
+    /// What was expected and found.
+    package let message: String
+
+    package var description: String { "\(path): \(message)" }
+}
+
+/// A compiled JSON Schema 2020-12, as far as schemas of messages and tools go.
+///
+/// All keywords of the core, applicator and validation vocabularies except `unevaluated…` and dynamic references;
+/// `$ref` resolves inside the document only, never over the network. `format` is an annotation.
+package struct Schema: Sendable {
+    /// Violations beyond this many are not collected: nobody reads them.
+    static let maximumViolations = 64
+
+    let nodes: [SchemaNode]
+    let root: Int
+
+    /// Compiles a document, or one definition in it: `at` is a JSON Pointer such as `/$defs/Tool`.
+    ///
+    /// Throws `invalid-schema` for a keyword of the wrong type and for a reference that leads nowhere.
+    package init(_ document: JSON, at pointer: String = "") throws(GatewayError) {
+        var compiler = SchemaCompiler(document: document)
+        root = try compiler.node(at: pointer)
+        nodes = compiler.finished
+    }
+
+    /// Every violation of a value, in the order of the value's members; empty when it is valid.
+    package func violations(of value: JSON) -> [Violation] {
+        var validation = SchemaValidation(nodes: nodes)
+        validation.check(value, against: root, path: .root)
+        return validation.violations
+    }
+
+    /// The value with the defaults of its absent members, where `properties` says them; nested objects that are present
+    /// get theirs too.
+    package func applyingDefaults(to object: JSONObject) -> JSONObject { defaults(object, node: root, depth: 0) }
+
+    private func defaults(_ object: JSONObject, node: Int, depth: Int) -> JSONObject {
+        guard depth < SchemaValidation.maximumDepth else { return object }
+        var object = object
+        if let reference = nodes[node].reference {
+            object = defaults(object, node: reference, depth: depth + 1)
+        }
+        for (name, property) in nodes[node].properties {
+            if case .object(let member) = object[name] {
+                object[name] = .object(defaults(member, node: property, depth: depth + 1))
+            } else if object[name] == nil, let value = nodes[property].defaultValue {
+                object[name] = value
+            }
+        }
+        return object
+    }
+}
+
+/// The keywords of one schema object; other schemas by their place in the list.
+struct SchemaNode: Sendable {
+    enum Additional: Sendable {
+        case allowed
+        case refused
+        case schema(Int)
+    }
+
+    /// `false` as a schema.
+    var refusesAll = false
+    var reference: Int?
+    var types: [String] = []
+    var enumeration: [JSON]?
+    var constant: JSON?
+    var defaultValue: JSON?
+
+    var properties: [(name: String, node: Int)] = []
+    var patternProperties: [(pattern: TextPattern, node: Int)] = []
+    var required: [String] = []
+    var dependentRequired: [(name: String, required: [String])] = []
+    var dependentSchemas: [(name: String, node: Int)] = []
+    var additional = Additional.allowed
+    var propertyNames: Int?
+    var minProperties: Int?
+    var maxProperties: Int?
+
+    var prefixItems: [Int] = []
+    var items: Int?
+    var contains: Int?
+    var minContains: Int?
+    var maxContains: Int?
+    var minItems: Int?
+    var maxItems: Int?
+    var uniqueItems = false
+
+    var minLength: Int?
+    var maxLength: Int?
+    var pattern: TextPattern?
+
+    var minimum: JSON?
+    var maximum: JSON?
+    var exclusiveMinimum: JSON?
+    var exclusiveMaximum: JSON?
+    var multipleOf: JSON?
+
+    var allOf: [Int] = []
+    var anyOf: [Int] = []
+    var oneOf: [Int] = []
+    var not: Int?
+    var condition: Int?
+    var consequence: Int?
+    var alternative: Int?
+}

@@ -1,0 +1,112 @@
+package import Appliance
+
+/// A call of a tool, whose arguments fit the tool's input schema.
+package struct ToolCall: Sendable {
+    /// The tool's name.
+    package let tool: String
+    /// As the client sent them; `Schema.applyingDefaults` fills in what the schema says about the absent ones.
+    package let arguments: JSONObject
+    package let principal: Principal
+    package let transport: Transport
+    package let version: ProtocolVersion
+    package let requestID: RequestID
+    /// `{name, version, …}` of the client, when it said so.
+    package let clientInfo: JSON?
+    /// What the client can do, in the shape of `ClientCapabilities`.
+    package let clientCapabilities: JSONObject
+    /// The request's `_meta`, which may carry a trace context.
+    package let meta: JSONObject
+    /// Where to report how far the call is. Silent in an immediate handler.
+    package let progress: ProgressReporter
+    /// Why the task was cancelled, when it was.
+    package let cancellation: Cancellation
+
+    /// How the revision is spoken.
+    package var era: Era { version.era }
+}
+
+/// What a tool does to the world, for clients that ask before they call (all are hints).
+package struct ToolAnnotations: Sendable, Hashable {
+    package var readOnly: Bool?
+    package var destructive: Bool?
+    package var idempotent: Bool?
+    package var openWorld: Bool?
+
+    /// Hints; what is not said takes the protocol's default.
+    package init(
+        readOnly: Bool? = nil,
+        destructive: Bool? = nil,
+        idempotent: Bool? = nil,
+        openWorld: Bool? = nil
+    ) {
+        self.readOnly = readOnly
+        self.destructive = destructive
+        self.idempotent = idempotent
+        self.openWorld = openWorld
+    }
+
+    var json: JSON? {
+        let hints = [
+            ("readOnlyHint", readOnly), ("destructiveHint", destructive),
+            ("idempotentHint", idempotent), ("openWorldHint", openWorld),
+        ]
+        let given = hints.compactMap { name, value in value.map { (name: name, value: JSON.bool($0)) } }
+        return given.isEmpty ? nil : .object(JSONObject(given))
+    }
+}
+
+/// A tool: what clients see of it, and what it does.
+package struct Tool: Sendable {
+    /// What is run for a call.
+    ///
+    /// A thrown `ProtocolError` becomes a JSON-RPC error, a thrown `GatewayError` a result with `isError`.
+    package enum Handler: Sendable {
+        /// Takes microseconds and never blocks: it runs on the thread that read the request.
+        case immediate(@Sendable (ToolCall) throws -> ToolResult)
+        /// Runs in a task of its own, which is cancelled with the call.
+        case asynchronous(@Sendable (ToolCall) async throws -> ToolResult)
+    }
+
+    package let name: String
+    /// For people.
+    package let title: String?
+    package let description: String
+    /// JSON Schema 2020-12 with `type: "object"` at its root; shown to clients exactly as it is.
+    package let inputSchema: JSON
+    /// JSON Schema of `structuredContent`. Legacy clients see it only when its root is an object.
+    package let outputSchema: JSON?
+    package let annotations: ToolAnnotations
+    package let handler: Handler
+
+    /// A tool.
+    package init(
+        name: String,
+        title: String? = nil,
+        description: String,
+        inputSchema: JSON,
+        outputSchema: JSON? = nil,
+        annotations: ToolAnnotations = ToolAnnotations(),
+        handler: Handler
+    ) {
+        self.name = name
+        self.title = title
+        self.description = description
+        self.inputSchema = inputSchema
+        self.outputSchema = outputSchema
+        self.annotations = annotations
+        self.handler = handler
+    }
+
+    /// The entry of `tools/list`.
+    func listing(for era: Era) -> JSON {
+        var entry: JSON = ["name": .string(name)]
+        if let title { entry["title"] = .string(title) }
+        entry["description"] = .string(description)
+        entry["inputSchema"] = inputSchema
+        if let outputSchema, era == .modern || outputSchema["type"]?.string == "object" {
+            entry["outputSchema"] = outputSchema
+        }
+        if let annotations = annotations.json { entry["annotations"] = annotations }
+        return entry
+    }
+}
