@@ -36,7 +36,7 @@ let package = Package(
             swiftSettings: settings
         ),
         .target(name: "SQLite", dependencies: ["Appliance", "CSQLite"], swiftSettings: settings),
-        .target(name: "MCP", dependencies: ["Appliance", "Platform"], swiftSettings: settings),
+        .target(name: "MCP", dependencies: ["Appliance", "Platform", "CShims"], swiftSettings: settings),
         .target(name: "Providers", dependencies: ["Appliance", "Platform"], swiftSettings: settings),
         .target(name: "Jobs", dependencies: ["Appliance", "Platform", "SQLite"], swiftSettings: settings),
         .target(

@@ -43,3 +43,24 @@ package enum ConstantTime {
         return first.count == second.count && CRYPTO_memcmp(first, second, first.count) == 0
     }
 }
+
+extension SHA256 {
+    /// The 32 bytes that prove a message to whoever has the key (HMAC, RFC 2104).
+    package static func authentication(of message: [UInt8], key: [UInt8]) -> [UInt8] {
+        var out = [UInt8](repeating: 0, count: 32)
+        _ = key.withUnsafeBufferPointer { key in
+            message.withUnsafeBufferPointer { message in
+                HMAC(
+                    EVP_sha256(),
+                    key.baseAddress,
+                    Int32(key.count),
+                    message.baseAddress,
+                    message.count,
+                    &out,
+                    nil
+                )
+            }
+        }
+        return out
+    }
+}

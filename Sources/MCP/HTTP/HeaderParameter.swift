@@ -17,7 +17,10 @@ struct HeaderParameter: Sendable, Equatable {
         try collect(schema, path: [], tool: tool, into: &found)
         var seen: Set<String> = []
         for parameter in found where !seen.insert(parameter.header.lowercased()).inserted {
-            throw GatewayError("invalid-tool", "the tool '\(tool)' uses the header '\(parameter.header)' twice")
+            throw GatewayError(
+                "invalid-tool",
+                "the tool '\(tool)' uses the header '\(parameter.header)' twice"
+            )
         }
         return found
     }
@@ -103,7 +106,8 @@ enum RoutingHeader: Equatable {
             text.utf8.count >= opening.utf8.count + closing.utf8.count
         else { return .value(text) }
         let encoded = String(text.dropFirst(opening.count).dropLast(closing.count))
-        guard let bytes = Base64.decode(encoded), let decoded = String(validating: bytes, as: UTF8.self) else {
+        guard let bytes = Base64.decode(encoded), let decoded = String(validating: bytes, as: UTF8.self)
+        else {
             return .malformed("the header '\(name)' is not base 64 of UTF-8")
         }
         return .value(decoded)
@@ -116,9 +120,14 @@ enum RoutingHeader: Equatable {
             return text
         }
         let bytes = text.utf8.drop(while: isSpace)
-        return String(decoding: bytes.prefix((bytes.lastIndex { !isSpace($0) }.map {
-            bytes.distance(from: bytes.startIndex, to: $0) + 1
-        }) ?? 0), as: UTF8.self)
+        return String(
+            decoding: bytes.prefix(
+                (bytes.lastIndex { !isSpace($0) }.map {
+                    bytes.distance(from: bytes.startIndex, to: $0) + 1
+                }) ?? 0
+            ),
+            as: UTF8.self
+        )
     }
 
     /// Step 2 of the modern ladder: version, method and name in the headers equal those in the body.

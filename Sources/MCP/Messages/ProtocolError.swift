@@ -1,7 +1,9 @@
 package import Appliance
 
-/// A JSON-RPC error. A tool throws it only where the protocol asks for one; everything else a tool wants to say is a
-/// result with `isError`.
+/// A JSON-RPC error.
+///
+/// A tool throws it only where the protocol asks for one; everything else a tool wants to say is a result
+/// with `isError`.
 package struct ProtocolError: Error, Sendable, Equatable {
     /// The number (specification 2026-07-28, error codes).
     package let code: Int

@@ -17,7 +17,9 @@ struct Reply: Sendable, Equatable {
         return Reply(bytes: out, status: 200)
     }
 
-    /// An error. Without a readable id the member is left out, because the schemas do not allow `null`.
+    /// An error.
+    ///
+    /// Without a readable id the member is left out, because the schemas do not allow `null`.
     static func failure(_ id: RequestID?, _ error: ProtocolError, status: Int = 200) -> Reply {
         var message: JSON = ["jsonrpc": "2.0"]
         if let id { message["id"] = id.json }

@@ -39,7 +39,9 @@ package struct Schema: Sendable {
 
     /// The value with the defaults of its absent members, where `properties` says them; nested objects that are present
     /// get theirs too.
-    package func applyingDefaults(to object: JSONObject) -> JSONObject { defaults(object, node: root, depth: 0) }
+    package func applyingDefaults(to object: JSONObject) -> JSONObject {
+        defaults(object, node: root, depth: 0)
+    }
 
     private func defaults(_ object: JSONObject, node: Int, depth: Int) -> JSONObject {
         guard depth < SchemaValidation.maximumDepth else { return object }

@@ -174,7 +174,9 @@ struct SchemaCompiler {
         let names: [String]
         if let name = value.string { names = [name] } else { names = try strings(value, at: place) }
         let known = ["null", "boolean", "integer", "number", "string", "array", "object"]
-        for name in names where !known.contains(name) { throw invalid(place, "names an unknown type '\(name)'") }
+        for name in names where !known.contains(name) {
+            throw invalid(place, "names an unknown type '\(name)'")
+        }
         return names
     }
 
@@ -204,7 +206,10 @@ struct SchemaCompiler {
         return out
     }
 
-    private mutating func children(_ value: JSON, at place: String) throws(GatewayError) -> [(
+    private mutating func children(
+        _ value: JSON,
+        at place: String
+    ) throws(GatewayError) -> [(
         name: String, node: Int
     )] {
         guard let object = value.object else { throw invalid(place, "must be an object of schemas") }
@@ -235,7 +240,8 @@ enum PercentEncoding {
         var index = 0
         while index < bytes.count {
             if bytes[index] == UInt8(ascii: "%"), index + 2 < bytes.count,
-                let high = Hex.value(ofDigit: bytes[index + 1]), let low = Hex.value(ofDigit: bytes[index + 2])
+                let high = Hex.value(ofDigit: bytes[index + 1]),
+                let low = Hex.value(ofDigit: bytes[index + 2])
             {
                 out.append(high << 4 | low)
                 index += 3

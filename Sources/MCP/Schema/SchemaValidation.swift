@@ -1,6 +1,8 @@
 import Appliance
 
-/// One run of a value through a schema. It goes on after the first violation, so that a caller mends all at once.
+/// One run of a value through a schema.
+///
+/// It goes on after the first violation, so that a caller mends all at once.
 struct SchemaValidation {
     /// Steps of nesting before a circle of references is taken for one.
     static let maximumDepth = 200
@@ -208,7 +210,9 @@ struct SchemaValidation {
         if fitting == 1 { return }
         if fitting > 1 { return fail(path, "fits \(fitting) alternatives, expected exactly one") }
         let types = schemas.map { nodes[$0].types }
-        if types.allSatisfy({ types in !types.isEmpty && !types.contains { SchemaValidation.isType($0, value) } }) {
+        if types.allSatisfy({ types in
+            !types.isEmpty && !types.contains { SchemaValidation.isType($0, value) }
+        }) {
             var names: [String] = []
             for name in types.joined() where !names.contains(name) { names.append(name) }
             return fail(path, "expected \(Wording.list(names, "or")), got \(value.typeName)")
@@ -302,7 +306,9 @@ private enum Wording {
         }
     }
 
-    /// The word that was meant. Long texts are no typing errors, and comparing them would take long.
+    /// The word that was meant.
+    ///
+    /// Long texts are no typing errors, and comparing them would take long.
     static func nearest(to word: String, among words: [String]) -> String? {
         word.utf8.count > 64 ? nil : Suggestion.nearest(to: word, among: words)
     }

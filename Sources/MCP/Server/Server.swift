@@ -30,7 +30,8 @@ package struct Server: Sendable {
         let identity = information.json(for: .july2026)
         serverInfo = identity.compact
         modernTools =
-            Server.cacheable([("tools", .array(tools.tools.map { $0.listing(for: .modern) }))], identity).compact
+            Server.cacheable([("tools", .array(tools.tools.map { $0.listing(for: .modern) }))], identity)
+            .compact
         legacyTools =
             (["tools": .array(tools.tools.map { $0.listing(for: .legacy) })] as JSON).compact
         var members: [(name: String, value: JSON)] = [
@@ -48,7 +49,9 @@ package struct Server: Sendable {
         return capabilities
     }
 
-    /// A complete modern result that clients may keep. It is never said to be fresh or shared: the safe choice.
+    /// A complete modern result that clients may keep.
+    ///
+    /// It is never said to be fresh or shared: the safe choice.
     private static func cacheable(_ members: [(name: String, value: JSON)], _ identity: JSON) -> JSON {
         .object(
             JSONObject(
@@ -73,7 +76,9 @@ package struct Server: Sendable {
         return .result(request.id, result.compact)
     }
 
-    /// A request within a session. Errors travel in band: their HTTP status is 200.
+    /// A request within a session.
+    ///
+    /// Errors travel in band: their HTTP status is 200.
     func plan(_ request: RequestMessage, in session: LegacySession, from caller: Caller) -> Plan {
         let context = RequestContext(
             caller: caller,
@@ -95,8 +100,9 @@ package struct Server: Sendable {
 
     // MARK: modern era
 
-    /// A request with its own envelope, up the ladder: the first step that fails answers. Headers are compared only
-    /// where there are any (`fields`), so stdio skips those steps.
+    /// A request with its own envelope, up the ladder: the first step that fails answers.
+    ///
+    /// Headers are compared only where there are any (`fields`), so stdio skips those steps.
     func planModern(_ request: RequestMessage, from caller: Caller, fields: HTTPFields?) -> Plan {
         let envelope: Envelope
         do throws(ProtocolError) {
@@ -216,7 +222,8 @@ package struct Server: Sendable {
         case .immediate(let handler):
             let call = prepare(.silent(), Cancellation())
             return .reply(
-                answer(call, Result { try handler(call) }) ?? .failure(request.id, .internalError("cancelled"))
+                answer(call, Result { try handler(call) })
+                    ?? .failure(request.id, .internalError("cancelled"))
             )
         case .asynchronous(let handler):
             let token = RequestID(context.meta["progressToken"])

@@ -6,9 +6,13 @@ import Synchronization
 package final class Cancellation: Sendable {
     /// Who ended the call.
     package enum Reason: Sendable, Hashable {
-        /// `notifications/cancelled`, with the client's words. No answer is sent.
+        /// `notifications/cancelled`, with the client's words.
+        ///
+        /// No answer is sent.
         case client(String?)
-        /// The client of a stateless request closed its connection, or ended its session. Nobody reads the answer.
+        /// The client of a stateless request closed its connection, or ended its session.
+        ///
+        /// Nobody reads the answer.
         case disconnected
         /// The gateway stops: the answer, usually the handle of a job that goes on, is still sent.
         case shutdown

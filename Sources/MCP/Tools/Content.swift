@@ -28,7 +28,9 @@ package enum Content: Sendable, Hashable {
 /// A tool's answer, the same for every era; the server gives it the form that the client understands.
 package struct ToolResult: Sendable, Hashable {
     package var content: [Content]
-    /// The answer for programs. Legacy clients get it only when it is an object.
+    /// The answer for programs.
+    ///
+    /// Legacy clients get it only when it is an object.
     package var structuredContent: JSON?
     /// Whether the text tells of a failure that the model should see.
     package var isError: Bool

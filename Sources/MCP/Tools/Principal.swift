@@ -1,4 +1,6 @@
-/// Who a request is made for. Sessions, jobs and records belong to a principal; others do not see them.
+/// Who a request is made for.
+///
+/// Sessions, jobs and records belong to a principal; others do not see them.
 package struct Principal: Sendable, Hashable {
     /// How the caller proved to be who it is.
     package enum Kind: String, Sendable, Hashable {

@@ -16,7 +16,9 @@ package struct ToolCall: Sendable {
     package let clientCapabilities: JSONObject
     /// The request's `_meta`, which may carry a trace context.
     package let meta: JSONObject
-    /// Where to report how far the call is. Silent in an immediate handler.
+    /// Where to report how far the call is.
+    ///
+    /// Silent in an immediate handler.
     package let progress: ProgressReporter
     /// Why the task was cancelled, when it was.
     package let cancellation: Cancellation
@@ -73,7 +75,9 @@ package struct Tool: Sendable {
     package let description: String
     /// JSON Schema 2020-12 with `type: "object"` at its root; shown to clients exactly as it is.
     package let inputSchema: JSON
-    /// JSON Schema of `structuredContent`. Legacy clients see it only when its root is an object.
+    /// JSON Schema of `structuredContent`.
+    ///
+    /// Legacy clients see it only when its root is an object.
     package let outputSchema: JSON?
     package let annotations: ToolAnnotations
     package let handler: Handler
