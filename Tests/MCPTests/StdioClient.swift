@@ -1,0 +1,82 @@
+import Appliance
+import Glibc
+import MCP
+import Platform
+import Testing
+
+/// A client on two pipes, with the transport running between them.
+final class StdioClient: Sendable {
+    let toServer: Int32
+    let fromServer: Int32
+    let transport: StdioTransport
+    let running: Task<Void, Never>
+    private let serverInput: Int32
+    private let serverOutput: Int32
+    private let reactor: Reactor
+
+    init(_ server: Server, _ limits: StdioTransport.Limits = StdioTransport.Limits()) throws {
+        var request: [Int32] = [0, 0], answer: [Int32] = [0, 0]
+        try #require(pipe(&request) == 0 && pipe(&answer) == 0)
+        (serverInput, toServer) = (request[0], request[1])
+        (fromServer, serverOutput) = (answer[0], answer[1])
+        reactor = try Reactor()
+        let transport = StdioTransport(
+            server: server,
+            input: request[0],
+            output: ProtocolOutput(descriptor: answer[1]),
+            limits: limits
+        )
+        self.transport = transport
+        running = Task { await transport.run() }
+    }
+
+    func send(_ message: JSON) { send(line: message.compactText) }
+
+    func send(line: String) {
+        var rest = Array("\(line)\n".utf8)[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { write(toServer, $0.baseAddress, $0.count) }
+            guard count > 0 else { return }
+            rest = rest.dropFirst(count)
+        }
+    }
+
+    /// The next line from the server, `null` when none came in time.
+    func receive(within limit: Duration = .seconds(10)) async -> JSON {
+        var line: [UInt8] = []
+        while await reactor.readable(fromServer, within: limit) {
+            var byte: UInt8 = 0
+            guard read(fromServer, &byte, 1) == 1 else { break }
+            if byte == UInt8(ascii: "\n") { return parsed(String(decoding: line, as: UTF8.self)) }
+            line.append(byte)
+        }
+        return .null
+    }
+
+    func ask(_ message: JSON) async -> JSON {
+        send(message)
+        return await receive()
+    }
+
+    func ask(line: String) async -> JSON {
+        send(line: line)
+        return await receive()
+    }
+
+    /// Ends the input, waits for the transport to end, and gives every line that still came.
+    func finish() async -> [JSON] {
+        close(toServer)
+        await running.value
+        close(serverInput)
+        close(serverOutput)
+        var rest: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = read(fromServer, &buffer, buffer.count)
+            guard count > 0 else { break }
+            rest.append(contentsOf: buffer[..<count])
+        }
+        close(fromServer)
+        return String(decoding: rest, as: UTF8.self).split(separator: "\n").map { parsed(String($0)) }
+    }
+}
