@@ -23,7 +23,7 @@ package final class HTTPServer: Sendable {
         /// Connections at once; more wait in the socket's backlog.
         package var connectionLimit = 4096
         /// Bytes of buffer for each connection; a request head must fit.
-        package var connectionMemory = 32 << 10
+        package var connectionMemory = 16 << 10
         /// How long a connection may be silent between and inside requests; one whose handler works is exempt.
         package var idleTimeout = Duration.seconds(75)
         package var threads = 1

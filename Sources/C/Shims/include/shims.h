@@ -10,6 +10,9 @@
 #include <sys/eventfd.h>
 #include <sys/types.h>
 
+#include "shim_curl.h"
+#include "shim_microhttpd.h"
+
 #pragma clang assume_nonnull begin
 
 /// What a child process starts with. Descriptors are the parent's; -1 means /dev/null.

@@ -1,0 +1,82 @@
+import Testing
+
+@testable import Appliance
+
+@Suite("Taking secrets out of text")
+struct RedactionTests {
+    @Test(
+        "leaves a clean URL as it is",
+        arguments: [
+            "https://host/path?x=1&y=%2F#part", "http://[::1]:3333/mcp", "not a url", "",
+            "https://host/token/secret?page=2", "https://host/?token=", "a?b?c=d",
+        ]
+    )
+    func cleanURL(url: String) {
+        // An empty value is no secret, but its place is marked all the same.
+        #expect(Redaction.url(url) == (url.hasSuffix("token=") ? url + Redaction.mark : url))
+    }
+
+    @Test(
+        "hides user information and secret pairs",
+        arguments: [
+            ("https://me:pass@host/x", "https://<redacted>@host/x"),
+            ("https://me@host", "https://<redacted>@host"),
+            ("https://a@b@host/@", "https://<redacted>@host/@"),
+            ("https://h/?a=1&Access_Token=t=u&b=2", "https://h/?a=1&Access_Token=<redacted>&b=2"),
+            ("https://h/#id_token=abc&state=1", "https://h/#id_token=<redacted>&state=1"),
+            ("https://h/?X-Amz-Signature=ff;c=1#t", "https://h/?X-Amz-Signature=<redacted>;c=1#t"),
+            ("https://h/?api%5Fkey=abc", "https://h/?api%5Fkey=<redacted>"),
+        ]
+    )
+    func secretURL(url: String, shown: String) { #expect(Redaction.url(url) == shown) }
+
+    @Test(
+        "knows the shapes of secrets",
+        arguments: [
+            ("key sk-ant-api03-abc_def-1 end", "key <redacted> end"),
+            ("sk-proj-0123456789abcdef", "<redacted>"),
+            ("xai-0123456789abcdef.", "<redacted>."),
+            ("(AIza0123456789012345678901234567890123_)", "(<redacted>)"),
+            ("AKIA0123456789ABCDEF", "<redacted>"),
+            ("ghp_012345678901234567890123456789012345", "<redacted>"),
+            ("xoxb-12-ab", "<redacted>"),
+            ("eyJhbGci.eyJzdWIi.c2ln", "<redacted>"),
+            ("Authorization: Bearer abcdefghijkl0", "Authorization: Bearer <redacted>"),
+            ("postgres://me:pw@db/x", "postgres://<redacted>@db/x"),
+            ("PASSWORD=hunter22 next", "PASSWORD=<redacted> next"),
+            ("{\"api_key\": \"abcdef123\"}", "{\"api_key\": \"<redacted>\"}"),
+            ("MY_CLIENT-SECRET = 'abcdefg'", "MY_CLIENT-SECRET = '<redacted>'"),
+            ("a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb", "a\n<redacted>\nb"),
+            ("-----BEGIN PRIVATE KEY-----\nMII", "<redacted>"),
+            ("both sk-0123456789abcdef0 and sk-0123456789abcdef1", "both <redacted> and <redacted>"),
+        ]
+    )
+    func shapes(text: String, shown: String) { #expect(Redaction.secrets(in: text) == shown) }
+
+    @Test(
+        "leaves ordinary text alone",
+        arguments: [
+            "risk-averse sk-short task-0123456789abcdef0", "Bearer of news", "password: yes",
+            "eyJ is not a token",
+            "http://host:80/path@x", "-----BEGIN CERTIFICATE-----", "pwd=short", "über ✓ =", "a.b.c",
+            "12:30:00",
+        ]
+    )
+    func ordinary(text: String) { #expect(Redaction.secrets(in: text) == text) }
+
+    @Test(
+        "takes linear time on hostile text",
+        arguments: [
+            "eyJ-", "eyJ.", "sk-", "://", "-----BEGIN PRIVATE KEY", "password=", "=", "Bearer ", "://a:", "-",
+        ]
+    )
+    func hostile(piece: String) {
+        func time(_ count: Int) -> Duration {
+            let text = String(repeating: piece, count: count / piece.utf8.count)
+            return ContinuousClock().measure { _ = Redaction.secrets(in: text) }
+        }
+        _ = time(1000)
+        // Eight times the text; quadratic would be 64 times the time.
+        #expect(time(400_000) < time(50_000) * 30 + .milliseconds(50))
+    }
+}

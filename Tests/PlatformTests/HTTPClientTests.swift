@@ -1,0 +1,349 @@
+import Appliance
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Platform
+
+private let client = HTTPClient(environment: [:])
+
+private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
+
+/// A file server that knows ranges, redirects and failure.
+private let file: [UInt8] = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
+
+private let routes = HTTPServer.Routes { request in
+    switch request.target {
+    case "/file":
+        let range = request.fields["Range"].flatMap { Int($0.dropFirst(6).dropLast()) }
+        guard let range, request.fields["If-Range"] == "\"v1\"" else {
+            return HTTPResponse(status: 200, fields: ["ETag": "\"v1\""], body: .bytes(file))
+        }
+        guard range < file.count else {
+            return HTTPResponse(status: 416, body: .bytes(bytes("no such range")))
+        }
+        return HTTPResponse(
+            status: 206,
+            fields: ["ETag": "\"v1\"", "Content-Range": "bytes \(range)-\(file.count - 1)/\(file.count)"],
+            body: .bytes(Array(file[range...]))
+        )
+    case "/hop": return HTTPResponse(status: 302, fields: ["Location": "/file"], body: .bytes(bytes("moved")))
+    case "/loop": return HTTPResponse(status: 302, fields: ["Location": "/loop"])
+    case "/missing": return HTTPResponse(status: 404, body: .bytes(bytes("nope")))
+    case "/slow":
+        return HTTPResponse(
+            status: 200,
+            body: .stream { writer in
+                try? await writer.write(bytes("first"))
+                try? await Task.sleep(for: .seconds(20))
+            }
+        )
+    case "/echo":
+        let fields = request.fields
+        let text = "\(request.method) \(fields["User-Agent"] ?? "") \(fields["Authorization"] ?? "-") "
+        return HTTPResponse(status: 200, body: .bytes(bytes(text) + request.body))
+    default: return HTTPResponse(status: 200, body: .bytes(bytes("ok")))
+    }
+}
+
+private func withFiles(_ body: (String) async throws -> Void) async throws {
+    try await withServer(routes) { try await body("http://\($0.listener.name)") }
+}
+
+private final class Collector: Sendable {
+    let state = Mutex<(bytes: [UInt8], offset: Int64?, progress: [Int64])>(([], nil, []))
+    var bytes: [UInt8] { state.withLock { $0.bytes } }
+}
+
+private func fetch(
+    _ url: String,
+    resuming: HTTPClient.Resumption? = nil,
+    limits: HTTPClient.Limits = .download(size: 10 << 20)
+) async throws(GatewayError) -> (HTTPClient.Answer, Collector) {
+    let collector = Collector()
+    let answer = try await client.download(
+        url,
+        resuming: resuming,
+        limits: limits,
+        began: { (answer) throws(GatewayError) in collector.state.withLock { $0.offset = answer.offset } },
+        progress: { received, _ in collector.state.withLock { $0.progress.append(received) } },
+        sink: { (bytes) throws(GatewayError) in collector.state.withLock { $0.bytes += bytes } }
+    )
+    return (answer, collector)
+}
+
+@Suite("The HTTP client", .timeLimit(.minutes(1)))
+struct HTTPClientTests {
+    @Test("sends a request and returns the whole answer, whatever its status")
+    func sends() async throws {
+        try await withFiles { base in
+            let answer = try await client.send(
+                HTTPRequest(
+                    "POST",
+                    "\(base)/echo",
+                    fields: ["Authorization": "Bearer x"],
+                    body: bytes("body")
+                )
+            )
+            #expect(
+                String(decoding: answer.body, as: UTF8.self)
+                    == "POST \(Product.name)/\(Product.version) Bearer x body"
+            )
+            let missing = try await client.send(HTTPRequest("GET", "\(base)/missing"))
+            #expect(missing.status == 404 && missing.body == bytes("nope"))
+        }
+    }
+
+    @Test("downloads a file through a redirect and reports progress")
+    func downloads() async throws {
+        try await withFiles { base in
+            let (answer, collector) = try await fetch("\(base)/hop")
+            #expect(collector.bytes == file)
+            #expect(answer.status == 200 && answer.url == "\(base)/file" && answer.fields["ETag"] == "\"v1\"")
+            #expect(collector.state.withLock { $0.progress.last } == Int64(file.count))
+        }
+    }
+
+    @Test("goes on where an earlier download stopped")
+    func resumes() async throws {
+        try await withFiles { base in
+            let (answer, collector) = try await fetch(
+                "\(base)/file",
+                resuming: .init(offset: 1_000_000, validator: "\"v1\"")
+            )
+            #expect(answer.status == 206)
+            #expect(collector.state.withLock { $0.offset } == 1_000_000)
+            #expect(collector.bytes == Array(file[1_000_000...]))
+            #expect(collector.state.withLock { $0.progress.last } == Int64(file.count))
+        }
+    }
+
+    @Test(
+        "begins again when the file has changed, or when there is nothing left to fetch",
+        arguments: [("\"v0\"", 5), ("\"v1\"", 3_000_000)]
+    )
+    func restarts(validator: String, offset: Int64) async throws {
+        try await withFiles { base in
+            let (_, collector) = try await fetch(
+                "\(base)/file",
+                resuming: .init(offset: offset, validator: validator)
+            )
+            #expect(collector.state.withLock { $0.offset } == 0)
+            #expect(collector.bytes == file)
+        }
+    }
+
+    @Test("names the status and the address, without its secrets")
+    func status() async throws {
+        try await withFiles { base in
+            let url = base.replacing("http://", with: "http://me:pass@") + "/missing?token=abc&x=1"
+            let error = await #expect(throws: GatewayError.self) { try await fetch(url) }
+            let shown = base.replacing("http://", with: "http://<redacted>@")
+            #expect(error?.code == "http-status")
+            #expect(error?.message == "'\(shown)/missing?token=<redacted>&x=1' answered with status 404")
+        }
+    }
+
+    @Test("stops after so many redirects")
+    func redirectLoop() async throws {
+        try await withFiles { base in
+            let error = await #expect(throws: GatewayError.self) { try await fetch("\(base)/loop") }
+            #expect(error?.code == "network")
+            #expect(error?.message == "'\(base)/loop' is more than 5 redirects away from where it began")
+        }
+    }
+
+    @Test("refuses an answer that is larger than allowed")
+    func size() async throws {
+        try await withFiles { base in
+            let error = await #expect(throws: GatewayError.self) {
+                try await fetch("\(base)/file", limits: .download(size: 1000))
+            }
+            #expect(error?.code == "answer-too-large")
+            #expect(error?.message == "the answer of '\(base)/file' is larger than the limit of 1000 bytes")
+        }
+    }
+
+    @Test("gives up when no byte comes, and says how far it got")
+    func stall() async throws {
+        try await withFiles { base in
+            var limits = HTTPClient.Limits.download(size: 1000)
+            limits.stall = .seconds(1)
+            let error = await #expect(throws: GatewayError.self) {
+                try await fetch("\(base)/slow", limits: limits)
+            }
+            #expect(error?.code == "network")
+            #expect(error?.message == "'\(base.dropFirst(7))' stopped sending after 5 bytes")
+        }
+    }
+
+    @Test("gives up after the total time")
+    func totalTime() async throws {
+        try await withFiles { base in
+            var limits = HTTPClient.Limits()
+            limits.total = .milliseconds(200)
+            let error = await #expect(throws: GatewayError.self) {
+                try await client.send(HTTPRequest("GET", "\(base)/slow"), limits: limits)
+            }
+            #expect(error?.code == "network")
+        }
+    }
+
+    @Test("ends at once when it is cancelled")
+    func cancellation() async throws {
+        try await withFiles { base in
+            let task = Task { try await client.send(HTTPRequest("GET", "\(base)/slow")) }
+            try await Task.sleep(for: .milliseconds(150))
+            let clock = ContinuousClock()
+            let asked = clock.now
+            task.cancel()
+            let result = await task.result
+            #expect(clock.now - asked < .milliseconds(500))
+            #expect(throws: GatewayError.self) { try result.get() }
+        }
+    }
+
+    @Test("ends with the error of a sink that cannot go on")
+    func sinkFails() async throws {
+        try await withFiles { base in
+            let error = await #expect(throws: GatewayError.self) {
+                try await client.download("\(base)/file", limits: .download(size: 10 << 20)) {
+                    (_) throws(GatewayError) in
+                    throw GatewayError("disk-full", "no space is left")
+                }
+            }
+            #expect(error?.code == "disk-full")
+        }
+    }
+
+    @Test("says plainly why a server cannot be reached")
+    func unreachable() async throws {
+        let listener = try HTTPListener.open(host: "127.0.0.1", port: 0)
+        close(listener.descriptor)
+        let refused = await #expect(throws: GatewayError.self) {
+            try await client.send(HTTPRequest("GET", "http://\(listener.name)/"))
+        }
+        #expect(refused?.code == "network")
+        #expect(refused?.message == "'\(listener.name)' refused the connection")
+        let unknown = await #expect(throws: GatewayError.self) {
+            try await client.send(HTTPRequest("GET", "http://nowhere.invalid/"))
+        }
+        #expect(unknown?.message == "host 'nowhere.invalid' was not found")
+    }
+
+    @Test(
+        "refuses addresses of other kinds",
+        arguments: ["ftp://host/x", "file:///etc/passwd", "host/x", "", "https://"]
+    )
+    func malformed(url: String) async throws {
+        let error = await #expect(throws: GatewayError.self) {
+            try await client.send(HTTPRequest("GET", url))
+        }
+        #expect(error?.code == "malformed-url")
+        #expect(error?.message == "'\(url)' is not an http or https address")
+    }
+
+    @Test("says when TLS fails, and why")
+    func tls() async throws {
+        try await withServer(routes) { server in
+            let error = await #expect(throws: GatewayError.self) {
+                try await client.send(HTTPRequest("GET", "https://\(server.listener.name)/"))
+            }
+            #expect(error?.code == "network")
+            #expect(
+                error?.message.hasPrefix("the TLS connection to '\(server.listener.name)' failed: ") == true
+            )
+        }
+    }
+
+    @Test("does not send a field that holds a line break")
+    func injection() async throws {
+        try await withFiles { base in
+            await #expect(throws: GatewayError.self) {
+                try await client.send(HTTPRequest("GET", "\(base)/echo", fields: ["X": "a\r\nY: b"]))
+            }
+        }
+    }
+
+    @Test("reads scheme, host and port as RFC 3986 has them")
+    func urlParts() {
+        #expect(URLParts("HTTPS://u:p@Host.Example:8443/x?y@z")?.origin == "https://host.example:8443")
+        #expect(URLParts("http://[::1]:80/")?.origin == "http://[::1]:80")
+        #expect(URLParts("http://[::1]/")?.origin == "http://[::1]:80")
+        #expect(URLParts("https://host?x")?.origin == "https://host:443")
+        #expect(URLParts("mailto:x") == nil)
+    }
+}
+
+@Suite("Probing a server on loopback", .timeLimit(.minutes(1)))
+struct LoopbackProbeTests {
+    @Test("returns status and body")
+    func answers() async throws {
+        try await withFiles { base in
+            let port = try #require(Int(base.split(separator: ":").last ?? ""))
+            let answer = try await LoopbackProbe.ask(
+                host: "0.0.0.0",
+                port: port,
+                path: "/missing",
+                within: .seconds(2)
+            )
+            #expect(answer.status == 404 && answer.body == bytes("nope"))
+            #expect(answer.fields["content-length"] == "4")
+        }
+    }
+
+    @Test("tells nobody, silence and a foreign protocol apart")
+    func failures() async throws {
+        let listener = try HTTPListener.open(host: "127.0.0.1", port: 0)
+        let silent = await #expect(throws: GatewayError.self) {
+            try await LoopbackProbe.ask(
+                host: "127.0.0.1",
+                port: listener.port,
+                path: "/",
+                within: .milliseconds(100)
+            )
+        }
+        #expect(silent?.code == "timed-out")
+        let foreign = Task {
+            try await LoopbackProbe.ask(
+                host: "127.0.0.1",
+                port: listener.port,
+                path: "/",
+                within: .seconds(5)
+            )
+        }
+        _ = try await onThread {
+            // The silent probe's connection is first in the queue.
+            for _ in 0..<2 {
+                var entry = pollfd(fd: listener.descriptor, events: Int16(POLLIN), revents: 0)
+                poll(&entry, 1, 5000)
+                let peer = accept(listener.descriptor, nil, nil)
+                _ = write(peer, "SSH-2.0-x\r\n", 11)
+                shutdown(peer, Int32(SHUT_WR))
+                var scratch = [UInt8](repeating: 0, count: 1000)
+                _ = read(peer, &scratch, 1000)
+                close(peer)
+            }
+        }
+        let result = await foreign.result
+        #expect(
+            throws: GatewayError(
+                "not-http",
+                "the program on \(listener.name) does not answer as an HTTP server"
+            )
+        ) {
+            try result.get()
+        }
+        close(listener.descriptor)
+        let nobody = await #expect(throws: GatewayError.self) {
+            try await LoopbackProbe.ask(
+                host: "127.0.0.1",
+                port: listener.port,
+                path: "/",
+                within: .seconds(1)
+            )
+        }
+        #expect(nobody?.code == "connection-refused")
+        #expect(nobody?.message == "nothing listens on \(listener.name)")
+    }
+}
