@@ -22,11 +22,12 @@ package enum ExitCode: Int32, Sendable {
     /// try again.
     package init(errorCode: String) {
         switch errorCode {
-        case "usage", "unknown-verb", "unknown-flag", "missing-value", "invalid-value", "malformed-url":
+        case "usage", "unknown-verb", "unknown-flag", "missing-value", "invalid-value", "malformed-url",
+            "no-release-source":
             self = .usage
         case "digest-mismatch", "digest-malformed", "insecure-url", "unsafe-archive", "archive-damaged",
             "archive-too-large", "manifest-missing", "manifest-invalid", "manifest-mismatch",
-            "wrong-platform",
+            "wrong-platform", "reference-bundle", "downgrade-refused",
             "smoke-test-failed", "unsigned-release", "signature-refused":
             self = .verificationRefused
         case "busy": self = .busy

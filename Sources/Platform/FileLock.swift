@@ -29,15 +29,25 @@ package final class FileLock: Sendable {
             if number == EWOULDBLOCK { return nil }
             throw Files.failure("lock", path, number)
         }
-        if exclusive, !note.isEmpty {
-            ftruncate(descriptor, 0)
-            try? Files.writeAll(Array(note.utf8), to: descriptor, path: path)
-        }
+        if exclusive { leave(note, in: descriptor, path) }
         return FileLock(descriptor: descriptor)
     }
 
-    /// Waits for the lock, on the calling thread; only for short critical sections.
-    package static func wait(_ path: String, exclusive: Bool = true) throws(GatewayError) -> FileLock {
+    private static func leave(_ note: String, in descriptor: Int32, _ path: String) {
+        guard !note.isEmpty else { return }
+        ftruncate(descriptor, 0)
+        // The note is a courtesy to whoever waits; a full disk must not cost the lock.
+        try? Files.writeAll(Array(note.utf8), to: descriptor, path: path)
+    }
+
+    /// Waits for the lock, on the calling thread, which must be one that may block.
+    ///
+    /// `note` is written into the file, as `attempt` does.
+    package static func wait(
+        _ path: String,
+        exclusive: Bool = true,
+        note: String = ""
+    ) throws(GatewayError) -> FileLock {
         let descriptor = shim_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
         while flock(descriptor, exclusive ? LOCK_EX : LOCK_SH) != 0 {
@@ -46,6 +56,7 @@ package final class FileLock: Sendable {
             close(descriptor)
             throw Files.failure("lock", path, number)
         }
+        if exclusive { leave(note, in: descriptor, path) }
         return FileLock(descriptor: descriptor)
     }
 }

@@ -330,11 +330,26 @@ package struct Files: Sendable {
 
     /// Writes all bytes to a descriptor.
     package static func writeAll(_ bytes: [UInt8], to descriptor: Int32, path: String) throws(GatewayError) {
+        // `withUnsafeBytes` does not carry a typed error.
+        let result = bytes.withUnsafeBytes { buffer in
+            do throws(GatewayError) {
+                return Result<Void, GatewayError>.success(try writeAll(buffer, to: descriptor, path: path))
+            } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+    }
+
+    /// Writes all bytes of a buffer to a descriptor.
+    package static func writeAll(
+        _ bytes: UnsafeRawBufferPointer,
+        to descriptor: Int32,
+        path: String
+    ) throws(GatewayError) {
         var done = 0
         while done < bytes.count {
-            let count = bytes.withUnsafeBytes { buffer in
-                Glibc.write(descriptor, buffer.baseAddress?.advanced(by: done), bytes.count - done)
-            }
+            let count = Glibc.write(descriptor, bytes.baseAddress?.advanced(by: done), bytes.count - done)
             if count < 0 {
                 if errno == EINTR { continue }
                 throw failure("write", path)

@@ -88,6 +88,9 @@ int shim_rename_new(const char *from, const char *to) {
 }
 
 int shim_sync_file_system(int descriptor) { return zero_or_error(syncfs(descriptor)); }
+int shim_start_writing_back(int descriptor) {
+    return zero_or_error(sync_file_range(descriptor, 0, 0, SYNC_FILE_RANGE_WRITE));
+}
 
 int shim_wait_result(int status) { return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status); }
 

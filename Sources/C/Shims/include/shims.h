@@ -53,6 +53,8 @@ int shim_rename_new(const char *from, const char *to);
 
 /// syncfs(2).
 int shim_sync_file_system(int descriptor);
+/// Starts writing the dirty pages of a file to its disk without waiting (sync_file_range).
+int shim_start_writing_back(int descriptor);
 
 /// Decodes a wait status: the exit code, or -signal.
 int shim_wait_result(int status);

@@ -1,0 +1,206 @@
+import Appliance
+
+/// Which bundle to install, from where, and the digest that its bytes must have.
+struct BundleRequest: Sendable, Equatable {
+    /// Where the request came from; the raw value is the contract's `bundle_source`.
+    enum Origin: String, Sendable {
+        case environment = "env"
+        case flags
+    }
+
+    /// Where the bytes are.
+    enum Location: Sendable, Equatable {
+        /// An absolute path.
+        case file(String)
+        /// An `http` or `https` URL.
+        case web(String)
+    }
+
+    var location: Location
+    /// 64 lower-case hexadecimal digits.
+    var sha256: String
+    var origin: Origin
+
+    /// The variable that names the bundle.
+    static let urlVariable = "RVWR_GATEWAY_BUNDLE_URL"
+    /// The variable that pins its digest.
+    static let digestVariable = "RVWR_GATEWAY_BUNDLE_SHA256"
+
+    /// The request of a command line or, without flags, of an environment.
+    ///
+    /// Throws `no-release-source` when neither names a bundle, `missing-value` when only one half of the pair is there,
+    /// `malformed-url`, `insecure-url` or `digest-malformed`.
+    static func resolve(
+        url: String? = nil,
+        sha256: String? = nil,
+        environment: [String: String] = [:]
+    ) throws(GatewayError) -> BundleRequest {
+        func value(_ name: String) -> String? {
+            environment[name].map(trimmed).flatMap { $0.isEmpty ? nil : $0 }
+        }
+        if url != nil || sha256 != nil {
+            return try BundleRequest(url, sha256, .flags, names: ("--url", "--sha256"))
+        }
+        let pair = (url: value(urlVariable), sha256: value(digestVariable))
+        guard pair.url != nil || pair.sha256 != nil else {
+            throw GatewayError(
+                "no-release-source",
+                "no release source is configured in this build, so the bundle must be named",
+                help: "give --url and --sha256, or set both \(urlVariable) and \(digestVariable)"
+            )
+        }
+        return try BundleRequest(pair.url, pair.sha256, .environment, names: (urlVariable, digestVariable))
+    }
+
+    private init(
+        _ url: String?,
+        _ sha256: String?,
+        _ origin: Origin,
+        names: (url: String, sha256: String)
+    ) throws(GatewayError) {
+        let location: Location? =
+            if let url { try BundleRequest.locate(BundleRequest.trimmed(url), isPinned: sha256 != nil) } else
+            { nil }
+        guard let location, let sha256 else {
+            let (given, lacking) = location == nil ? (names.sha256, names.url) : (names.url, names.sha256)
+            throw GatewayError(
+                "missing-value",
+                "\(given) is given without \(lacking)",
+                help:
+                    "set both \(names.url) and \(names.sha256); without the digest nothing vouches for the file"
+            )
+        }
+        let digest = BundleRequest.trimmed(sha256).lowercased()
+        guard SHA256Text.isWellFormed(digest) else {
+            throw GatewayError(
+                "digest-malformed",
+                "\(names.sha256) is '\(sha256)', expected 64 hexadecimal digits",
+                help: "copy the digest of the file from SHA256SUMS"
+            )
+        }
+        self.location = location
+        self.sha256 = digest
+        self.origin = origin
+    }
+
+    /// The place that a URL names.
+    ///
+    /// Plain `http` is only for this machine, unless a digest vouches for the bytes. Throws `malformed-url` or
+    /// `insecure-url`.
+    static func locate(_ url: String, isPinned: Bool) throws(GatewayError) -> Location {
+        func malformed(_ what: String) -> GatewayError {
+            GatewayError(
+                "malformed-url",
+                "'\(withoutSecrets(url))' \(what)",
+                help: "use an address such as https://host/bundle.tar.gz or file:///path/bundle.tar.gz"
+            )
+        }
+        guard url.utf8.allSatisfy({ (0x21..<0x7F).contains($0) }) else {
+            throw malformed("contains a space or another character that a URL must have percent-encoded")
+        }
+        guard let colon = url.firstIndex(of: ":"), url[colon...].hasPrefix("://") else {
+            throw malformed("is no absolute URL")
+        }
+        let scheme = url[..<colon].lowercased()
+        let rest = url[url.index(colon, offsetBy: 3)...]
+        let end = rest.firstIndex { "/?#".contains($0) } ?? rest.endIndex
+        let authority = rest[..<end]
+        switch scheme {
+        case "file":
+            guard authority.isEmpty || authority.lowercased() == "localhost" else {
+                throw malformed("names the host '\(authority)', but a file is on this machine")
+            }
+            guard let path = percentDecoded(rest[end...]), path.hasPrefix("/") else {
+                throw malformed("has no absolute path")
+            }
+            return .file(path)
+        case "http", "https":
+            let hostAndPort =
+                authority.lastIndex(of: "@").map { authority[authority.index(after: $0)...] } ?? authority
+            let host = try host(of: hostAndPort, malformed: malformed)
+            guard scheme == "https" || isPinned || isLoopback(host) else {
+                throw GatewayError(
+                    "insecure-url",
+                    "'\(withoutSecrets(url))' is plain http to another machine, so anyone on the way could change the file",
+                    help: "use https, or pin the file's digest with --sha256"
+                )
+            }
+            return .web(url)
+        default:
+            throw malformed("has the scheme '\(scheme)', expected https, http or file")
+        }
+    }
+
+    private static func host(
+        of authority: Substring,
+        malformed: (String) -> GatewayError
+    ) throws(GatewayError) -> String {
+        var host = authority
+        var port: Substring = ""
+        if authority.hasPrefix("[") {
+            guard let bracket = authority.firstIndex(of: "]") else { throw malformed("has an unclosed '['") }
+            host = authority[authority.index(after: authority.startIndex)..<bracket]
+            port = authority[authority.index(after: bracket)...]
+            guard port.isEmpty || port.hasPrefix(":") else { throw malformed("has no valid host") }
+            port = port.dropFirst()
+        } else if let colon = authority.lastIndex(of: ":") {
+            host = authority[..<colon]
+            port = authority[authority.index(after: colon)...]
+        }
+        guard !host.isEmpty else { throw malformed("names no host") }
+        guard port.isEmpty || (Int(port).map { (1...65535).contains($0) } ?? false) else {
+            throw malformed("has the port '\(port)', expected a number from 1 to 65535")
+        }
+        return host.lowercased()
+    }
+
+    /// Whether a host is this machine by its spelling alone.
+    private static func isLoopback(_ host: String) -> Bool {
+        if host == "localhost" || host == "::1" { return true }
+        let parts = host.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
+    }
+
+    private static func percentDecoded(_ text: Substring) -> String? {
+        var bytes: [UInt8] = []
+        var rest = Array(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            guard byte == 0x25 else {
+                bytes.append(byte)
+                continue
+            }
+            guard let high = rest.popFirst().flatMap(Hex.value(ofDigit:)),
+                let low = rest.popFirst().flatMap(Hex.value(ofDigit:)), high << 4 | low != 0
+            else { return nil }
+            bytes.append(high << 4 | low)
+        }
+        return String(validating: bytes, as: UTF8.self)
+    }
+
+    /// A URL without user information and query, for messages and records.
+    static func withoutSecrets(_ url: String) -> String {
+        guard let mark = url.firstIndex(of: ":"), url[mark...].hasPrefix("://") else {
+            return String(url.prefix { $0 != "?" })
+        }
+        let start = url.index(mark, offsetBy: 3)
+        let bare = url[start...].prefix { $0 != "?" && $0 != "#" }
+        let end = bare.firstIndex(of: "/") ?? bare.endIndex
+        let host = bare[..<end].lastIndex(of: "@").map { bare.index(after: $0) } ?? start
+        return String(url[..<start] + bare[host...])
+    }
+
+    /// The location for messages and records: a URL without secrets.
+    var shown: String {
+        switch location {
+        case .file(let path): "file://\(path)"
+        case .web(let url): BundleRequest.withoutSecrets(url)
+        }
+    }
+
+    private static func trimmed(_ text: String) -> String {
+        var text = Substring(text)
+        while text.first?.isWhitespace == true { text.removeFirst() }
+        while text.last?.isWhitespace == true { text.removeLast() }
+        return String(text)
+    }
+}

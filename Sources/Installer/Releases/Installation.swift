@@ -1,0 +1,315 @@
+import Appliance
+import Glibc
+import Platform
+
+/// Installs, upgrades and repairs, as one transaction under one lock.
+///
+/// 1. take the lock, read the receipt, finish or undo what an interrupted command left
+/// 2. fetch, digest and unpack into a staging directory; check manifest, platform, and that both programs start
+/// 3. make it durable, move it into `versions/`, switch `current`
+/// 4. restart a running service and wait until it is healthy; when it is not, switch back and restart again
+/// 5. commit to the receipt, remove what is older than the version before
+///
+/// Nothing that runs is touched before step 3. Before each step that leaves something behind, the receipt says what.
+struct Installation: Sendable {
+    let machine: Machine
+    let layout: Layout
+    let service: any ServiceControl
+    let transport: any BundleTransport
+    /// Gets one sentence at a time: what is waited for, what was found and left alone.
+    var say: @Sendable (String) -> Void = { _ in }
+    /// Gets the bytes as they come.
+    var progress: @Sendable (FetchProgress) -> Void = { _ in }
+    /// How long a restarted service has to become healthy.
+    var healthLimit = Duration.seconds(30)
+    /// How long another command's lock is waited for.
+    var lockLimit = Duration.seconds(60)
+    /// What an archive may contain.
+    var limits = ArchiveLimits()
+
+    var files: Files { machine.files }
+
+    /// What is asked for.
+    struct Options: Sendable {
+        /// The verb, for the journal and the lock's note.
+        var verb = "install-bundle"
+        /// Whether a version older than the installed one is accepted.
+        var allowsDowngrade = true
+        /// Whether a bundle that is installed and intact is installed again.
+        var reinstalls = false
+    }
+
+    /// Installs a bundle.
+    ///
+    /// Safe to repeat: what is installed and intact is left as it is.
+    ///
+    /// Throws `busy`; whatever `BundleFetch.run` throws; `smoke-test-failed`, `downgrade-refused`; and
+    /// `unhealthy-version` after switching back.
+    func install(
+        _ request: BundleRequest,
+        _ options: Options = Options()
+    ) async throws(GatewayError) -> InstallReport {
+        let isNewHome = !files.exists(layout.home)
+        let lock = try await MutationLock.acquire(
+            layout,
+            verb: options.verb,
+            machine: machine,
+            limit: lockLimit,
+            say: say
+        )
+        return try await withExtendedLifetimeOfLock(lock) { () async throws(GatewayError) in
+            var (receipt, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
+            var notices = notice.map { [$0] } ?? []
+            if isNewHome { receipt.note(Receipt.Created(path: layout.home, kind: .directory)) }
+            notices += try await recover(&receipt)
+            if !options.reinstalls, let report = try unchanged(request, receipt, options, notices) {
+                return report
+            }
+            return try await perform(request, options, &receipt, notices)
+        }
+    }
+
+    /// Keeps the lock until the work has ended, however it ends.
+    func withExtendedLifetimeOfLock<Value>(
+        _ lock: FileLock,
+        _ body: () async throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        defer { withExtendedLifetime(lock) {} }
+        return try await body()
+    }
+
+    // MARK: the steps
+
+    /// The report for a bundle that is in use and intact already; `nil` when there is something to do.
+    private func unchanged(
+        _ request: BundleRequest,
+        _ receipt: Receipt,
+        _ options: Options,
+        _ notices: [String]
+    ) throws(GatewayError) -> InstallReport? {
+        guard let active = receipt.active, active.sha256 == request.sha256,
+            InstalledVersions.current(layout, files: files) == active.directory,
+            try InstalledVersions.verify(active, layout, files: files).isEmpty
+        else { return nil }
+        var receipt = receipt
+        var notices = notices
+        notices += try ensureCommandLink(&receipt)
+        try receipt.write(layout, files: files)
+        return report(request, active, options, previous: receipt.previous, notices: notices)
+    }
+
+    private func perform(
+        _ request: BundleRequest,
+        _ options: Options,
+        _ receipt: inout Receipt,
+        _ notices: [String]
+    ) async throws(GatewayError) -> InstallReport {
+        let previous = InstalledVersions.current(layout, files: files)
+        let staging = Layout.join(layout.staging, Hex.encode(machine.random.bytes(8)))
+        receipt.operation = Receipt.Operation(
+            verb: options.verb,
+            staging: staging,
+            previous: previous,
+            startedAt: machine.clock.now()
+        )
+        for directory in [layout.versions, layout.staging, layout.cache] { try make(directory, &receipt) }
+        try receipt.write(layout, files: files)
+        let installed: Receipt.Installed
+        do throws(GatewayError) {
+            try files.makeDirectory(staging)
+            installed = try await verified(request, options, staging, receipt)
+            receipt.operation?.installing = installed
+            try receipt.write(layout, files: files)
+            try await place(staging, as: installed.directory)
+        } catch {
+            // Whatever cannot be removed now is removed by the next command: the journal still names it.
+            do throws(GatewayError) { try undo(&receipt) } catch {}
+            throw error
+        }
+        var notices = notices
+        let wasRunning = try await activate(installed, &receipt)
+        let old = receipt.installed.filter { $0.directory != installed.directory }
+        notices += try commit(installed, &receipt)
+        return report(
+            request,
+            installed,
+            options,
+            previous: old.first { $0.directory == previous },
+            notices: notices,
+            changed: true,
+            restarted: wasRunning
+        )
+    }
+
+    /// Fetches, unpacks and tries a bundle; what it returns is worth installing.
+    private func verified(
+        _ request: BundleRequest,
+        _ options: Options,
+        _ staging: String,
+        _ receipt: Receipt
+    ) async throws(GatewayError) -> Receipt.Installed {
+        let fetch = BundleFetch(
+            request: request,
+            cache: layout.cache,
+            files: files,
+            transport: transport,
+            progress: progress
+        )
+        let unpacked = try await fetch.run(into: Unpacking(directory: staging, files: files, limits: limits))
+        let version = unpacked.manifest.version
+        if !options.allowsDowngrade, let active = receipt.active.flatMap({ SemanticVersion($0.version) }),
+            version < active
+        {
+            throw GatewayError(
+                "downgrade-refused",
+                "the bundle has version \(version), which is older than the installed \(active)",
+                help: "use --allow-downgrade if that is what you want"
+            )
+        }
+        try await SmokeTest(directory: staging, version: version.description, processes: machine.processes)
+            .run()
+        return Receipt.Installed(
+            version: version.description,
+            directory: InstalledVersions.freshName(version.description, layout, files: files),
+            sha256: request.sha256,
+            manifestSHA256: unpacked.manifestDigest,
+            trust: .pinnedChecksum,
+            source: request.shown,
+            installedAt: machine.clock.now()
+        )
+    }
+
+    /// Makes a verified tree durable and gives it its final name.
+    private func place(_ staging: String, as directory: String) async throws(GatewayError) {
+        let files = files
+        let destination = layout.version(directory)
+        try await BlockingThread.run("sync") { () throws(GatewayError) in
+            try files.changeMode(staging, to: 0o755)
+            try files.syncFileSystem(staging)
+            try files.rename(staging, to: destination)
+        }
+    }
+
+    /// Points `current` at a version and, when the service runs, restarts it; `true` when it did.
+    ///
+    /// When that fails, the version before is in use again when this throws.
+    private func activate(
+        _ installed: Receipt.Installed,
+        _ receipt: inout Receipt
+    ) async throws(GatewayError) -> Bool {
+        let wasRunning = await service.isRunning()
+        do throws(GatewayError) {
+            try files.link(layout.current, to: "versions/\(installed.directory)")
+            receipt.note(Receipt.Created(path: layout.current, kind: .link))
+            guard wasRunning else { return false }
+            try await service.restart()
+            try await service.waitUntilHealthy(within: healthLimit)
+            return true
+        } catch {
+            throw await switchBack(from: installed, &receipt, because: error, wasRunning: wasRunning)
+        }
+    }
+
+    /// Puts the version before back into use and says what happened.
+    func switchBack(
+        from installed: Receipt.Installed,
+        _ receipt: inout Receipt,
+        because cause: GatewayError,
+        wasRunning: Bool
+    ) async -> GatewayError {
+        let previous = receipt.operation?.previous
+        do throws(GatewayError) {
+            if let previous {
+                try files.link(layout.current, to: "versions/\(previous)")
+            } else {
+                try files.removeFile(layout.current)
+            }
+            if wasRunning, previous != nil {
+                try await service.restart()
+                try await service.waitUntilHealthy(within: healthLimit)
+            }
+            try undo(&receipt)
+        } catch {
+            return GatewayError(
+                "rollback-failed",
+                "version \(installed.version) did not work (\(cause.description)), and going back to \(previous ?? "nothing") failed",
+                help: "run: llm-cli-gateway repair",
+                cause: error
+            )
+        }
+        return GatewayError(
+            "unhealthy-version",
+            previous.map { "version \(installed.version) did not work, so '\($0)' is in use again" }
+                ?? "version \(installed.version) did not work, and there is no earlier version to go back to",
+            help: cause.help ?? "see: llm-cli-gateway logs",
+            cause: cause
+        )
+    }
+
+    /// Makes an activated version the installed one, and removes what is older than the one before.
+    func commit(_ installed: Receipt.Installed, _ receipt: inout Receipt) throws(GatewayError) -> [String] {
+        let before = receipt.operation?.previous
+        let others = receipt.installed.filter { $0.directory != installed.directory }
+        let kept = others.first { $0.directory == before } ?? others.first
+        receipt.installed = [installed] + (kept.map { [$0] } ?? [])
+        receipt.operation = nil
+        let notices = try ensureCommandLink(&receipt)
+        try receipt.write(layout, files: files)
+        for old in others where old.directory != kept?.directory {
+            try files.removeTree(layout.version(old.directory))
+        }
+        return notices
+    }
+
+    /// Removes what an operation left that did not come to switching.
+    func undo(_ receipt: inout Receipt) throws(GatewayError) {
+        guard let operation = receipt.operation else { return }
+        if Files.parent(of: operation.staging) == layout.staging { try files.removeTree(operation.staging) }
+        if let installing = operation.installing,
+            !receipt.installed.contains(where: { $0.directory == installing.directory }),
+            InstalledVersions.current(layout, files: files) != installing.directory
+        {
+            try files.removeTree(layout.version(installing.directory))
+        }
+        receipt.operation = nil
+        try receipt.write(layout, files: files)
+    }
+
+    /// Makes a directory and notes every part of the path that was not there.
+    private func make(_ path: String, _ receipt: inout Receipt) throws(GatewayError) {
+        guard !files.exists(path) else { return try files.makeDirectory(path) }
+        let parent = Files.parent(of: path)
+        if parent != path { try make(parent, &receipt) }
+        try files.makeDirectory(path)
+        receipt.note(Receipt.Created(path: path, kind: .directory))
+    }
+
+    // MARK: the command
+
+    /// Makes `~/.local/bin/llm-cli-gateway` lead to the version in use; says what it left alone.
+    func ensureCommandLink(_ receipt: inout Receipt) throws(GatewayError) -> [String] {
+        let link = layout.commandLink
+        guard layout.isDefaultHome else {
+            return [
+                "'\(link)' belongs to the default home; the manager of this one is '\(layout.currentManager)'"
+            ]
+        }
+        let ours = Receipt.Created(path: link, kind: .link, target: layout.currentManager)
+        if let status = try files.status(link) {
+            let target = status.kind == .link ? files.destination(ofLink: link) : nil
+            guard target == layout.currentManager else {
+                return [
+                    "'\(link)' is not from this program\(target.map { " (it points to '\($0)')" } ?? "") and was left alone; the installed manager is '\(layout.currentManager)'"
+                ]
+            }
+        } else {
+            try make(Files.parent(of: link), &receipt)
+            try files.link(link, to: layout.currentManager)
+            receipt.note(ours)
+        }
+        let folder = Files.parent(of: link)
+        let folders = (machine.environment["PATH"] ?? "").split(separator: ":")
+        guard !folders.contains(where: { $0 == folder || $0 == folder + "/" }) else { return [] }
+        return ["'\(folder)' is not on your PATH; add it with: export PATH=\"\(folder):$PATH\""]
+    }
+}

@@ -1,0 +1,133 @@
+import Appliance
+import CShims
+import Glibc
+import Platform
+
+/// What is in `versions/` and what `current` points to, read from the disk.
+enum InstalledVersions {
+    /// The directory name that `current` points to; `nil` when it is absent or leads elsewhere.
+    static func current(_ layout: Layout, files: Files) -> String? {
+        guard let target = files.destination(ofLink: layout.current) else { return nil }
+        let name = Files.name(of: target)
+        guard !name.isEmpty, name != ".", name != "..", Files.name(of: Files.parent(of: target)) == "versions"
+        else {
+            return nil
+        }
+        return name
+    }
+
+    /// Every directory with a readable manifest, the one in use first, then the newest.
+    ///
+    /// For a receipt that was lost: the digest of the bundle is unknown then, and empty.
+    static func found(_ layout: Layout, files: Files) throws(GatewayError) -> [Receipt.Installed] {
+        let current = current(layout, files: files)
+        var result: [Receipt.Installed] = []
+        for name in try files.list(layout.versions) {
+            let path = Layout.join(layout.version(name), BundleManifest.name)
+            guard let bytes = try files.readIfPresent(path, limit: BundleManifest.limit),
+                let manifest = try? BundleManifest(bytes)
+            else { continue }
+            result.append(
+                Receipt.Installed(
+                    version: manifest.version.description,
+                    directory: name,
+                    sha256: "",
+                    manifestSHA256: SHA256.hex(bytes),
+                    trust: .pinnedChecksum,
+                    source: "",
+                    installedAt: try files.status(path)?.modified ?? Timestamp(milliseconds: 0)
+                )
+            )
+        }
+        return result.sorted { first, second in
+            if (first.directory == current) != (second.directory == current) {
+                return first.directory == current
+            }
+            return first.installedAt > second.installedAt
+        }
+    }
+
+    /// A directory name for a version that is not taken: the version itself, else with `.r2`, `.r3`, … behind it.
+    static func freshName(_ version: String, _ layout: Layout, files: Files) -> String {
+        var name = version
+        var number = 2
+        while files.exists(layout.version(name)) {
+            name = "\(version).r\(number)"
+            number += 1
+        }
+        return name
+    }
+
+    /// Compares an installed version with its manifest, by reading every file.
+    ///
+    /// Blocks.
+    ///
+    /// The manifest itself is compared with the digest that the receipt has.
+    static func verify(
+        _ installed: Receipt.Installed,
+        _ layout: Layout,
+        files: Files
+    ) throws(GatewayError) -> [BundleManifest.Finding] {
+        let root = layout.version(installed.directory)
+        let path = Layout.join(root, BundleManifest.name)
+        guard let bytes = try files.readIfPresent(path, limit: BundleManifest.limit) else {
+            return [BundleManifest.Finding(path: BundleManifest.name, problem: .missing)]
+        }
+        guard SHA256.hex(bytes) == installed.manifestSHA256, let manifest = try? BundleManifest(bytes) else {
+            return [BundleManifest.Finding(path: BundleManifest.name, problem: .altered)]
+        }
+        var found: [String: StagingTree.Written] = [:]
+        try collect(root, "", files, into: &found)
+        return manifest.findings(in: found)
+    }
+
+    private static func collect(
+        _ directory: String,
+        _ prefix: String,
+        _ files: Files,
+        into found: inout [String: StagingTree.Written]
+    ) throws(GatewayError) {
+        for name in try files.list(directory) {
+            let path = Layout.join(directory, name)
+            let relative = prefix.isEmpty ? name : "\(prefix)/\(name)"
+            guard let status = try files.status(path) else { continue }
+            switch status.kind {
+            case .directory: try collect(path, relative, files, into: &found)
+            case .link:
+                let target = files.destination(ofLink: path) ?? ""
+                found[relative] = StagingTree.Written(
+                    sha256: "",
+                    size: Int64(target.utf8.count),
+                    mode: 0o777,
+                    target: target
+                )
+            case .file:
+                found[relative] = StagingTree.Written(
+                    sha256: try digest(path),
+                    size: status.size,
+                    mode: status.mode
+                )
+            case .other: found[relative] = StagingTree.Written(sha256: "", size: 0, mode: status.mode)
+            }
+        }
+    }
+
+    /// The SHA-256 of a file of any size.
+    static func digest(_ path: String) throws(GatewayError) -> String {
+        let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)
+        guard descriptor >= 0 else { throw Files.failure("read", path, -descriptor) }
+        defer { close(descriptor) }
+        let digest = SHA256()
+        let slab = Slab(capacity: 256 << 10)
+        while true {
+            let count = read(descriptor, slab.bytes, slab.capacity)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw Files.failure("read", path)
+            }
+            if count == 0 { return Hex.encode(digest.finish()) }
+            slab.count = count
+            digest.update(slab.contents)
+        }
+    }
+}

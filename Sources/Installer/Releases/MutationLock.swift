@@ -1,0 +1,100 @@
+import Appliance
+import Glibc
+import Platform
+import Synchronization
+
+/// The one lock that every command takes before it changes the installation; readers never do.
+enum MutationLock {
+    /// Takes the lock of a home, waiting at most `limit`.
+    ///
+    /// When it takes longer than a second, `say` gets one sentence with who holds it. Throws `busy` when the time is up.
+    static func acquire(
+        _ layout: Layout,
+        verb: String,
+        machine: Machine,
+        limit: Duration = .seconds(60),
+        say: @escaping @Sendable (String) -> Void
+    ) async throws(GatewayError) -> FileLock {
+        try machine.files.makeDirectory(layout.home)
+        let note = "llm-cli-gateway \(verb) (process \(getpid()))"
+        if let lock = try FileLock.attempt(layout.lock, note: note) { return lock }
+        let race = Race()
+        let path = layout.lock
+        BlockingThread.start("lock") {
+            do throws(GatewayError) {
+                // When the time was up first, the lock is let go as soon as it is had.
+                race.end(.taken(try FileLock.wait(path, note: note)))
+            } catch {
+                race.end(.failed(error))
+            }
+        }
+        let holder: @Sendable () -> String = {
+            let text = (try? machine.files.readText(path, limit: 4096)) ?? ""
+            return text.isEmpty ? "another command" : text
+        }
+        let clock = machine.clock
+        let timer = Task {
+            let patience = Duration.seconds(1)
+            if limit > patience {
+                try await clock.sleep(patience)
+                say("waiting for \(holder()), which is changing this installation")
+                try await clock.sleep(limit - patience)
+            } else {
+                try await clock.sleep(limit)
+            }
+            race.end(.timeUp)
+        }
+        defer { timer.cancel() }
+        let outcome = await withTaskCancellationHandler {
+            await race.outcome()
+        } onCancel: {
+            race.end(.timeUp)
+        }
+        switch outcome {
+        case .taken(let lock): return lock
+        case .failed(let error): throw error
+        case .timeUp:
+            throw GatewayError(
+                "busy",
+                "\(holder()) has been changing this installation for more than \(limit.components.seconds) s",
+                help: "wait for it to end, then run the command again"
+            )
+        }
+    }
+
+    private enum Outcome: Sendable {
+        case taken(FileLock)
+        case failed(GatewayError)
+        case timeUp
+    }
+
+    /// The first outcome wins.
+    private final class Race: Sendable {
+        private struct State {
+            var outcome: Outcome?
+            var waiter: CheckedContinuation<Outcome, Never>?
+        }
+
+        private let state = Mutex(State())
+
+        func end(_ outcome: Outcome) {
+            let waiter = state.withLock { state -> CheckedContinuation<Outcome, Never>? in
+                guard state.outcome == nil else { return nil }
+                state.outcome = outcome
+                defer { state.waiter = nil }
+                return state.waiter
+            }
+            waiter?.resume(returning: outcome)
+        }
+
+        func outcome() async -> Outcome {
+            await withCheckedContinuation { continuation in
+                let ready = state.withLock { state -> Outcome? in
+                    if state.outcome == nil { state.waiter = continuation }
+                    return state.outcome
+                }
+                if let ready { continuation.resume(returning: ready) }
+            }
+        }
+    }
+}

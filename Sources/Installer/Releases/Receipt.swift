@@ -1,0 +1,268 @@
+import Appliance
+import Platform
+
+/// `receipt.json`: everything that this program created outside the user's data, and the operation under way.
+///
+/// A plain value; unknown members of a file that a newer version wrote are kept.
+struct Receipt: Sendable, Equatable {
+    /// The version of the file's shape.
+    static let schemaVersion = 1
+
+    /// How the bytes of an installed version came to be believed.
+    enum Trust: String, Sendable {
+        /// The user gave the digest.
+        case pinnedChecksum = "pinned-checksum"
+    }
+
+    /// A path that this program created.
+    struct Created: Sendable, Equatable {
+        enum Kind: String, Sendable {
+            case file, directory, link, unit
+        }
+
+        /// Absolute.
+        var path: String
+        var kind: Kind
+        /// The digest of the content as it was written; only for files and units.
+        var sha256: String?
+        /// Where a link was made to point.
+        var target: String?
+    }
+
+    /// One unpacked version.
+    struct Installed: Sendable, Equatable {
+        var version: String
+        /// The name of its directory below `versions/`.
+        var directory: String
+        /// The digest of the bundle it came from.
+        var sha256: String
+        /// The digest of its `manifest.json`.
+        var manifestSHA256: String
+        var trust: Trust
+        /// The bundle's place, without secrets.
+        var source: String
+        var installedAt: Timestamp
+    }
+
+    /// The journal of an operation: what it is about to do, so that the next command can finish or undo it.
+    struct Operation: Sendable, Equatable {
+        /// The verb: `install-bundle`, `upgrade`, `setup`, `repair`.
+        var verb: String
+        /// The staging directory, absolute.
+        var staging: String
+        /// What is being installed, once it was verified.
+        var installing: Installed?
+        /// The directory name that `current` pointed to before.
+        var previous: String?
+        var startedAt: Timestamp
+    }
+
+    var created: [Created] = []
+    /// Whether this program, and nobody else, switched lingering on.
+    var enabledLinger = false
+    /// The version in use first, then the one before.
+    var installed: [Installed] = []
+    var operation: Operation?
+    /// Members that this version does not know.
+    private var unknown = JSONObject()
+
+    /// A receipt of nothing.
+    init() {}
+
+    /// The version that `current` pointed to when the last operation was committed.
+    var active: Installed? { installed.first }
+    /// The version before.
+    var previous: Installed? { installed.dropFirst().first }
+
+    /// Notes a created path, in place of what was known of it.
+    mutating func note(_ entry: Created) {
+        created.removeAll { $0.path == entry.path }
+        created.append(entry)
+    }
+
+    /// Forgets a path that is gone.
+    mutating func forget(_ path: String) { created.removeAll { $0.path == path } }
+
+    /// What is known of a path.
+    func entry(_ path: String) -> Created? { created.first { $0.path == path } }
+
+    // MARK: JSON
+
+    private static let members = ["schemaVersion", "created", "enabledLinger", "installed", "operation"]
+
+    /// Reads a receipt.
+    ///
+    /// Throws `receipt-invalid` with what is wrong.
+    init(_ bytes: [UInt8]) throws(GatewayError) {
+        let json: JSON
+        do {
+            json = try JSON.parse(bytes)
+        } catch {
+            throw Receipt.invalid(error.description)
+        }
+        guard let object = json.object else {
+            throw Receipt.invalid("it is \(json.typeName), expected object")
+        }
+        guard let schema = json["schemaVersion"]?.int else {
+            throw Receipt.invalid("'schemaVersion' is missing")
+        }
+        guard schema <= Receipt.schemaVersion else {
+            throw GatewayError(
+                "receipt-too-new",
+                "the receipt has schema version \(schema), but this program knows only up to \(Receipt.schemaVersion)",
+                help: "use the newer llm-cli-gateway that wrote it"
+            )
+        }
+        for entry in json["created"]?.array ?? [] {
+            guard let path = entry["path"]?.string, path.hasPrefix("/"),
+                let kind = entry["kind"]?.string.flatMap(Created.Kind.init(rawValue:))
+            else { throw Receipt.invalid("an entry of 'created' has no absolute path or no known kind") }
+            created.append(
+                Created(
+                    path: path,
+                    kind: kind,
+                    sha256: entry["sha256"]?.string,
+                    target: entry["target"]?.string
+                )
+            )
+        }
+        enabledLinger = json["enabledLinger"]?.bool ?? false
+        for entry in json["installed"]?.array ?? [] { installed.append(try Receipt.installed(entry)) }
+        if let entry = json["operation"], !entry.isNull { operation = try Receipt.operation(entry) }
+        unknown = JSONObject(object.members.filter { !Receipt.members.contains($0.name) })
+    }
+
+    private static func installed(_ json: JSON) throws(GatewayError) -> Installed {
+        guard let version = json["version"]?.string,
+            let directory = json["directory"]?.string, isName(directory),
+            let sha256 = json["sha256"]?.string,
+            let manifest = json["manifestSHA256"]?.string,
+            let trust = json["trust"]?.string.flatMap(Trust.init(rawValue:)),
+            let source = json["source"]?.string,
+            let time = json["installedAt"]?.string.flatMap({ Timestamp(iso8601: $0) })
+        else { throw invalid("an installed version is incomplete") }
+        return Installed(
+            version: version,
+            directory: directory,
+            sha256: sha256,
+            manifestSHA256: manifest,
+            trust: trust,
+            source: source,
+            installedAt: time
+        )
+    }
+
+    private static func operation(_ json: JSON) throws(GatewayError) -> Operation {
+        guard let verb = json["verb"]?.string, let staging = json["staging"]?.string, staging.hasPrefix("/"),
+            let time = json["startedAt"]?.string.flatMap({ Timestamp(iso8601: $0) })
+        else { throw invalid("'operation' is incomplete") }
+        var operation = Operation(verb: verb, staging: staging, startedAt: time)
+        if let entry = json["installing"], !entry.isNull { operation.installing = try installed(entry) }
+        if let previous = json["previous"]?.string {
+            guard isName(previous) else { throw invalid("'operation.previous' is no directory name") }
+            operation.previous = previous
+        }
+        return operation
+    }
+
+    /// Whether this is the name of something directly inside a directory.
+    private static func isName(_ text: String) -> Bool {
+        !text.isEmpty && !text.contains("/") && text != "." && text != ".."
+    }
+
+    private static func invalid(_ what: String) -> GatewayError {
+        GatewayError("receipt-invalid", "the receipt is not valid: \(what)")
+    }
+
+    /// The form in the file.
+    var json: JSON {
+        var json: JSON = [
+            "schemaVersion": .int(Int64(Receipt.schemaVersion)),
+            "created": .array(
+                created.map { entry in
+                    var json: JSON = ["path": .string(entry.path), "kind": .string(entry.kind.rawValue)]
+                    if let sha256 = entry.sha256 { json["sha256"] = .string(sha256) }
+                    if let target = entry.target { json["target"] = .string(target) }
+                    return json
+                }
+            ),
+            "enabledLinger": .bool(enabledLinger),
+            "installed": .array(installed.map(\.json)),
+            "operation": .null,
+        ]
+        if let operation {
+            json["operation"] = [
+                "verb": .string(operation.verb),
+                "staging": .string(operation.staging),
+                "installing": operation.installing?.json ?? .null,
+                "previous": .optional(operation.previous),
+                "startedAt": .string(operation.startedAt.iso8601),
+            ]
+        }
+        for member in unknown.members { json[member.name] = member.value }
+        return json
+    }
+}
+
+extension Receipt.Installed {
+    /// The form in the receipt.
+    var json: JSON {
+        [
+            "version": .string(version),
+            "directory": .string(directory),
+            "sha256": .string(sha256),
+            "manifestSHA256": .string(manifestSHA256),
+            "trust": .string(trust.rawValue),
+            "source": .string(source),
+            "installedAt": .string(installedAt.iso8601),
+        ]
+    }
+}
+
+extension Receipt {
+    /// Reads the receipt of a home; an absent one is empty.
+    ///
+    /// For readers, which change nothing.
+    ///
+    /// Throws `receipt-invalid` or `receipt-too-new`.
+    static func read(_ layout: Layout, files: Files) throws(GatewayError) -> Receipt {
+        guard let bytes = try files.readIfPresent(layout.receipt, limit: 8 << 20) else { return Receipt() }
+        do throws(GatewayError) {
+            return try Receipt(bytes)
+        } catch {
+            throw GatewayError(
+                error.code,
+                "'\(layout.receipt)': \(error.message)",
+                help: error.help ?? "run: llm-cli-gateway repair"
+            )
+        }
+    }
+
+    /// Reads the receipt under the lock; one that cannot be read is kept aside and begun anew from what is installed.
+    ///
+    /// The second value says so, in one sentence.
+    static func recovered(
+        _ layout: Layout,
+        files: Files,
+        now: Timestamp
+    ) throws(GatewayError) -> (receipt: Receipt, notice: String?) {
+        do throws(GatewayError) {
+            return (try read(layout, files: files), nil)
+        } catch  where error.code == "receipt-invalid" {
+            let aside = "\(layout.receipt).damaged-\(now.milliseconds)"
+            try files.rename(layout.receipt, to: aside)
+            var receipt = Receipt()
+            receipt.installed = try InstalledVersions.found(layout, files: files)
+            try receipt.write(layout, files: files)
+            return (
+                receipt,
+                "the receipt could not be read (\(error.message)); it is kept as '\(aside)' and was begun anew"
+            )
+        }
+    }
+
+    /// Writes the receipt durably.
+    func write(_ layout: Layout, files: Files) throws(GatewayError) {
+        try files.write(Array((json.prettyText + "\n").utf8), to: layout.receipt)
+    }
+}
