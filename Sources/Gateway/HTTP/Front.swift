@@ -1,0 +1,68 @@
+import Appliance
+import Glibc
+import MCP
+import Platform
+
+/// The routes of the HTTP server: health, and MCP behind the boundary.
+///
+/// Order of the checks for every request: Host and Origin, then route, then authentication, all of them before the
+/// body is read.
+struct Front: Sendable {
+    /// Where MCP is served.
+    let path: String
+    let endpoint: MCPEndpoint
+    let policy: OriginPolicy
+    let access: Access
+    /// How many jobs are running.
+    let runningJobs: @Sendable () -> Int
+
+    /// The routes for the server.
+    var routes: HTTPServer.Routes {
+        HTTPServer.Routes(
+            admit: { refusal(of: $0) },
+            immediately: { immediate($0) },
+            handler: { await answer($0) }
+        )
+    }
+
+    /// The answer that turns a request away by its head alone.
+    private func refusal(of request: HTTPRequest) -> HTTPResponse? {
+        if let response = policy.refusal(of: request) { return response }
+        switch request.target {
+        case "/healthz":
+            guard request.method == "GET" || request.method == "HEAD" else {
+                return .json(405, ["error": "Method not allowed"], fields: ["Allow": "GET, HEAD"])
+            }
+            return nil
+        case path:
+            if let response = policy.preflight(request) { return response }
+            guard case .refused(let response) = access.decide(request) else { return nil }
+            return policy.allowing(request, response)
+        default:
+            return .json(404, ["error": "Not found"])
+        }
+    }
+
+    private func immediate(_ request: HTTPRequest) -> HTTPResponse? {
+        if request.target == "/healthz" { return .json(200, health) }
+        guard case .allowed(let principal) = access.decide(request) else { return nil }
+        return endpoint.handleImmediately(request, principal: principal).map { policy.allowing(request, $0) }
+    }
+
+    private func answer(_ request: HTTPRequest) async -> HTTPResponse {
+        switch access.decide(request) {
+        case .refused(let response): policy.allowing(request, response)
+        case .allowed(let principal):
+            policy.allowing(request, await endpoint.handle(request, principal: principal))
+        }
+    }
+
+    /// `/healthz`: enough to tell our gateway from anything else on the port, and no more than counts.
+    private var health: JSON {
+        [
+            "ok": true, "name": .string(Product.name), "version": .string(Product.version),
+            "pid": .integer(getpid()), "sessions": .integer(endpoint.sessionCount),
+            "calls": .integer(endpoint.callCount), "jobs": .integer(runningJobs()),
+        ]
+    }
+}
