@@ -110,6 +110,12 @@ package struct CLIContract: Sendable {
         case argument
     }
 
+    /// Whether an error text names a failure that may be gone at the next attempt.
+    package func isTransient(_ text: String) -> Bool {
+        let text = text.lowercased()
+        return transientFailures.contains { text.contains($0) }
+    }
+
     /// The command that an argument vector runs: the one with the longest path that matches.
     package func command(for arguments: [String]) -> Command? {
         commands.filter { arguments.starts(with: $0.path) }.max { $0.path.count < $1.path.count }

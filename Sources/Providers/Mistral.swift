@@ -37,7 +37,7 @@ enum Mistral {
         environment: [CLIContract.EnvironmentKey(name: "VIBE_ACTIVE_MODEL", pattern: .modelName)],
         acknowledged: [
             "--auto-approve", "--check-upgrade", "--setup", "--smart-approve", "--time-limit", "--version",
-            "--worktree", "--yolo",
+            "--worktree",
         ],
         checkedVersion: "3.0.2",
         promptRoute: .standardInput,

@@ -93,8 +93,8 @@ struct Reading {
         case .resume(let id):
             earlier = result.sessionID.flatMap(earlierTotal) ?? earlierTotal(id)
         case .latest: earlier = result.sessionID.flatMap(earlierTotal)
-        // A codex fork starts from its parent's total; whether claude's does is unknown.
-        case .fork(let parent): earlier = context.provider == .codex ? parent.flatMap(earlierTotal) : nil
+        // Codex and claude count a fork on from its parent's total.
+        case .fork(let parent): earlier = parent.flatMap(earlierTotal)
         }
         var isKnown = true
         if let now = total.usage {
@@ -106,6 +106,8 @@ struct Reading {
             isKnown = isKnown && result.costUSD != nil
         }
         if !isKnown {
+            // A total that fell below the stored one (claude's failed runs say 0) must not replace it.
+            if earlier != nil { result.runningTotal = nil }
             warn(
                 "usage_total_unknown",
                 "\(context.provider.executable) reports totals of the whole conversation, and what was used before this run is not known"
@@ -138,6 +140,9 @@ struct Reading {
             standardError: errors
         )
         result.isError = true
+        result.isTransient =
+            wording.category == .timeout
+            || wording.category == .cliError && context.provider.contract.isTransient(failure ?? errors)
         result.category = wording.category
         result.errorText = wording.text
     }

@@ -18,6 +18,8 @@ package struct ProviderResult: Sendable, Equatable {
     package var category: ErrorCategory?
     /// The whole text of an error answer: "Error executing codex CLI (exit code 1):\n…".
     package var errorText: String?
+    /// Whether the same request may succeed at the next attempt: the network failed, or the wall clock ran out.
+    package var isTransient = false
     /// The HTTP status of the provider's API that ended the run.
     package var apiStatus: Int?
     /// Turns of the model in this run.
