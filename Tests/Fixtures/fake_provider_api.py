@@ -49,6 +49,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import os
 import re
 import signal
 import socket
@@ -608,7 +609,13 @@ def main(argv=None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     if args.until_eof:
-        threading.Thread(target=lambda: (sys.stdin.buffer.read(), server.shutdown()), daemon=True).start()
+        def wait_for_end() -> None:
+            # Unbuffered: a buffered reader could not be left at exit while it waits.
+            while os.read(0, 4096):
+                pass
+            server.shutdown()
+
+        threading.Thread(target=wait_for_end, daemon=True).start()
     server.serve_forever(poll_interval=0.1)
     return 0
 

@@ -1,0 +1,33 @@
+import Testing
+
+@Suite(
+    "The built gateway, among programs that nobody here wrote",
+    .serialized,
+    .enabled(if: Driver.isProvided, Driver.missing)
+)
+struct GatewayDrivers {
+    @Test("answers the official Python MCP client of both generations, on stdio and HTTP")
+    func officialClient() async throws {
+        try await Driver("mcp_clients.py").run()
+    }
+
+    @Test("serves claude, codex and vibe as MCP clients over HTTP")
+    func providerClients() async throws {
+        try await Driver("claude_as_client.py").run()
+    }
+
+    @Test("runs the real claude, codex and vibe, and tells their failures from their answers")
+    func realProviders() async throws {
+        try await Driver("real_providers.py").run()
+    }
+
+    @Test("keeps to the contracts of agy and grok, and ends whatever misbehaves")
+    func fakeProviders() async throws {
+        try await Driver("fake_providers.py").run()
+    }
+
+    @Test("meets broken and hostile clients with the right refusal")
+    func faults() async throws {
+        try await Driver("protocol_faults.py").run()
+    }
+}
