@@ -120,6 +120,12 @@ package final class HTTPServer: Sendable {
         }
     }
 
+    /// Where a bundle has the library: in `lib/` beside the `bin/` of the program.
+    package static func bundledLibrary(executable: String) -> String {
+        let directory = executable.split(separator: "/").dropLast(2).joined(separator: "/")
+        return "/\(directory)/lib/libmicrohttpd.so.12"
+    }
+
     private static let loading = Mutex(())
 
     private static func load(_ path: String?) throws(GatewayError) {

@@ -295,6 +295,13 @@ final class HTTPTransfer: Sendable {
                 help: "check the address, the network and the name server"
             )
         case shim_curl_no_connection:
+            let host = parts.host.trimmingBrackets
+            if detail.contains("onnect to "), !detail.contains("to \(host) port") {
+                return network(
+                    "the proxy for \(place) cannot be reached: \(detail)",
+                    help: "check HTTPS_PROXY and HTTP_PROXY"
+                )
+            }
             let cause = systemError == 0 ? detail : String(cString: strerror(systemError))
             let reason =
                 systemError == ECONNREFUSED ? "refused the connection" : "cannot be reached: \(cause)"
@@ -328,6 +335,13 @@ final class HTTPTransfer: Sendable {
         case shim_curl_tls_handshake: return network("the TLS connection to \(place) failed: \(detail)")
         default: return network("the transfer from \(place) failed: \(detail)")
         }
+    }
+}
+
+extension String {
+    /// An IPv6 address without the brackets that it has in a URL.
+    fileprivate var trimmingBrackets: String {
+        hasPrefix("[") && hasSuffix("]") ? String(dropFirst().dropLast()) : self
     }
 }
 

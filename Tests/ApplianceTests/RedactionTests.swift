@@ -71,12 +71,12 @@ struct RedactionTests {
         ]
     )
     func hostile(piece: String) {
-        func time(_ count: Int) -> Duration {
+        func best(_ count: Int) -> Duration {
             let text = String(repeating: piece, count: count / piece.utf8.count)
-            return ContinuousClock().measure { _ = Redaction.secrets(in: text) }
+            let clock = ContinuousClock()
+            return (0..<3).map { _ in clock.measure { _ = Redaction.secrets(in: text) } }.min() ?? .zero
         }
-        _ = time(1000)
         // Eight times the text; quadratic would be 64 times the time.
-        #expect(time(400_000) < time(50_000) * 30 + .milliseconds(50))
+        #expect(best(400_000) < best(50_000) * 30 + .milliseconds(50))
     }
 }

@@ -344,6 +344,24 @@ struct HTTPServerTests {
         }
     }
 
+    @Test("looks for its library in the bundle first, and by name when there is none")
+    func library() async throws {
+        let path = HTTPServer.bundledLibrary(
+            executable: "/home/x/.llm-cli-gateway/versions/1/bin/llm-gateway"
+        )
+        #expect(path == "/home/x/.llm-cli-gateway/versions/1/lib/libmicrohttpd.so.12")
+        try await withServer(echo, configure: { $0.library = "/nonexistent/libmicrohttpd.so.12" }) { server in
+            let port = server.listener.port
+            let answer = try await LoopbackProbe.ask(
+                host: "127.0.0.1",
+                port: port,
+                path: "/now",
+                within: .seconds(5)
+            )
+            #expect(answer.status == 200)
+        }
+    }
+
     @Test("answers many connections at once")
     func concurrency() async throws {
         try await withServer(echo, configure: { $0.threads = 2 }) { server in
