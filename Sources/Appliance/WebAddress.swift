@@ -12,7 +12,9 @@ package struct WebAddress: Sendable, Equatable {
     /// Without `?`; `nil` when there is none.
     package var query: String?
 
-    /// Reads an absolute URL. Throws `malformed-url`, naming what is missing.
+    /// Reads an absolute URL.
+    ///
+    /// Throws `malformed-url`, naming what is missing.
     package init(_ text: String) throws(GatewayError) {
         func malformed(_ reason: String) -> GatewayError {
             GatewayError(
