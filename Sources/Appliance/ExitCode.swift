@@ -31,7 +31,8 @@ package enum ExitCode: Int32, Sendable {
             "smoke-test-failed", "unsigned-release", "signature-refused":
             self = .verificationRefused
         case "busy": self = .busy
-        case "network", "download-failed", "http-status", "timed-out", "libcurl-missing", "connection-refused",
+        case "network", "download-failed", "http-status", "timed-out", "libcurl-missing",
+            "connection-refused",
             "not-http", "answer-too-large":
             self = .network
         case "internal-error": self = .internalError
