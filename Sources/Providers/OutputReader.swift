@@ -102,7 +102,7 @@ struct Reading {
             isKnown = result.usage != nil
         }
         if let now = total.costUSD {
-            result.costUSD = earlier?.costUSD.flatMap { now - $0 >= -1e-9 ? max(0, now - $0) : nil }
+            result.costUSD = earlier?.costUSD.flatMap { Reading.difference(now, $0) }
             isKnown = isKnown && result.costUSD != nil
         }
         if !isKnown {
@@ -113,6 +113,12 @@ struct Reading {
                 "\(context.provider.executable) reports totals of the whole conversation, and what was used before this run is not known"
             )
         }
+    }
+
+    /// Money to nine digits after the point, because sums of decimals are not exact; `nil` when it went down.
+    private static func difference(_ now: Double, _ earlier: Double) -> Double? {
+        let difference = ((now - earlier) * 1e9).rounded() / 1e9
+        return difference < 0 ? nil : difference
     }
 
     /// Decides whether the run succeeded, and words the failure.
@@ -140,6 +146,12 @@ struct Reading {
             standardError: errors
         )
         result.isError = true
+        // What a failed run says of a conversation is no base to count from: claude says 0.
+        if context.session.continuesConversation, result.costUSD == nil,
+            result.usage == nil || total?.usage == nil
+        {
+            result.runningTotal = nil
+        }
         result.isTransient =
             wording.category == .timeout
             || wording.category == .cliError && context.provider.contract.isTransient(failure ?? errors)

@@ -169,6 +169,9 @@ package struct VersionProbe: Sendable {
         if keyVariables.contains(where: { environment[$0]?.isEmpty == false }) { return .authenticated }
         guard let arguments = loginArguments else {
             guard let home = environment["HOME"] else { return .unknown }
+            if provider == .mistral, let folder = environment["VIBE_HOME"], !folder.isEmpty {
+                return files.exists(Layout.join(folder, ".env")) ? .authenticated : .notAuthenticated
+            }
             return credentialFiles.contains { files.exists(Layout.join(home, $0)) }
                 ? .authenticated : .notAuthenticated
         }

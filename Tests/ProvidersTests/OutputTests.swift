@@ -68,7 +68,7 @@ struct ClaudeOutputTests {
             session: .resume(ClaudeOutputTests.id),
             earlier: [ClaudeOutputTests.id: RunningTotal(costUSD: 0.004)]
         )
-        #expect(known.costUSD.map { abs($0 - 0.0016) < 1e-9 } == true)
+        #expect(known.costUSD == 0.0016)
         #expect(known.runningTotal == RunningTotal(costUSD: 0.0056))
         #expect(known.usage?.input == 1000)
         let unknown = read(.claude, output, session: .resume(ClaudeOutputTests.id))
@@ -118,6 +118,8 @@ struct ClaudeOutputTests {
         )
         let session = read(.claude, ClaudeOutputTests.unknownSession, ending: .exited(1))
         #expect(session.errorText?.hasSuffix("No conversation found with session ID: s") == true)
+        let resumed = read(.claude, ClaudeOutputTests.failed, session: .resume("s"), ending: .exited(1))
+        #expect(resumed.runningTotal == nil)
         let silent = read(.claude, ClaudeOutputTests.failed)
         #expect(silent.isError && silent.warnings.first?.json["resultIsError"] == true)
     }
