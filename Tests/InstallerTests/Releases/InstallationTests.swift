@@ -1,0 +1,430 @@
+import Appliance
+import Glibc
+import Platform
+import Synchronization
+import Testing
+
+@testable import Installer
+
+@Suite("Installing a bundle")
+struct InstallationTests {
+    @Test("leaves a runnable version, a link, a receipt, and nothing else")
+    func installs() async throws {
+        let home = try ScratchHome()
+        let bytes = try await BundleFixture().tarGzip()
+        let report = try await home.installation().install(try home.request(bytes))
+        #expect(try await home.runs() == "9.9.9")
+        #expect(report.changed)
+        #expect(report.notices.isEmpty)
+        let json = report.json
+        #expect(json["ok"]?.bool == true)
+        #expect(json["gateway_dir"]?.string == home.layout.version("9.9.9"))
+        #expect(json["sha256"]?.string == SHA256.hex(bytes))
+        #expect(json["bundle"]?.string == "file://\(home.scratch.path("bundle.tar.gz"))")
+        #expect(json["bundle_source"]?.string == "flags")
+        #expect(json["bundle_version"]?.string == "9.9.9")
+        #expect(Files().destination(ofLink: home.layout.commandLink) == home.layout.currentManager)
+        let receipt = try Receipt.read(home.layout, files: Files())
+        #expect(receipt.operation == nil)
+        #expect(receipt.active?.version == "9.9.9")
+        #expect(receipt.active?.trust == .pinnedChecksum)
+        #expect(receipt.entry(home.layout.commandLink)?.kind == .link)
+        #expect(receipt.entry(home.layout.home)?.kind == .directory)
+        #expect(receipt.entry(home.scratch.path("home/.local"))?.kind == .directory)
+        #expect(try Files().list(home.layout.staging).isEmpty)
+        #expect(try Files().list(home.layout.cache).isEmpty)
+        #expect(try Files().status(home.layout.home)?.mode == 0o700)
+        #expect(try Files().status(home.layout.receipt)?.mode == 0o600)
+    }
+
+    @Test("does nothing when the same bundle is in use and intact, and installs it again when it is not")
+    func repeated() async throws {
+        let home = try ScratchHome()
+        let request = try home.request(try await BundleFixture().tarGzip())
+        _ = try await home.installation().install(request)
+        let second = try await home.installation().install(request)
+        #expect(!second.changed)
+        try Files().write([1], to: home.layout.version("9.9.9") + "/lib/libexample.so.1", mode: 0o644)
+        let third = try await home.installation().install(request)
+        #expect(third.changed)
+        #expect(third.installed.directory == "9.9.9.r2")
+        #expect(try await home.runs() == "9.9.9")
+    }
+
+    @Test("keeps two versions and removes older ones")
+    func keepsTwo() async throws {
+        let home = try ScratchHome()
+        for version in ["1.0.0", "1.1.0", "1.2.0"] {
+            let bytes = try await BundleFixture(version: version).tarGzip()
+            _ = try await home.installation().install(try home.request(bytes))
+        }
+        #expect(try Files().list(home.layout.versions) == ["1.1.0", "1.2.0"])
+        #expect(try Receipt.read(home.layout, files: Files()).installed.map(\.version) == ["1.2.0", "1.1.0"])
+    }
+
+    @Test("prints both digests and removes everything when the digest is wrong")
+    func wrongDigest() async throws {
+        let home = try ScratchHome()
+        let bytes = try await BundleFixture().tarGzip()
+        let wrong = String(repeating: "0", count: 64)
+        let error = await refusal {
+            try await home.installation().install(try home.request(bytes, sha256: wrong))
+        }
+        #expect(error.code == "digest-mismatch")
+        #expect(error.message.contains(wrong))
+        #expect(error.message.contains(SHA256.hex(bytes)))
+        #expect(error.exitCode == .verificationRefused)
+        #expect(try Files().list(home.layout.staging).isEmpty)
+        #expect(try Files().list(home.layout.versions).isEmpty)
+        #expect(!Files().exists(home.layout.current))
+        #expect(try Receipt.read(home.layout, files: Files()).operation == nil)
+    }
+
+    @Test("refuses a bundle whose programs do not start or say another version")
+    func smokeTest() async throws {
+        let home = try ScratchHome()
+        var bytes = try await BundleFixture(says: "8.8.8").tarGzip()
+        var error = await refusal { [bytes] in try await home.installation().install(try home.request(bytes))
+        }
+        #expect(error.code == "smoke-test-failed")
+        #expect(error.message.contains("'program 8.8.8', expected version 9.9.9"))
+        var fixture = BundleFixture()
+        fixture.files[1].content = Array(
+            "#!/bin/sh\necho \"version 'GLIBC_2.99' not found\" >&2; exit 1\n".utf8
+        )
+        bytes = try await fixture.tarGzip()
+        error = await refusal { [bytes] in try await home.installation().install(try home.request(bytes)) }
+        #expect(error.message.contains("ended with status 1: version 'GLIBC_2.99' not found"))
+        #expect(error.help?.contains("C library is older") == true)
+        #expect(try Files().list(home.layout.versions).isEmpty)
+    }
+
+    @Test("restarts a running service on the new version and waits for its health")
+    func restarts() async throws {
+        let home = try ScratchHome()
+        let service = ScriptedService(home.layout, running: true)
+        let report = try await home.installation(service: service).install(
+            try home.request(try await BundleFixture().tarGzip())
+        )
+        #expect(report.restarted)
+        #expect(service.state.withLock { $0.restartedWith } == ["9.9.9"])
+    }
+
+    @Test("goes back to the version before when the new one is not healthy, and says why")
+    func unhealthy() async throws {
+        let home = try ScratchHome()
+        _ = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "1.0.0").tarGzip())
+        )
+        let service = ScriptedService(home.layout, running: true, healthy: ["1.0.0"])
+        let bytes = try await BundleFixture(version: "2.0.0").tarGzip()
+        let error = await refusal {
+            try await home.installation(service: service).install(try home.request(bytes))
+        }
+        #expect(error.code == "unhealthy-version")
+        #expect(error.message == "version 2.0.0 did not work, so '1.0.0' is in use again")
+        #expect(error.cause?.contains("did not answer within 30 s") == true)
+        #expect(service.state.withLock { $0.restartedWith } == ["2.0.0", "1.0.0"])
+        #expect(try await home.runs() == "1.0.0")
+        #expect(try Files().list(home.layout.versions) == ["1.0.0"])
+        #expect(try Receipt.read(home.layout, files: Files()).operation == nil)
+    }
+
+    @Test("leaves a command that is not ours alone and says so")
+    func foreignCommand() async throws {
+        let home = try ScratchHome()
+        try Files().makeDirectory(Files.parent(of: home.layout.commandLink))
+        try Files().write(Array("mine".utf8), to: home.layout.commandLink)
+        let report = try await home.installation().install(
+            try home.request(try await BundleFixture().tarGzip())
+        )
+        #expect(try Files().readText(home.layout.commandLink) == "mine")
+        #expect(report.notices.count == 1)
+        #expect(report.notices[0].contains("is not from this program and was left alone"))
+        #expect(report.notices[0].contains(home.layout.currentManager))
+    }
+
+    @Test("tells how to add the folder of the command to the PATH when it is not there")
+    func pathLine() async throws {
+        var home = try ScratchHome()
+        home.environment["PATH"] = "/usr/bin"
+        let report = try await home.installation().install(
+            try home.request(try await BundleFixture().tarGzip())
+        )
+        #expect(
+            report.notices == [
+                "'\(home.scratch.path("home/.local/bin"))' is not on your PATH; add it with: export PATH=\"\(home.scratch.path("home/.local/bin")):$PATH\""
+            ]
+        )
+    }
+
+    @Test("refuses an older version when downgrades are not allowed")
+    func downgrade() async throws {
+        let home = try ScratchHome()
+        _ = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "2.0.0").tarGzip())
+        )
+        let bytes = try await BundleFixture(version: "2.0.0-rc.1").tarGzip()
+        let error = await refusal {
+            try await home.installation().install(
+                try home.request(bytes),
+                .init(verb: "upgrade", allowsDowngrade: false)
+            )
+        }
+        #expect(error.code == "downgrade-refused")
+        #expect(try await home.runs() == "2.0.0")
+    }
+
+    @Test("keeps a damaged receipt aside and begins it anew from what is installed")
+    func damagedReceipt() async throws {
+        let home = try ScratchHome()
+        _ = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "1.0.0").tarGzip())
+        )
+        try Files().write(Array("{half".utf8), to: home.layout.receipt)
+        let report = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "1.1.0").tarGzip())
+        )
+        #expect(report.notices.count == 1)
+        #expect(report.notices[0].contains("could not be read"))
+        let aside = try Files().list(home.layout.home).filter { $0.hasPrefix("receipt.json.damaged-") }
+        #expect(aside.count == 1)
+        #expect(try Files().readText(Layout.join(home.layout.home, aside.first ?? "")) == "{half")
+        #expect(report.previousVersion == "1.0.0")
+    }
+
+    @Test("refuses to touch a receipt of a newer program")
+    func newerReceipt() async throws {
+        let home = try ScratchHome()
+        try Files().makeDirectory(home.layout.home)
+        try Files().write(Array(#"{"schemaVersion": 99}"#.utf8), to: home.layout.receipt)
+        let bytes = try await BundleFixture().tarGzip()
+        let error = await refusal { try await home.installation().install(try home.request(bytes)) }
+        #expect(error.code == "receipt-too-new")
+        #expect(try Files().readText(home.layout.receipt) == #"{"schemaVersion": 99}"#)
+    }
+
+    @Test(
+        "says plainly that the home cannot be written",
+        .enabled(if: getuid() != 0, "root may write everywhere")
+    )
+    func unwritableHome() async throws {
+        let home = try ScratchHome()
+        try Files().changeMode(home.scratch.path("home"), to: 0o500)
+        let bytes = try await BundleFixture().tarGzip()
+        let error = await refusal { try await home.installation().install(try home.request(bytes)) }
+        #expect(error.code == "permission-denied")
+    }
+
+    @Test("leaves the old version in use when the disk is full, whichever write sees it")
+    func diskFull() async throws {
+        let home = try ScratchHome()
+        _ = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "1.0.0").tarGzip())
+        )
+        let request = try home.request(try await BundleFixture(version: "2.0.0").tarGzip())
+        var tried = 0
+        while true {
+            let left = Mutex(tried)
+            let full = Files(before: { (step) throws(GatewayError) in
+                guard case .write(let path) = step else { return }
+                let isReached = left.withLock { left in
+                    left -= 1
+                    return left == -1
+                }
+                if isReached { throw Files.failure("write", path, ENOSPC) }
+            })
+            let result = await refusal { try await home.installation(files: full).install(request) }
+            if result.code == "nothing-thrown" { break }
+            #expect(result.code == "disk-full", "write \(tried): \(result)")
+            #expect(try await home.runs() == "1.0.0", "write \(tried)")
+            tried += 1
+        }
+        #expect(tried >= 7)
+        #expect(try await home.runs() == "2.0.0")
+    }
+}
+
+@Suite("Recovering from an interrupted installation")
+struct RecoveryTests {
+    /// A failure that cannot be caught by a clean-up: from one step on, every step fails, as in a process that is gone.
+    private func dying(after count: Int) -> Files {
+        let left = Mutex(count)
+        return Files(before: { (step) throws(GatewayError) in
+            let isDead = left.withLock { left in
+                left -= 1
+                return left < 0
+            }
+            if isDead { throw GatewayError("killed", "the process was killed before \(step)") }
+        })
+    }
+
+    @Test(
+        "after a death at any step, the old or the new version works, and the next command leaves nothing behind"
+    )
+    func everyStep() async throws {
+        let first = try await BundleFixture(version: "1.0.0").tarGzip()
+        let second = try await BundleFixture(version: "2.0.0").tarGzip()
+        var step = 0
+        var survivors: Set<String> = []
+        while true {
+            let home = try ScratchHome()
+            _ = try await home.installation().install(try home.request(first))
+            let request = try home.request(second)
+            let error = await refusal {
+                try await home.installation(files: dying(after: step)).install(request)
+            }
+            let version = try await home.runs()
+            #expect(["1.0.0", "2.0.0"].contains(version), "step \(step)")
+            if error.code == "nothing-thrown" { break }
+            survivors.insert(version)
+            let repaired = try await home.installation().repair()
+            #expect(try await home.runs() == version, "step \(step)")
+            #expect(try home.installation().repairPlan().isEmpty, "step \(step): \(repaired)")
+            #expect(try Files().list(home.layout.staging).isEmpty)
+            #expect(try Receipt.read(home.layout, files: Files()).active?.version == version, "step \(step)")
+            let report = try await home.installation().install(request)
+            #expect(report.installed.version == "2.0.0")
+            #expect(try await home.runs() == "2.0.0")
+            #expect(try Files().list(home.layout.versions).count == 2, "step \(step)")
+            step += 1
+        }
+        #expect(survivors == ["1.0.0", "2.0.0"])
+        print("died at \(step) steps")
+        #expect(step > 20)
+    }
+
+    @Test("finishes a switched version only when it is healthy")
+    func unhealthyAfterDeath() async throws {
+        let home = try ScratchHome()
+        _ = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "1.0.0").tarGzip())
+        )
+        _ = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "2.0.0").tarGzip())
+        )
+        // As if the second install had died right after switching.
+        var receipt = try Receipt.read(home.layout, files: Files())
+        let new = try #require(receipt.installed.first)
+        receipt.installed.removeFirst()
+        receipt.operation = Receipt.Operation(
+            verb: "upgrade",
+            staging: Layout.join(home.layout.staging, "0123"),
+            installing: new,
+            previous: "1.0.0",
+            startedAt: Timestamp(milliseconds: 0)
+        )
+        try receipt.write(home.layout, files: Files())
+        let service = ScriptedService(home.layout, running: true, healthy: ["1.0.0"])
+        let error = await refusal { try await home.installation(service: service).repair() }
+        #expect(error.code == "unhealthy-version")
+        #expect(try await home.runs() == "1.0.0")
+        #expect(try Receipt.read(home.layout, files: Files()).operation == nil)
+    }
+
+    @Test("does not remove a directory that a forged journal names")
+    func forgedJournal() async throws {
+        let home = try ScratchHome()
+        try Files().makeDirectory(home.scratch.path("precious/inside"))
+        var receipt = Receipt()
+        receipt.operation = Receipt.Operation(
+            verb: "upgrade",
+            staging: home.scratch.path("precious"),
+            startedAt: Timestamp(milliseconds: 0)
+        )
+        try Files().makeDirectory(home.layout.home)
+        try receipt.write(home.layout, files: Files())
+        _ = try await home.installation().repair()
+        #expect(Files().exists(home.scratch.path("precious/inside")))
+    }
+
+    @Test("repairs modes and links, and names what it cannot repair")
+    func repairs() async throws {
+        let home = try ScratchHome()
+        _ = try await home.installation().install(try home.request(try await BundleFixture().tarGzip()))
+        let files = Files()
+        try files.write([0x61], to: home.layout.authToken, mode: 0o644)
+        try files.changeMode(home.layout.version("9.9.9") + "/bin/llm-gateway", to: 0o600)
+        try files.removeFile(home.layout.current)
+        try files.removeFile(home.layout.commandLink)
+        try files.makeDirectory(Layout.join(home.layout.staging, "left"))
+        let before = try home.tree()
+        let plan = try home.installation().repairPlan()
+        #expect(try home.tree() == before)
+        #expect(plan.steps.count == 5)
+        #expect(plan.remaining.isEmpty)
+        _ = try await home.installation().repair()
+        #expect(try home.installation().repairPlan().isEmpty)
+        #expect(try files.status(home.layout.authToken)?.mode == 0o600)
+        #expect(try await home.runs() == "9.9.9")
+        try files.write([1], to: home.layout.version("9.9.9") + "/lib/libexample.so.1", mode: 0o644)
+        let (done, _) = try await home.installation().repair()
+        #expect(done.remaining.count == 1)
+        #expect(done.remaining[0].contains("'lib/libexample.so.1' has other content"))
+        #expect(done.remaining[0].contains("install-bundle"))
+    }
+}
+
+@Suite("Waiting for the lock")
+struct MutationLockTests {
+    @Test("says for whom it waits, and gives up as busy")
+    func busy() async throws {
+        let home = try ScratchHome()
+        let machine = try home.machine()
+        let held = try await MutationLock.acquire(
+            home.layout,
+            verb: "upgrade",
+            machine: machine,
+            say: { _ in }
+        )
+        let said = Mutex<[String]>([])
+        let error = await refusal {
+            try await MutationLock.acquire(
+                home.layout,
+                verb: "repair",
+                machine: machine,
+                limit: .milliseconds(1500),
+                say: { text in said.withLock { $0.append(text) } }
+            )
+        }
+        #expect(error.code == "busy")
+        #expect(error.exitCode == .busy)
+        #expect(error.message.contains("llm-cli-gateway upgrade (process \(getpid()))"))
+        #expect(
+            said.withLock { $0 } == [
+                "waiting for llm-cli-gateway upgrade (process \(getpid())), which is changing this installation"
+            ]
+        )
+        withExtendedLifetime(held) {}
+    }
+
+    @Test("goes on as soon as the lock is free")
+    func handsOver() async throws {
+        let home = try ScratchHome()
+        let machine = try home.machine()
+        var held: FileLock? = try await MutationLock.acquire(
+            home.layout,
+            verb: "upgrade",
+            machine: machine,
+            say: { _ in }
+        )
+        #expect(held != nil)
+        async let second = MutationLock.acquire(home.layout, verb: "repair", machine: machine, say: { _ in })
+        try await Task.sleep(for: .milliseconds(50))
+        held = nil
+        _ = try await second
+        #expect(try Files().readText(home.layout.lock).contains("repair"))
+    }
+
+    @Test("lets one of several installations work, and all end truthfully")
+    func concurrent() async throws {
+        let home = try ScratchHome()
+        let request = try home.request(try await BundleFixture().tarGzip())
+        let changed = try await withThrowingTaskGroup(of: Bool.self) { group in
+            for _ in 0..<8 { group.addTask { try await home.installation().install(request).changed } }
+            return try await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
+        }
+        #expect(changed == 1)
+        #expect(try Files().list(home.layout.versions) == ["9.9.9"])
+    }
+}
