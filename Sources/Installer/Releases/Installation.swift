@@ -253,8 +253,18 @@ struct Installation: Sendable {
         let kept = others.first { $0.directory == before } ?? others.first
         receipt.installed = [installed] + (kept.map { [$0] } ?? [])
         receipt.operation = nil
-        let notices = try ensureCommandLink(&receipt)
-        try receipt.write(layout, files: files)
+        let notices: [String]
+        do throws(GatewayError) {
+            notices = try ensureCommandLink(&receipt)
+            try receipt.write(layout, files: files)
+        } catch {
+            throw GatewayError(
+                error.code,
+                "version \(installed.version) is in use, but that could not be recorded",
+                help: "remove the cause, then run: llm-cli-gateway repair",
+                cause: error
+            )
+        }
         for old in others where old.directory != kept?.directory {
             try files.removeTree(layout.version(old.directory))
         }

@@ -9,7 +9,16 @@ import Synchronization
 final class Scratch: Sendable {
     let root: String
 
-    init(in place: String = "/tmp") throws {
+    /// In memory where that is possible, because an installation syncs what it writes.
+    static let usualPlace: String = {
+        var info = statvfs()
+        // 8 is ST_NOEXEC: the programs of a bundle are started.
+        let isUsable =
+            access("/dev/shm", W_OK) == 0 && statvfs("/dev/shm", &info) == 0 && info.f_flag & 8 == 0
+        return isUsable ? "/dev/shm" : "/tmp"
+    }()
+
+    init(in place: String = Scratch.usualPlace) throws {
         var template = Array("\(place)/llm-gateway-install.XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Files.failure("make directory", place) }
         root = template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
@@ -211,7 +220,7 @@ struct ScratchHome {
     var layout: Layout
     var environment: [String: String]
 
-    init(in place: String = "/tmp") throws {
+    init(in place: String = Scratch.usualPlace) throws {
         scratch = try Scratch(in: place)
         environment = ["HOME": scratch.path("home"), "PATH": "/usr/bin:\(scratch.path("home/.local/bin"))"]
         layout = try Layout(environment: environment)
