@@ -191,15 +191,15 @@ package struct HTTPClient: Sendable {
             )
             let (answer, redirect) = try await transfer.perform()
             guard mayFollow, let redirect else { return answer }
-            let from = URLParts(request.target), to = URLParts(redirect)
-            guard from?.scheme != "https" || to?.scheme == "https" else {
+            let from = try WebAddress(request.target), to = try WebAddress(redirect)
+            guard from.scheme != "https" || to.scheme == "https" else {
                 throw GatewayError(
                     "insecure-url",
                     "'\(Redaction.url(request.target))' redirects from https to '\(Redaction.url(redirect))'",
                     help: "use an address that stays on https"
                 )
             }
-            if from?.origin != to?.origin {
+            if from.origin != to.origin {
                 // What was meant for one server is not told to another.
                 request.fields["Authorization"] = nil
                 request.fields["Cookie"] = nil
@@ -210,32 +210,5 @@ package struct HTTPClient: Sendable {
             "network",
             "'\(Redaction.url(request.target))' is more than \(limits.redirects) redirects away from where it began"
         )
-    }
-}
-
-/// What the client needs to know of an absolute URL (RFC 3986 section 3).
-struct URLParts: Equatable {
-    /// Lower case.
-    var scheme: String
-    /// Without user information and port, brackets of IPv6 kept, lower case.
-    var host: String
-    /// As written, or the scheme's.
-    var port: String
-
-    /// Scheme, host and port: RFC 6454.
-    var origin: String { "\(scheme)://\(host):\(port)" }
-
-    init?(_ url: String) {
-        guard let mark = url.firstIndex(of: ":"), url[mark...].hasPrefix("://") else { return nil }
-        scheme = url[..<mark].lowercased()
-        let authority = url[url.index(mark, offsetBy: 3)...].prefix { !"/?#\\".contains($0) }
-        let location =
-            authority.lastIndex(of: "@").map { authority[authority.index(after: $0)...] } ?? authority
-        let end = location.lastIndex(of: "]").map { location.index(after: $0) } ?? location.startIndex
-        let colon = location[end...].lastIndex(of: ":")
-        host = location[..<(colon ?? location.endIndex)].lowercased()
-        let written = colon.map { String(location[location.index(after: $0)...]) } ?? ""
-        port = written.isEmpty ? (scheme == "https" ? "443" : "80") : written
-        if host.isEmpty { return nil }
     }
 }

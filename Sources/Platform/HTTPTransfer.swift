@@ -149,9 +149,8 @@ final class HTTPTransfer: Sendable {
     }
 
     private func run() throws(GatewayError) -> Outcome {
-        guard let parts = URLParts(request.target), parts.scheme == "http" || parts.scheme == "https" else {
-            throw malformed
-        }
+        let address = try WebAddress(request.target)
+        guard address.scheme == "http" || address.scheme == "https" else { throw malformed }
         let receiver = Receiver(self)
         let words = UnsafeMutablePointer<CChar>.allocate(capacity: Int(SHIM_CURL_ERROR_SIZE))
         words.initialize(repeating: 0, count: Int(SHIM_CURL_ERROR_SIZE))
@@ -169,7 +168,7 @@ final class HTTPTransfer: Sendable {
             defer { body.deallocate() }
             body.copyBytes(from: request.body)
             let prepared = prepare(&transfer, receiver, UnsafeRawBufferPointer(body), words)
-            guard prepared == 0 else { throw failure(prepared, 0, "", parts, receiver) }
+            guard prepared == 0 else { throw failure(prepared, 0, "", address, receiver) }
             control.withLock { $0.multi = transfer.multi }
             while true {
                 if control.withLock({ $0.isCancelled }) {
@@ -189,7 +188,7 @@ final class HTTPTransfer: Sendable {
                         state.result,
                         Int32(state.os_error),
                         String(cString: words),
-                        parts,
+                        address,
                         receiver
                     )
                 }
@@ -277,10 +276,11 @@ final class HTTPTransfer: Sendable {
         _ result: Int32,
         _ systemError: Int32,
         _ words: String,
-        _ parts: URLParts,
+        _ address: WebAddress,
         _ receiver: Receiver
     ) -> GatewayError {
-        let place = "'\(HTTPListener.name(parts.host, Int(parts.port) ?? 0))'"
+        let port = address.port ?? (address.scheme == "https" ? 443 : 80)
+        let place = "'\(HTTPListener.name(address.host, port))'"
         let detail = words.isEmpty ? String(cString: shim_curl_words(result)) : words
         func network(_ message: String, help: String? = nil) -> GatewayError {
             GatewayError("network", message, help: help)
@@ -291,12 +291,11 @@ final class HTTPTransfer: Sendable {
             return network("the proxy for \(place) was not found", help: "check HTTPS_PROXY and HTTP_PROXY")
         case shim_curl_no_host:
             return network(
-                "host '\(parts.host)' was not found",
+                "host '\(address.host)' was not found",
                 help: "check the address, the network and the name server"
             )
         case shim_curl_no_connection:
-            let host = parts.host.trimmingBrackets
-            if detail.contains("onnect to "), !detail.contains("to \(host) port") {
+            if detail.contains("onnect to "), !detail.contains("to \(address.host) port") {
                 return network(
                     "the proxy for \(place) cannot be reached: \(detail)",
                     help: "check HTTPS_PROXY and HTTP_PROXY"
@@ -335,13 +334,6 @@ final class HTTPTransfer: Sendable {
         case shim_curl_tls_handshake: return network("the TLS connection to \(place) failed: \(detail)")
         default: return network("the transfer from \(place) failed: \(detail)")
         }
-    }
-}
-
-extension String {
-    /// An IPv6 address without the brackets that it has in a URL.
-    fileprivate var trimmingBrackets: String {
-        hasPrefix("[") && hasSuffix("]") ? String(dropFirst().dropLast()) : self
     }
 }
 
