@@ -1,0 +1,25 @@
+/// A value that is bound to a statement.
+package enum SQLiteValue: Sendable, Equatable {
+    case null
+    case integer(Int64)
+    case real(Double)
+    case text(String)
+    case blob([UInt8])
+
+    /// Text, or null for `nil`.
+    package static func optional(_ text: String?) -> SQLiteValue { text.map { .text($0) } ?? .null }
+    /// An integer, or null for `nil`.
+    package static func optional(_ integer: (some BinaryInteger)?) -> SQLiteValue {
+        integer.map { .integer(Int64(clamping: $0)) } ?? .null
+    }
+    /// A number, or null for `nil`.
+    package static func optional(_ real: Double?) -> SQLiteValue { real.map { .real($0) } ?? .null }
+    /// 1 or 0.
+    package static func flag(_ flag: Bool) -> SQLiteValue { .integer(flag ? 1 : 0) }
+}
+
+extension SQLiteValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByNilLiteral {
+    package init(stringLiteral value: String) { self = .text(value) }
+    package init(integerLiteral value: Int64) { self = .integer(value) }
+    package init(nilLiteral: ()) { self = .null }
+}

@@ -1,0 +1,95 @@
+import CSQLite
+
+/// A prepared statement of one connection.
+final class Statement {
+    let handle: OpaquePointer
+    var isInUse = false
+
+    init(_ handle: OpaquePointer) { self.handle = handle }
+    deinit { sqlite3_finalize(handle) }
+
+    /// Binds values to ?1, ?2…; returns SQLite's result code.
+    func bind(_ values: [SQLiteValue]) -> Int32 {
+        // SQLITE_TRANSIENT: SQLite copies what it is given.
+        let copy = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+        for (offset, value) in values.enumerated() {
+            let index = Int32(offset + 1)
+            let result: Int32
+            switch value {
+            case .null: result = sqlite3_bind_null(handle, index)
+            case .integer(let number): result = sqlite3_bind_int64(handle, index, number)
+            case .real(let number): result = sqlite3_bind_double(handle, index, number)
+            case .text(var text):
+                result = text.withUTF8 { bytes in
+                    bytes.withMemoryRebound(to: CChar.self) {
+                        // An empty text may have no address, and a null pointer would bind null.
+                        guard let start = $0.baseAddress else {
+                            return sqlite3_bind_text(handle, index, "", 0, copy)
+                        }
+                        return sqlite3_bind_text64(
+                            handle,
+                            index,
+                            start,
+                            UInt64($0.count),
+                            copy,
+                            UInt8(SQLITE_UTF8)
+                        )
+                    }
+                }
+            case .blob(let bytes):
+                result =
+                    bytes.isEmpty
+                    ? sqlite3_bind_zeroblob(handle, index, 0)
+                    : sqlite3_bind_blob64(handle, index, bytes, UInt64(bytes.count), copy)
+            }
+            guard result == SQLITE_OK else { return result }
+        }
+        return SQLITE_OK
+    }
+
+    /// Makes the statement ready for its next use and lets go of what was bound.
+    func reset() {
+        sqlite3_reset(handle)
+        sqlite3_clear_bindings(handle)
+    }
+}
+
+/// One row of a result; to be read only inside the closure that it is given to.
+///
+/// A column of another type is converted as SQLite does it; null is `nil`.
+package struct Row {
+    let handle: OpaquePointer
+
+    /// Whether a column is null.
+    package func isNull(_ column: Int) -> Bool {
+        sqlite3_column_type(handle, Int32(column)) == SQLITE_NULL
+    }
+
+    /// A column as text; invalid UTF-8 is repaired.
+    package func text(_ column: Int) -> String? {
+        guard let start = sqlite3_column_text(handle, Int32(column)) else { return nil }
+        let count = Int(sqlite3_column_bytes(handle, Int32(column)))
+        return String(decoding: UnsafeBufferPointer(start: start, count: count), as: UTF8.self)
+    }
+
+    /// A column's bytes; a text's are its UTF-8.
+    package func blob(_ column: Int) -> [UInt8]? {
+        guard !isNull(column) else { return nil }
+        let start = sqlite3_column_blob(handle, Int32(column))
+        let count = Int(sqlite3_column_bytes(handle, Int32(column)))
+        return Array(UnsafeRawBufferPointer(start: start, count: count))
+    }
+
+    /// A column as an integer.
+    package func integer(_ column: Int) -> Int? {
+        isNull(column) ? nil : Int(sqlite3_column_int64(handle, Int32(column)))
+    }
+
+    /// A column as a number.
+    package func real(_ column: Int) -> Double? {
+        isNull(column) ? nil : sqlite3_column_double(handle, Int32(column))
+    }
+
+    /// A column as a truth value; null is `false`.
+    package func flag(_ column: Int) -> Bool { integer(column) ?? 0 != 0 }
+}
