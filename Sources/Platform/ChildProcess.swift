@@ -170,11 +170,13 @@ package final class ChildProcess {
     ///
     /// - Parameters:
     ///   - cancel: a descriptor that becomes readable when the run is to be ended; -1 for none.
+    ///   - orphans: a signalfd(2) for SIGCHLD, so that a subreaper collects orphans as they end; -1 for none.
     ///   - sink: gets every byte as it comes, on this thread. An error it throws ends the run and is thrown on.
     /// - Returns: how it ended, and what ended it if that was not itself.
     /// - Throws: what `sink` threw.
     package func supervise(
         cancel: Int32 = -1,
+        orphans: Int32 = -1,
         sink: (Stream, UnsafeRawBufferPointer) throws(GatewayError) -> Void
     ) throws(GatewayError) -> (status: ProcessStatus, intervention: ProcessIntervention?) {
         var state = Watch(lastByte: clock.uptime())
@@ -186,7 +188,14 @@ package final class ChildProcess {
             if state.intervention != nil, state.killed == false, now >= state.killAt { killAll(&state) }
             if state.ended != nil, outputPipe < 0, errorPipe < 0 { break }
             if let drained = state.drainUntil, now >= drained { break }
-            let events = wait(until: deadline(state), cancel: state.intervention == nil ? cancel : -1)
+            let isCancellable = state.intervention == nil && state.ended == nil
+            let events = wait(
+                until: deadline(state),
+                // What has happened stays readable; waiting for it again would spin.
+                process: state.ended == nil ? processDescriptor : -1,
+                cancel: isCancellable ? cancel : -1,
+                orphans: orphans
+            )
             if events.cancel { intervene(.cancelled, &state, clock.uptime()) }
             if events.input { writeInput() }
             do throws(GatewayError) {
@@ -196,6 +205,7 @@ package final class ChildProcess {
                 failure = failure ?? error
                 intervene(.cancelled, &state, clock.uptime())
             }
+            if events.orphans { collectOrphans(orphans) }
             if events.process, state.ended == nil { finish(&state) }
         }
         endDescendants(&state)
@@ -217,7 +227,7 @@ package final class ChildProcess {
     }
 
     private struct Events {
-        var output = false, error = false, input = false, process = false, cancel = false
+        var output = false, error = false, input = false, process = false, cancel = false, orphans = false
     }
 
     private func overdue(_ state: Watch, _ now: UInt64) -> ProcessIntervention? {
@@ -249,16 +259,43 @@ package final class ChildProcess {
     }
 
     /// The child, its group, its descendants and the sessions they lead.
+    ///
+    /// The child comes first: it shall not take the end of its tools for an answer, nor start new ones.
     private func signalAll(_ signal: Int32) {
-        for entry in leftovers() { ProcessTable.signal(entry.identity, signal) }
+        let rest = leftovers()
         ProcessTable.signal(identity, signal)
+        for entry in rest { ProcessTable.signal(entry.identity, signal) }
     }
 
     private func leftovers() -> [ProcessEntry] {
+        if sweepsOrphans, !hasChildren() { return [] }
         let table = ProcessTable.all()
         let own = getpid()
         let found = ProcessTable.descendants(of: sweepsOrphans ? own : identity.pid, in: table)
         return found.filter { $0.state != "Z" && $0.identity != identity && $0.identity.pid != own }
+    }
+
+    /// Whether this process has any child left, ended ones included: the answer to "is anything left?" that does not
+    /// read the whole process table.
+    private func hasChildren() -> Bool {
+        var info = siginfo_t()
+        while waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 {
+            if errno != EINTR { return errno != ECHILD }
+        }
+        return true
+    }
+
+    /// Collects orphans that have ended; the child itself is left to `finish`.
+    private func collectOrphans(_ descriptor: Int32) {
+        var signals = [UInt8](repeating: 0, count: 1024)
+        while read(descriptor, &signals, signals.count) > 0 {}
+        while true {
+            var info = siginfo_t()
+            guard waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 else { return }
+            let pid = shim_siginfo_pid(&info)
+            guard pid > 0, pid != identity.pid else { return }
+            waitpid(pid, nil, WNOHANG)
+        }
     }
 
     private func finish(_ state: inout Watch) {
@@ -312,8 +349,8 @@ package final class ChildProcess {
 
     // MARK: descriptors
 
-    private func wait(until: UInt64, cancel: Int32) -> Events {
-        var items = [outputPipe, errorPipe, inputPipe, processDescriptor, cancel].map {
+    private func wait(until: UInt64, process: Int32, cancel: Int32, orphans: Int32) -> Events {
+        var items = [outputPipe, errorPipe, inputPipe, process, cancel, orphans].map {
             pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
         }
         items[2].events = Int16(POLLOUT)
@@ -324,7 +361,8 @@ package final class ChildProcess {
             error: items[1].revents != 0,
             input: items[2].revents != 0,
             process: items[3].revents != 0,
-            cancel: items[4].revents != 0
+            cancel: items[4].revents != 0,
+            orphans: items[5].revents != 0
         )
     }
 

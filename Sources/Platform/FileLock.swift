@@ -6,7 +6,8 @@ import Glibc
 ///
 /// Never a pid file.
 package final class FileLock: Sendable {
-    private let descriptor: Int32
+    /// Held open; a child that gets it holds the lock as well, for as long as it lives.
+    package let descriptor: Int32
 
     private init(descriptor: Int32) { self.descriptor = descriptor }
 

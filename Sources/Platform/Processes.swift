@@ -95,10 +95,11 @@ package struct Processes: Sendable {
 
     /// Waits until a process, child or not, has ended, and collects it if it is a child of this one.
     ///
-    /// `false` when the time was up or the task was cancelled first.
+    /// `false` when the time was up, the task was cancelled, or no descriptor was left to wait with.
     package func waitForEnd(of identity: ProcessIdentity, within limit: Duration? = nil) async -> Bool {
         let descriptor = shim_pidfd_open(identity.pid)
-        guard descriptor >= 0 else { return true }
+        // No descriptor left is no proof that the process has ended.
+        guard descriptor >= 0 else { return descriptor == -ESRCH }
         defer { close(descriptor) }
         guard ProcessTable.entry(identity.pid)?.identity == identity else { return true }
         guard await reactor.readable(descriptor, within: limit) else { return false }

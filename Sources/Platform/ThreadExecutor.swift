@@ -1,0 +1,82 @@
+import Glibc
+
+/// A thread of an actor's own, for an actor whose calls block.
+///
+/// The thread is started by the first call, sleeps without wake-ups while there is none, and ends with this value.
+package final class ThreadExecutor: SerialExecutor {
+    private let queue: JobQueue
+
+    /// An executor without a thread; `name` is what the thread will be called, at most 15 bytes.
+    package init(_ name: String) { queue = JobQueue(name) }
+
+    deinit { queue.close() }
+
+    package func enqueue(_ job: consuming ExecutorJob) {
+        queue.add(UnownedJob(job), asUnownedSerialExecutor())
+    }
+
+    package func asUnownedSerialExecutor() -> UnownedSerialExecutor {
+        UnownedSerialExecutor(ordinary: self)
+    }
+}
+
+/// What is to be run, in order.
+///
+/// Shared by the executor and its thread, so that neither keeps the other alive.
+///
+/// `@unchecked Sendable`: every variable is read and written with `mutex` held.
+private final class JobQueue: @unchecked Sendable {
+    private let name: String
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private var jobs: [(UnownedJob, UnownedSerialExecutor)] = []
+    private var hasThread = false
+    private var isClosed = false
+
+    init(_ name: String) {
+        self.name = name
+        pthread_mutex_init(mutex, nil)
+        pthread_cond_init(condition, nil)
+    }
+
+    deinit {
+        pthread_cond_destroy(condition)
+        pthread_mutex_destroy(mutex)
+        condition.deallocate()
+        mutex.deallocate()
+    }
+
+    func add(_ job: UnownedJob, _ executor: UnownedSerialExecutor) {
+        pthread_mutex_lock(mutex)
+        jobs.append((job, executor))
+        let starts = !hasThread
+        hasThread = true
+        pthread_cond_signal(condition)
+        pthread_mutex_unlock(mutex)
+        if starts { BlockingThread.start(name) { self.run() } }
+    }
+
+    func close() {
+        pthread_mutex_lock(mutex)
+        isClosed = true
+        pthread_cond_signal(condition)
+        pthread_mutex_unlock(mutex)
+    }
+
+    private func run() {
+        while let batch = next() {
+            for (job, executor) in batch { job.runSynchronously(on: executor) }
+        }
+    }
+
+    private func next() -> [(UnownedJob, UnownedSerialExecutor)]? {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while jobs.isEmpty {
+            if isClosed { return nil }
+            pthread_cond_wait(condition, mutex)
+        }
+        defer { jobs = [] }
+        return jobs
+    }
+}
