@@ -1,0 +1,75 @@
+package import Appliance
+package import Platform
+
+/// A provider run that is to become a job: everything decided, nothing started.
+package struct JobRequest: Sendable {
+    /// A file that the job brings into its directory, mode 0600.
+    package struct File: Sendable {
+        /// Relative to the job's directory, or absolute below it.
+        package var name: String
+        package var contents: [UInt8]
+
+        /// A file with its contents.
+        package init(_ name: String, _ contents: [UInt8]) {
+            self.name = name
+            self.contents = contents
+        }
+    }
+
+    /// A new UUID; `JobScheduler.directory(of:)` says where its files will be.
+    package var id: String
+    /// `claude`, `codex`, `gemini`, `grok`, `mistral`.
+    package var provider: String
+    /// Absolute.
+    package var executable: String
+    /// Without the program's own name.
+    package var arguments: [String]
+    /// The whole environment of the provider.
+    package var environment: [String: String]
+    /// `nil`: the job's own directory, which is empty but for the job's files.
+    package var workingDirectory: String?
+    /// Empty: `/dev/null`.
+    package var standardInput: [UInt8] = []
+    package var files: [File] = []
+    /// Directories to make in the job's directory; relative, or absolute below it.
+    package var directories: [String] = []
+    /// Output cap, wall and idle time, grace.
+    package var limits: ProcessLimits = .job
+    /// Who may see the job; `nil` on the trusted local transport.
+    package var owner: String?
+    package var correlationID: String
+    /// The dedup key.
+    package var requestKey: String?
+    package var outputFormat: String?
+    /// Relative names of files, or of directories with files, that belong to the output.
+    package var collected: [String] = []
+    /// Given back with the outcome, also after a restart.
+    package var context: JSON = .null
+
+    /// A run of a program.
+    package init(
+        id: String,
+        provider: String,
+        executable: String,
+        arguments: [String],
+        environment: [String: String],
+        correlationID: String
+    ) {
+        self.id = id
+        self.provider = provider
+        self.executable = executable
+        self.arguments = arguments
+        self.environment = environment
+        self.correlationID = correlationID
+    }
+}
+
+extension ProcessLimits {
+    /// The contract's bounds of a job: 50 MB of output, ten minutes of silence, no wall clock, 5 s of grace.
+    package static let job = ProcessLimits(
+        output: 50 << 20,
+        wall: nil,
+        idle: .milliseconds(600_000),
+        grace: .seconds(5)
+    )
+}

@@ -1,0 +1,166 @@
+package import Appliance
+package import Platform
+
+/// `exit.json`: how a provider run ended.
+package struct ExitRecord: Sendable, Equatable {
+    /// What ended the run if it was not the provider itself.
+    package enum Intervention: String, Sendable, CaseIterable {
+        case wallTime = "wall-time"
+        case idleTime = "idle-time"
+        case outputLimit = "output-limit"
+        case canceled
+    }
+
+    /// What a record means for its job.
+    package enum Verdict: Sendable, Equatable, CaseIterable {
+        case succeeded, failed, canceled
+
+        /// The final status.
+        package var status: JobStatus {
+            switch self {
+            case .succeeded: .completed
+            case .failed: .failed
+            case .canceled: .canceled
+            }
+        }
+    }
+
+    /// The contract's numbers: the provider's own, 124 wall clock, 125 silence, 126 not startable or too much output,
+    /// 127 not found, 128+n signal n.
+    package var exitCode: Int32
+    /// The signal that ended the provider.
+    package var signal: Int32?
+    package var intervention: Intervention?
+    package var started: Timestamp
+    package var finished: Timestamp
+    /// By a clock that nobody sets.
+    package var durationMilliseconds: Int
+    /// Bytes in `stdout`.
+    package var outputBytes: Int
+    /// Bytes in `stderr`.
+    package var errorBytes: Int
+    /// Whether the provider wrote more than was kept.
+    package var outputTruncated: Bool
+    /// The largest resident size among the provider's processes, KiB.
+    package var maximumResidentKilobytes: Int?
+    /// User and system time of the provider's processes.
+    package var processorMilliseconds: Int?
+    /// Why the provider could not be started or its output not be kept.
+    package var error: GatewayError?
+
+    /// A record of a run that never came to be.
+    package init(failure: GatewayError, at instant: Timestamp) {
+        exitCode = failure.code == "command-not-found" ? 127 : 126
+        started = instant
+        finished = instant
+        durationMilliseconds = 0
+        outputBytes = 0
+        errorBytes = 0
+        outputTruncated = false
+        error = failure
+    }
+
+    init(
+        status: ProcessStatus,
+        intervention: ProcessIntervention?,
+        started: Timestamp,
+        finished: Timestamp,
+        durationMilliseconds: Int
+    ) {
+        switch intervention {
+        case .wallTime: (self.intervention, exitCode) = (.wallTime, 124)
+        case .idleTime: (self.intervention, exitCode) = (.idleTime, 125)
+        case .outputLimit: (self.intervention, exitCode) = (.outputLimit, 126)
+        case .cancelled: (self.intervention, exitCode) = (.canceled, status.code)
+        case nil: (self.intervention, exitCode) = (nil, status.code)
+        }
+        if case .signalled(let number) = status { signal = number }
+        self.started = started
+        self.finished = finished
+        self.durationMilliseconds = durationMilliseconds
+        outputTruncated = intervention == .outputLimit
+        outputBytes = 0
+        errorBytes = 0
+    }
+
+    /// What the record means for the job.
+    package var verdict: Verdict {
+        if intervention == .canceled, error == nil { return .canceled }
+        return exitCode == 0 && intervention == nil && error == nil ? .succeeded : .failed
+    }
+
+    /// The file's form.
+    package var json: JSON {
+        [
+            "exitCode": .integer(exitCode), "signal": signal.map { .integer($0) } ?? .null,
+            "intervention": .optional(intervention?.rawValue),
+            "startedAt": .string(started.iso8601), "finishedAt": .string(finished.iso8601),
+            "durationMs": .integer(durationMilliseconds), "stdoutBytes": .integer(outputBytes),
+            "stderrBytes": .integer(errorBytes), "outputTruncated": .bool(outputTruncated),
+            "maxRssKb": .optional(maximumResidentKilobytes), "cpuMs": .optional(processorMilliseconds),
+            "error": error?.json["error"] ?? .null,
+        ]
+    }
+
+    /// Reads an `exit.json`; `nil` when it is none.
+    package init?(json: JSON) {
+        guard let exitCode = json["exitCode"]?.int,
+            let started = json["startedAt"]?.string.flatMap(Timestamp.init(iso8601:)),
+            let finished = json["finishedAt"]?.string.flatMap(Timestamp.init(iso8601:)),
+            let duration = json["durationMs"]?.int, let output = json["stdoutBytes"]?.int,
+            let error = json["stderrBytes"]?.int
+        else { return nil }
+        self.exitCode = Int32(clamping: exitCode)
+        signal = json["signal"]?.int.map { Int32(clamping: $0) }
+        intervention = json["intervention"]?.string.flatMap(Intervention.init(rawValue:))
+        self.started = started
+        self.finished = finished
+        durationMilliseconds = duration
+        outputBytes = output
+        errorBytes = error
+        outputTruncated = json["outputTruncated"]?.bool ?? false
+        maximumResidentKilobytes = json["maxRssKb"]?.int
+        processorMilliseconds = json["cpuMs"]?.int
+        if let code = json["error"]?["code"]?.string, let message = json["error"]?["message"]?.string {
+            self.error = GatewayError(code, message, help: json["error"]?["help"]?.string)
+        }
+    }
+
+    /// Reads the `exit.json` of a job; `nil` when there is none that is whole.
+    package init?(_ directory: JobDirectory, files: Files = Files()) {
+        guard let json = try? RecordFile.read(directory.exit, files) else { return nil }
+        self.init(json: json)
+    }
+}
+
+/// `runner.json`: who runs a job.
+package struct RunnerRecord: Sendable, Equatable {
+    package var runner: ProcessIdentity
+    /// `nil` until the provider was started.
+    package var provider: ProcessIdentity?
+    package var started: Timestamp
+
+    init(runner: ProcessIdentity, provider: ProcessIdentity? = nil, started: Timestamp) {
+        self.runner = runner
+        self.provider = provider
+        self.started = started
+    }
+
+    /// The file's form.
+    var json: JSON {
+        [
+            "runner": runner.json, "provider": provider?.json ?? .null, "startedAt": .string(started.iso8601),
+        ]
+    }
+
+    /// Reads the `runner.json` of a job; `nil` when there is none that is whole.
+    package init?(_ directory: JobDirectory, files: Files = Files()) {
+        guard let json = try? RecordFile.read(directory.runner, files),
+            let runner = ProcessIdentity(json: json["runner"]),
+            let started = json["startedAt"]?.string.flatMap(Timestamp.init(iso8601:))
+        else { return nil }
+        self.runner = runner
+        provider = ProcessIdentity(json: json["provider"])
+        self.started = started
+    }
+}

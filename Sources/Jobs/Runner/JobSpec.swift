@@ -1,0 +1,136 @@
+package import Appliance
+package import Platform
+
+/// `spec.json`: everything about a job that a runner or a restarted gateway has to know.
+package struct JobSpec: Sendable {
+    /// A UUID; the directory's name.
+    package var id: String
+    /// `claude`, `codex`, `gemini`, `grok`, `mistral`.
+    package var provider: String
+    package var correlationID: String
+    /// The dedup key; `nil` where the job is not to be shared.
+    package var requestKey: String?
+    /// As the tool's caller chose it.
+    package var outputFormat: String?
+    /// Who may see the job; `nil` on the trusted local transport.
+    package var owner: String?
+    /// What the gateway needs to read the output later; opaque here.
+    package var context: JSON
+    /// Relative names of files, or of directories with files, that belong to the output.
+    package var collected: [String]
+    package var submitted: Timestamp
+
+    /// Absolute.
+    package var executable: String
+    package var arguments: [String]
+    package var environment: [String: String]
+    /// `nil`: the job's own directory.
+    package var workingDirectory: String?
+    /// Whether there is a file `stdin`.
+    package var hasInput: Bool
+    package var limits: ProcessLimits
+
+    /// The file's form.
+    package var json: JSON {
+        [
+            "version": 1,
+            "job": [
+                "id": .string(id), "provider": .string(provider), "correlationId": .string(correlationID),
+                "requestKey": .optional(requestKey), "outputFormat": .optional(outputFormat),
+                "owner": .optional(owner), "context": context, "collected": .strings(collected),
+                "submittedAt": .string(submitted.iso8601),
+            ],
+            "run": [
+                "executable": .string(executable), "arguments": .strings(arguments),
+                "environment": .object(
+                    JSONObject(
+                        environment.sorted { $0.key < $1.key }.map {
+                            (name: $0.key, value: .string($0.value))
+                        }
+                    )
+                ),
+                "workingDirectory": .optional(workingDirectory), "hasInput": .bool(hasInput),
+                "outputBytes": .integer(limits.output),
+                "wallMs": .optional(limits.wall.map(\.milliseconds)),
+                "idleMs": .optional(limits.idle.map(\.milliseconds)),
+                "graceMs": .integer(limits.grace.milliseconds),
+            ],
+        ]
+    }
+
+    /// Reads a `spec.json`; throws `job-damaged` when it is none.
+    package init(json: JSON, path: String) throws(GatewayError) {
+        guard json["version"]?.int == 1, let job = json["job"], let run = json["run"],
+            let id = job["id"]?.string, let provider = job["provider"]?.string,
+            let correlationID = job["correlationId"]?.string,
+            let submitted = job["submittedAt"]?.string.flatMap(Timestamp.init(iso8601:)),
+            let executable = run["executable"]?.string, let arguments = run["arguments"]?.array,
+            let environment = run["environment"]?.object, let output = run["outputBytes"]?.int,
+            let grace = run["graceMs"]?.int
+        else { throw GatewayError("job-damaged", "'\(path)' does not describe a job") }
+        self.id = id
+        self.provider = provider
+        self.correlationID = correlationID
+        requestKey = job["requestKey"]?.string
+        outputFormat = job["outputFormat"]?.string
+        owner = job["owner"]?.string
+        context = job["context"] ?? .null
+        collected = (job["collected"]?.array ?? []).compactMap(\.string)
+        self.submitted = submitted
+        self.executable = executable
+        self.arguments = arguments.compactMap(\.string)
+        self.environment = Dictionary(
+            environment.members.compactMap { member in member.value.string.map { (member.name, $0) } },
+            uniquingKeysWith: { $1 }
+        )
+        workingDirectory = run["workingDirectory"]?.string
+        hasInput = run["hasInput"]?.bool ?? false
+        limits = ProcessLimits(
+            output: output,
+            wall: run["wallMs"]?.int.map { .milliseconds($0) },
+            idle: run["idleMs"]?.int.map { .milliseconds($0) },
+            grace: .milliseconds(grace)
+        )
+    }
+
+    /// Reads the `spec.json` of a job.
+    package init(_ directory: JobDirectory, files: Files = Files()) throws(GatewayError) {
+        try self.init(json: try RecordFile.read(directory.spec, files), path: directory.spec)
+    }
+
+    init(_ request: JobRequest, submitted: Timestamp) {
+        id = request.id
+        provider = request.provider
+        correlationID = request.correlationID
+        requestKey = request.requestKey
+        outputFormat = request.outputFormat
+        owner = request.owner
+        context = request.context
+        collected = request.collected
+        self.submitted = submitted
+        executable = request.executable
+        arguments = request.arguments
+        environment = request.environment
+        workingDirectory = request.workingDirectory
+        hasInput = !request.standardInput.isEmpty
+        limits = request.limits
+    }
+}
+
+/// The small JSON files of a job directory.
+enum RecordFile {
+    /// Throws `file-not-found`, or `job-damaged` when it is no JSON.
+    static func read(_ path: String, _ files: Files) throws(GatewayError) -> JSON {
+        let bytes = try files.read(path)
+        do throws(JSONSyntaxError) {
+            return try JSON.parse(bytes)
+        } catch {
+            throw GatewayError("job-damaged", "'\(path)' is damaged: \(error)")
+        }
+    }
+
+    /// Replaced atomically, but not synced: after a power cut nothing that it speaks of runs any more.
+    static func write(_ json: JSON, to path: String, _ files: Files) throws(GatewayError) {
+        try files.write(json.compact, to: path, durable: false)
+    }
+}

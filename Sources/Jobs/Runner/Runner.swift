@@ -1,0 +1,210 @@
+import Appliance
+import CShims
+import Glibc
+import Platform
+
+/// The process that runs one provider, `llm-gateway run-job DIRECTORY`, outside the gateway's life.
+///
+/// 1. Make sure that nobody else runs this job, and that nobody ever did.
+/// 2. Write down who runs it, become the parent of whatever the provider leaves behind, start the provider.
+/// 3. Copy its output to files, hold it to its limits, end it on SIGTERM.
+/// 4. End what it left behind and write down how it ended.
+///
+/// Synchronous and small on purpose: there is one for each running job.
+package enum Runner {
+    /// Runs the job of a directory; 0 when `exit.json` says how it ended, 4 when the job is or was run by
+    /// another, 70 when the directory cannot be used.
+    package static func main(directory: String) -> Int32 {
+        let place = JobDirectory(directory)
+        detach()
+        do throws(GatewayError) {
+            guard let lock = try claim(place) else { return ExitCode.busy.rawValue }
+            let record = try run(place)
+            try RecordFile.write(record.json, to: place.exit, Files())
+            withExtendedLifetime(lock) {}
+            return ExitCode.done.rawValue
+        } catch {
+            return ExitCode.internalError.rawValue
+        }
+    }
+
+    /// No terminal and no signal but SIGTERM reaches the run.
+    private static func detach() {
+        for number in [SIGINT, SIGHUP, SIGQUIT, SIGPIPE] { signal(number, SIG_IGN) }
+        let null = shim_open("/dev/null", O_RDWR, 0)
+        guard null >= 0 else { return }
+        for descriptor: Int32 in 0...2 { dup2(null, descriptor) }
+        if null > 2 { close(null) }
+    }
+
+    /// What keeps the lock; the descriptor that the gateway handed over stays open by itself.
+    private enum Claim {
+        case inherited
+        case own(FileLock)
+    }
+
+    private static func claim(_ place: JobDirectory) throws(GatewayError) -> Claim? {
+        // The gateway took the lock before it started this process, and gave it as descriptor 3.
+        let files = Files()
+        var info = stat()
+        let claim: Claim
+        if fstat(3, &info) == 0, let lock = try files.status(place.lock), lock.inode == UInt64(info.st_ino),
+            lock.device == UInt64(info.st_dev)
+        {
+            claim = .inherited
+        } else {
+            guard let lock = try FileLock.attempt(place.lock) else { return nil }
+            claim = .own(lock)
+        }
+        return files.exists(place.runner) || files.exists(place.exit) ? nil : claim
+    }
+
+    /// Uptime that stands still while the machine sleeps: nobody was silent then.
+    private static let clock = WallClock(
+        now: WallClock.system.now,
+        uptime: {
+            var time = timespec()
+            clock_gettime(CLOCK_MONOTONIC, &time)
+            return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+        },
+        sleep: WallClock.system.sleep
+    )
+
+    private static func run(_ place: JobDirectory) throws(GatewayError) -> ExitRecord {
+        let files = Files()
+        let started = clock.now()
+        let start = clock.uptime()
+        guard let own = ProcessTable.identity(getpid()) else {
+            throw GatewayError("internal-error", "/proc is not mounted")
+        }
+        let termination = try descriptor(for: SIGTERM)
+        let orphans = try descriptor(for: SIGCHLD)
+        shim_become_subreaper()
+        try RecordFile.write(RunnerRecord(runner: own, started: started).json, to: place.runner, files)
+        do throws(GatewayError) {
+            let spec = try JobSpec(place, files: files)
+            let sink = try OutputFiles(place)
+            let child = try ChildProcess(
+                command(spec, place),
+                limits: spec.limits,
+                clock: clock,
+                sweepsOrphans: true
+            )
+            let running = RunnerRecord(runner: own, provider: child.identity, started: started)
+            try RecordFile.write(running.json, to: place.runner, files)
+            var failure: GatewayError?
+            var end: (status: ProcessStatus, intervention: ProcessIntervention?) = (.exited(0), .cancelled)
+            do throws(GatewayError) {
+                end = try child.supervise(cancel: termination, orphans: orphans) {
+                    stream,
+                    bytes throws(GatewayError) in
+                    try sink.append(bytes, to: stream)
+                }
+            } catch {
+                failure = error
+            }
+            var record = ExitRecord(
+                status: end.status,
+                intervention: end.intervention,
+                started: started,
+                finished: clock.now(),
+                durationMilliseconds: clock.milliseconds(since: start)
+            )
+            if let failure {
+                record.error = failure
+                record.exitCode = 126
+                record.outputTruncated = true
+            }
+            record.outputBytes = sink.outputBytes
+            record.errorBytes = sink.errorBytes
+            account(&record)
+            return record
+        } catch {
+            return ExitRecord(failure: error, at: started)
+        }
+    }
+
+    private static func command(_ spec: JobSpec, _ place: JobDirectory) -> Command {
+        Command(
+            spec.executable,
+            spec.arguments,
+            environment: spec.environment,
+            directory: spec.workingDirectory ?? place.path,
+            input: spec.hasInput ? .file(place.standardInput) : .none
+        )
+    }
+
+    private static func account(_ record: inout ExitRecord) {
+        var usage = rusage()
+        guard getrusage(RUSAGE_CHILDREN.rawValue, &usage) == 0 else { return }
+        func milliseconds(_ time: timeval) -> Int { Int(time.tv_sec) * 1000 + Int(time.tv_usec) / 1000 }
+        record.maximumResidentKilobytes = usage.ru_maxrss
+        record.processorMilliseconds = milliseconds(usage.ru_utime) + milliseconds(usage.ru_stime)
+    }
+
+    /// A descriptor that becomes readable when the signal comes, in place of its effect.
+    private static func descriptor(for number: Int32) throws(GatewayError) -> Int32 {
+        var set = sigset_t()
+        sigemptyset(&set)
+        sigaddset(&set, number)
+        sigprocmask(SIG_BLOCK, &set, nil)
+        let descriptor = signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
+        guard descriptor >= 0 else {
+            throw GatewayError("internal-error", "cannot watch signal \(number): error \(errno)")
+        }
+        return descriptor
+    }
+}
+
+/// `stdout` and `stderr` of a job, each byte appended as it comes.
+private final class OutputFiles {
+    private let output: Int32
+    private let error: Int32
+    private let place: JobDirectory
+    private(set) var outputBytes = 0
+    private(set) var errorBytes = 0
+
+    init(_ place: JobDirectory) throws(GatewayError) {
+        self.place = place
+        output = try OutputFiles.open(place.standardOutput)
+        error = try OutputFiles.open(place.standardError)
+    }
+
+    deinit {
+        close(output)
+        close(error)
+    }
+
+    func append(
+        _ bytes: UnsafeRawBufferPointer,
+        to stream: ChildProcess.Stream
+    ) throws(GatewayError) {
+        switch stream {
+        case .output: outputBytes += try OutputFiles.write(bytes, to: output, place.standardOutput)
+        case .error: errorBytes += try OutputFiles.write(bytes, to: error, place.standardError)
+        }
+    }
+
+    private static func open(_ path: String) throws(GatewayError) -> Int32 {
+        let descriptor = shim_open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw Files.failure("write", path, -descriptor) }
+        return descriptor
+    }
+
+    private static func write(
+        _ bytes: UnsafeRawBufferPointer,
+        to descriptor: Int32,
+        _ path: String
+    ) throws(GatewayError) -> Int {
+        var done = 0
+        while done < bytes.count {
+            let count = Glibc.write(descriptor, bytes.baseAddress?.advanced(by: done), bytes.count - done)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw Files.failure("write", path)
+            }
+            done += count
+        }
+        return done
+    }
+}

@@ -1,0 +1,101 @@
+import Appliance
+import Glibc
+import Platform
+
+/// What was found in `jobs/` at the start.
+package struct AdoptionReport: Sendable, Equatable {
+    /// Jobs whose runner lives; they are watched now.
+    package var live: [String] = []
+    /// Jobs that ended while no gateway watched; they are committed.
+    package var finished: [String] = []
+    /// Jobs that were accepted and had not been started; they wait for their turn or run.
+    package var queued: [String] = []
+    /// Jobs whose runner is gone without a record; what it had started is being ended.
+    package var lost: [String] = []
+    /// Rows of the store that nothing was left of.
+    package var orphaned: [String] = []
+}
+
+extension JobScheduler {
+    /// Takes over the jobs of gateways that are gone.
+    ///
+    /// 1. With the guard held, claim every directory whose owner is gone.
+    /// 2. A held lock: the runner lives, watch it. A record: commit it. Neither runner nor record ever: start it, it was
+    ///    accepted and never ran. A runner without a record: end what it left, `orphaned`.
+    /// 3. Rows that run and have no directory are of a gateway that kept none: `orphaned` once their process is
+    ///    gone.
+    ///
+    /// Nothing that has ever been started is started again. What cannot be read is reported and left alone.
+    package func adopt() async -> AdoptionReport {
+        var result = AdoptionReport()
+        do throws(GatewayError) {
+            for directory in try claim() {
+                do throws(GatewayError) {
+                    try await adopt(directory, &result)
+                } catch {
+                    report(error)
+                }
+            }
+        } catch {
+            report(error)
+        }
+        await noting { store throws(GatewayError) in result.orphaned = try await orphanRows(store) }
+        return result
+    }
+
+    private func claim() throws(GatewayError) -> [JobDirectory] {
+        try registry.enrol()
+        let lock = try registry.guardChanges()
+        defer { withExtendedLifetime(lock) {} }
+        let names = try machine.files.list(layout.jobs)
+        var claimed: [JobDirectory] = []
+        for name in names where !name.hasPrefix(".") && !knows(name) {
+            let directory = JobDirectory(layout.job(name))
+            guard machine.files.exists(directory.spec) else { continue }
+            let owner = (try? machine.files.readText(directory.owner, limit: 256)) ?? ""
+            if registry.isAlive(owner) { continue }
+            try machine.files.write(registry.name.utf8, to: directory.owner, durable: false)
+            claimed.append(directory)
+        }
+        registry.sweep(names)
+        return claimed
+    }
+
+    private func adopt(_ directory: JobDirectory, _ result: inout AdoptionReport) async throws(GatewayError) {
+        let spec = try JobSpec(directory, files: machine.files)
+        guard spec.id == directory.id else {
+            throw GatewayError("job-damaged", "'\(directory.spec)' describes the job '\(spec.id)'")
+        }
+        let isRunning = try FileLock.attempt(directory.lock) == nil
+        let record = RunnerRecord(directory, files: machine.files)
+        switch (isRunning, record) {
+        case (true, _):
+            // Without a record its gateway died between starting the runner and the runner's first words.
+            result.live.append(spec.id)
+            watch(await adopt(spec, directory, as: .running), record?.runner)
+        case (false, nil) where ExitRecord(directory, files: machine.files) == nil:
+            result.queued.append(spec.id)
+            _ = await adopt(spec, directory, as: .queued)
+        case (false, _):
+            let hasRecord = ExitRecord(directory, files: machine.files) != nil
+            if hasRecord { result.finished.append(spec.id) } else { result.lost.append(spec.id) }
+            runnerEnded(await adopt(spec, directory, as: .running))
+        }
+    }
+
+    private func orphanRows(_ store: Store) async throws(GatewayError) -> [String] {
+        var gone: [String] = []
+        for row in try await store.running() where !knows(row.id) {
+            if machine.files.exists(layout.job(row.id)) { continue }
+            // A row with an instance belongs to a gateway that keeps directories, here or in another home: only the
+            // commit that removes its directory may close it.
+            if row.instance != nil { continue }
+            if let pid = row.pid, ProcessTable.entry(pid) != nil { continue }
+            gone.append(row.id)
+        }
+        if !gone.isEmpty {
+            try await store.orphan(gone, error: "Gateway restarted while job was running")
+        }
+        return gone
+    }
+}

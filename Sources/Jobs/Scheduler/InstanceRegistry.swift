@@ -1,0 +1,75 @@
+import Appliance
+import Glibc
+import Platform
+
+/// The gateways that share a `jobs` directory.
+///
+/// Each holds a lock on a file of its own for as long as it lives, so that another can tell whether it still answers
+/// for its jobs. Used by one scheduler, on its thread.
+///
+/// `@unchecked Sendable`: `lock` is only touched by the scheduler's actor.
+final class InstanceRegistry: @unchecked Sendable {
+    /// Directories of jobs that are being written; the instance's name follows.
+    static let stagingPrefix = ".new-"
+    private static let lockPrefix = ".instance-"
+
+    /// A UUID.
+    let name: String
+    let host: String
+    private let directory: String
+    private let files: Files
+    private var lock: FileLock?
+
+    init(directory: String, machine: Machine) {
+        self.directory = directory
+        files = machine.files
+        name = machine.random.uuid()
+        var buffer = [CChar](repeating: 0, count: 256)
+        gethostname(&buffer, buffer.count - 1)
+        host = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Makes this gateway known; repeating it changes nothing.
+    func enrol() throws(GatewayError) {
+        guard lock == nil else { return }
+        try files.makeDirectory(directory)
+        let guardLock = try guardChanges()
+        lock = try FileLock.attempt(lockFile(name))
+        withExtendedLifetime(guardLock) {}
+    }
+
+    /// Held while it is decided who answers for what; only for a moment.
+    func guardChanges() throws(GatewayError) -> FileLock {
+        try FileLock.wait(Layout.join(directory, ".adoption"))
+    }
+
+    /// Whether a gateway still lives.
+    ///
+    /// Only with `guardChanges` held.
+    func isAlive(_ instance: String) -> Bool {
+        if instance == name { return true }
+        let path = lockFile(instance)
+        guard files.exists(path), !instance.contains("/") else { return false }
+        // Taken and let go of at once: nobody else tries while the guard is held.
+        return ((try? FileLock.attempt(path)) ?? nil) == nil
+    }
+
+    /// Removes what dead gateways have left of themselves.
+    ///
+    /// Only with `guardChanges` held.
+    func sweep(_ names: [String]) {
+        for name in names {
+            if name.hasPrefix(InstanceRegistry.lockPrefix) {
+                let instance = String(name.dropFirst(InstanceRegistry.lockPrefix.count))
+                if !isAlive(instance) { try? files.removeFile(Layout.join(directory, name)) }
+            } else if name.hasPrefix(InstanceRegistry.stagingPrefix) {
+                let instance = name.dropFirst(InstanceRegistry.stagingPrefix.count).prefix { $0 != "." }
+                if !isAlive(String(instance)) { try? files.removeTree(Layout.join(directory, name)) }
+            }
+        }
+    }
+
+    private func lockFile(_ instance: String) -> String {
+        Layout.join(directory, InstanceRegistry.lockPrefix + instance)
+    }
+}

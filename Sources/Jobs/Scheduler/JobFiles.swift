@@ -1,0 +1,106 @@
+import Appliance
+import Glibc
+import Platform
+
+/// Writes and reads the directories of jobs.
+enum JobFiles {
+    /// The largest number of files that are collected from one job.
+    private static let collectedLimit = 256
+
+    /// Makes a job's directory whole before it can be seen.
+    static func write(
+        _ request: JobRequest,
+        _ spec: JobSpec,
+        to directory: JobDirectory,
+        instance: String,
+        files: Files
+    ) throws(GatewayError) {
+        let parent = Files.parent(of: directory.path)
+        let staged = JobDirectory(
+            Layout.join(parent, InstanceRegistry.stagingPrefix + "\(instance).\(request.id)")
+        )
+        guard isPlain(request.id) else {
+            throw GatewayError("invalid-input", "'\(request.id)' cannot name a job")
+        }
+        do throws(GatewayError) {
+            try files.makeDirectory(staged.path)
+            for name in request.directories {
+                try files.makeDirectory(staged.file(try relative(name, directory)))
+            }
+            for file in request.files {
+                let name = try relative(file.name, directory)
+                let path = staged.file(name)
+                if name.contains("/") { try files.makeDirectory(Files.parent(of: path)) }
+                try create(path, file.contents, files)
+            }
+            if spec.hasInput { try create(staged.standardInput, request.standardInput, files) }
+            try create(staged.owner, Array(instance.utf8), files)
+            try create(staged.spec, spec.json.compact, files)
+            try files.rename(staged.path, to: directory.path, durable: false)
+        } catch {
+            try? files.removeTree(staged.path)
+            throw error
+        }
+    }
+
+    /// A file in a directory that nobody sees yet needs no staging of its own.
+    private static func create(_ path: String, _ bytes: [UInt8], _ files: Files) throws(GatewayError) {
+        try files.append(bytes, to: path)
+    }
+
+    /// A name as it is inside the job's directory.
+    private static func relative(_ name: String, _ directory: JobDirectory) throws(GatewayError) -> String {
+        var name = name
+        if name.hasPrefix(directory.path + "/") { name.removeFirst(directory.path.utf8.count + 1) }
+        let parts = name.split(separator: "/", omittingEmptySubsequences: false)
+        guard !parts.isEmpty, parts.allSatisfy({ isPlain(String($0)) }),
+            parts.count > 1 || !JobDirectory.reserved.contains(name)
+        else { throw GatewayError("invalid-input", "'\(name)' is no name for a file of a job") }
+        return name
+    }
+
+    /// One path component that is not hidden.
+    private static func isPlain(_ name: String) -> Bool {
+        !name.isEmpty && !name.hasPrefix(".") && !name.utf8.contains(0) && !name.utf8.contains(0x2F)
+    }
+
+    /// The files of these names, and the files in directories of these names; symlinks are not followed.
+    static func collect(
+        _ names: [String],
+        from directory: JobDirectory,
+        limit: Int,
+        files: Files
+    ) -> [String: [UInt8]] {
+        var found: [String: [UInt8]] = [:]
+        var room = limit
+        var pending = names
+        while let name = pending.popLast(), found.count < collectedLimit {
+            let path = directory.file(name)
+            guard let status = (try? files.status(path)) ?? nil else { continue }
+            switch status.kind {
+            case .directory: pending += ((try? files.list(path)) ?? []).map { "\(name)/\($0)" }
+            case .file:
+                guard let bytes = try? files.read(path, limit: room) else { continue }
+                room -= bytes.count
+                found[name] = bytes
+            case .link, .other: continue
+            }
+        }
+        return found
+    }
+
+    /// Why a job did not end by itself, in the contract's words.
+    static func message(_ exit: ExitRecord?, _ status: JobStatus, _ spec: JobSpec) -> String? {
+        if status == .orphaned {
+            return "the process that ran the job is gone and left no record; what it had started was ended"
+        }
+        if let error = exit?.error { return error.description }
+        switch exit?.intervention {
+        case .wallTime: return "Command timed out"
+        case .idleTime: return "Process killed due to inactivity"
+        case .outputLimit: return "Output exceeded maximum size (\(spec.limits.output >> 20)MB)"
+        case .canceled: return "canceled by a signal"
+        case nil: return nil
+        }
+    }
+}

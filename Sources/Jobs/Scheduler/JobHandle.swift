@@ -1,0 +1,103 @@
+package import Appliance
+package import Platform
+import Synchronization
+
+/// How a job ended and what it wrote.
+package struct JobOutcome: Sendable {
+    package var spec: JobSpec
+    /// Final.
+    package var status: JobStatus
+    /// `nil` when the job never ran or its runner left no record.
+    package var exit: ExitRecord?
+    package var output: [UInt8]
+    package var errorOutput: [UInt8]
+    /// What `JobRequest.collected` named and existed, by relative name.
+    package var files: [String: [UInt8]]
+    /// Why the job did not end by itself.
+    package var message: String?
+}
+
+/// A job that somebody may wait for.
+package final class JobHandle: Sendable {
+    private enum State {
+        case waiting([UInt64: CheckedContinuation<JobOutcome?, Never>])
+        case over(JobOutcome)
+    }
+
+    /// The job's id.
+    package let id: String
+    /// Its files, while it runs.
+    package let directory: JobDirectory
+    private let clock: WallClock
+    private let reactor: Reactor
+    private let state = Mutex<(State, UInt64)>((.waiting([:]), 0))
+
+    init(_ directory: JobDirectory, clock: WallClock, reactor: Reactor) {
+        id = directory.id
+        self.directory = directory
+        self.clock = clock
+        self.reactor = reactor
+    }
+
+    /// Waits for the job's end; `nil` when the limit passed or the waiting task was cancelled first.
+    ///
+    /// Neither ends the job.
+    package func outcome(within limit: Duration? = nil) async -> JobOutcome? {
+        let token = state.withLock { state in
+            state.1 += 1
+            return state.1
+        }
+        let timer = limit.map { limit in
+            Task { [clock] in
+                try? await clock.sleep(limit)
+                if !Task.isCancelled { self.abandon(token) }
+            }
+        }
+        defer { timer?.cancel() }
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let known: JobOutcome?? = state.withLock { state in
+                    switch state.0 {
+                    case .over(let outcome): return .some(outcome)
+                    case .waiting(var waiters):
+                        waiters[token] = continuation
+                        state.0 = .waiting(waiters)
+                        return nil
+                    }
+                }
+                if let known { return continuation.resume(returning: known) }
+                if Task.isCancelled { abandon(token) }
+            }
+        } onCancel: {
+            abandon(token)
+        }
+    }
+
+    /// What the job writes, from its first byte on, while it runs.
+    ///
+    /// Throws `file-not-found` when the job is over and its files are gone.
+    package func output(
+        _ stream: ChildProcess.Stream = .output
+    ) throws(GatewayError) -> OutputFollower {
+        try OutputFollower(directory, stream, reactor: reactor)
+    }
+
+    func resolve(_ outcome: JobOutcome) {
+        let waiters = state.withLock { state -> [CheckedContinuation<JobOutcome?, Never>] in
+            guard case .waiting(let waiters) = state.0 else { return [] }
+            state.0 = .over(outcome)
+            return Array(waiters.values)
+        }
+        for waiter in waiters { waiter.resume(returning: outcome) }
+    }
+
+    private func abandon(_ token: UInt64) {
+        let waiter = state.withLock { state -> CheckedContinuation<JobOutcome?, Never>? in
+            guard case .waiting(var waiters) = state.0 else { return nil }
+            let waiter = waiters.removeValue(forKey: token)
+            state.0 = .waiting(waiters)
+            return waiter
+        }
+        waiter?.resume(returning: nil)
+    }
+}

@@ -1,0 +1,353 @@
+package import Appliance
+import Glibc
+package import Platform
+
+/// Takes jobs in, starts their runners, watches them and commits how they ended.
+///
+/// 1. Admission: run now, wait, or be refused as `saturated`.
+/// 2. Write the job's directory under a hidden name and rename it: a job that can be seen is whole.
+/// 3. Write the row.
+/// 4. When its turn comes, start the runner with the job's lock, and watch it by pid descriptor.
+/// 5. When it is gone, read its record and output, tell the gateway, commit, remove the directory.
+///
+/// A store that cannot be written is a finding and never stops a job: the directory is kept until its end is
+/// committed, and a later start commits it.
+package actor JobScheduler {
+    final class Job {
+        let spec: JobSpec
+        let handle: JobHandle
+        var machine: JobStateMachine
+        var runner: ProcessIdentity?
+        var message: String?
+
+        init(_ spec: JobSpec, _ handle: JobHandle, _ state: JobStateMachine.State) {
+            self.spec = spec
+            self.handle = handle
+            machine = JobStateMachine(state)
+        }
+
+        var directory: JobDirectory { handle.directory }
+    }
+
+    /// What is done with an outcome before it is committed; it may be called again for the same job after a crash.
+    package typealias EndHook = @Sendable (JobOutcome) async -> Void
+
+    let layout: Layout
+    let store: Store?
+    let machine: Machine
+    let report: @Sendable (GatewayError) -> Void
+    let registry: InstanceRegistry
+    private let limits: Configuration.Limits
+    private let runnerExecutable: String
+    private let onEnd: EndHook
+    private let executor = ThreadExecutor("jobs")
+    private var admission: Admission
+    private var jobs: [String: Job] = [:]
+
+    package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    /// A scheduler that starts `runnerExecutable run-job DIRECTORY` for each job.
+    ///
+    /// `store` is `nil` where the configuration wants none; `report` gets what went wrong beside the jobs.
+    package init(
+        layout: Layout,
+        store: Store?,
+        limits: Configuration.Limits = Configuration.Limits(),
+        machine: Machine,
+        runnerExecutable: String,
+        report: @escaping @Sendable (GatewayError) -> Void,
+        onEnd: @escaping EndHook = { _ in }
+    ) {
+        self.layout = layout
+        self.store = store
+        self.limits = limits
+        self.machine = machine
+        self.runnerExecutable = runnerExecutable
+        self.report = report
+        self.onEnd = onEnd
+        admission = Admission(limits)
+        registry = InstanceRegistry(directory: layout.jobs, machine: machine)
+    }
+
+    /// Where the files of a job will be; absolute.
+    package nonisolated func directory(of id: String) -> JobDirectory { JobDirectory(layout.job(id)) }
+
+    // MARK: for callers
+
+    /// Accepts a job: when this returns it is written down, and runs now or when its turn comes.
+    ///
+    /// Throws `saturated` when too many run and wait, `invalid-input` for a file name that leaves the job's directory,
+    /// and what the file system throws.
+    package func submit(_ request: JobRequest) async throws(GatewayError) -> JobHandle {
+        try registry.enrol()
+        let startsNow = try admission.admit(request.id, provider: request.provider)
+        let directory = directory(of: request.id)
+        var spec = JobSpec(request, submitted: machine.clock.now())
+        spec.environment[Leftovers.variable] = request.id
+        spec.limits.output = min(spec.limits.output, limits.maxJobOutputBytes)
+        do throws(GatewayError) {
+            guard jobs[request.id] == nil else {
+                throw GatewayError("invalid-input", "there is a job '\(request.id)' already")
+            }
+            try JobFiles.write(request, spec, to: directory, instance: registry.name, files: machine.files)
+        } catch {
+            if startsNow { release(request.provider) } else { admission.withdraw(request.id) }
+            throw error
+        }
+        let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
+        jobs[request.id] = Job(spec, handle, .queued)
+        await noting { store throws(GatewayError) in
+            try await store.insert(spec, instance: registry.name, host: registry.host)
+        }
+        if startsNow { take(.turnCame, request.id) } else { expireTurn(of: request.id) }
+        return handle
+    }
+
+    /// The handle of a job that waits or runs here; `nil` for any other.
+    package func handle(_ id: String) -> JobHandle? { jobs[id]?.handle }
+
+    /// Jobs that run, and jobs that wait for their turn.
+    package var counts: (running: Int, queued: Int) { (admission.runningCount, admission.queuedCount) }
+
+    /// A job that waits or runs here, as its callers see it; `nil` for any other.
+    package func snapshot(_ id: String) -> JobSnapshot? {
+        guard let job = jobs[id] else { return nil }
+        func size(_ path: String) -> Int { Int(((try? machine.files.status(path)) ?? nil)?.size ?? 0) }
+        return JobSnapshot(
+            id: id,
+            provider: job.spec.provider,
+            status: job.machine.status,
+            started: job.spec.submitted.iso8601,
+            finished: nil,
+            exitCode: nil,
+            correlationID: job.spec.correlationID,
+            outputTruncated: false,
+            outputBytes: size(job.directory.standardOutput),
+            errorBytes: size(job.directory.standardError),
+            error: nil,
+            owner: job.spec.owner
+        )
+    }
+
+    /// Ends a job; its outcome follows when it is gone.
+    ///
+    /// Throws `job-not-found` for one that does not wait or run here.
+    package func cancel(_ id: String) throws(GatewayError) {
+        guard jobs[id] != nil else { throw GatewayError("job-not-found", "there is no running job '\(id)'") }
+        take(.cancelRequested, id)
+    }
+
+    /// The processes of all running jobs.
+    package func health() -> JobHealthReport {
+        let now = machine.clock.now()
+        return JobHealthReport(
+            jobs: jobs.values.sorted { $0.spec.id < $1.spec.id }.map { job in
+                let record = RunnerRecord(job.directory, files: machine.files)
+                return JobHealth(
+                    id: job.spec.id,
+                    provider: job.spec.provider,
+                    status: job.machine.status,
+                    process: record?.provider.map { JobHealth.Process($0, clock: machine.clock) },
+                    runningForMilliseconds: Int(
+                        now.milliseconds - (record?.started ?? job.spec.submitted).milliseconds
+                    )
+                )
+            }
+        )
+    }
+
+    // MARK: for adoption
+
+    /// Takes in a job that was found in its directory.
+    func adopt(_ spec: JobSpec, _ directory: JobDirectory, as state: JobStateMachine.State) async -> Job {
+        let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
+        let job = Job(spec, handle, state)
+        jobs[spec.id] = job
+        await noting { store throws(GatewayError) in
+            try await store.insert(spec, instance: registry.name, host: registry.host)
+        }
+        if state == .queued {
+            do throws(GatewayError) {
+                if try admission.admit(spec.id, provider: spec.provider) { take(.turnCame, spec.id) }
+            } catch {
+                // It was accepted once, so it is not refused now.
+                admission.count(spec.provider)
+                take(.turnCame, spec.id)
+            }
+        } else {
+            admission.count(spec.provider)
+        }
+        return job
+    }
+
+    func knows(_ id: String) -> Bool { jobs[id] != nil }
+
+    // MARK: events and actions
+
+    /// Gives an event to a job and does what follows from it.
+    func take(_ event: JobStateMachine.Event, _ id: String) {
+        guard let job = jobs[id], let action = job.machine.handle(event) else { return }
+        switch action {
+        case .startRunner: startRunner(job)
+        case .signalRunner: signalRunner(job)
+        case .clear: Task { await clear(job) }
+        case .commit(let status):
+            if admission.withdraw(id) {
+                Task { await commit(job, status) }
+            } else {
+                release(job.spec.provider)
+                Task { await commit(job, status) }
+            }
+        }
+    }
+
+    private func release(_ provider: String) {
+        for id in admission.release(provider) { take(.turnCame, id) }
+    }
+
+    private func expireTurn(of id: String) {
+        let patience = Duration.milliseconds(limits.queueTimeoutMilliseconds)
+        Task {
+            try? await machine.clock.sleep(patience)
+            guard let job = jobs[id], job.machine.state == .queued else { return }
+            job.message = "the job waited \(patience) for its turn"
+            take(.turnMissed, id)
+        }
+    }
+
+    private func startRunner(_ job: Job) {
+        do throws(GatewayError) {
+            // Held by the runner from its first instant on: there is no moment in which a job that is being started
+            // looks like one that nobody runs.
+            guard let lock = try FileLock.attempt(job.directory.lock) else {
+                throw GatewayError("busy", "another process runs the job '\(job.spec.id)'")
+            }
+            let command = Command(runnerExecutable, ["run-job", job.directory.path], directory: "/")
+            let runner = try machine.processes.launch(command, extra: lock.descriptor)
+            job.runner = runner
+            watch(job, runner)
+        } catch {
+            job.message = error.description
+            take(.startFailed, job.spec.id)
+        }
+    }
+
+    /// Waits for the end of a runner; without an identity, by the lock that it holds.
+    func watch(_ job: Job, _ runner: ProcessIdentity?) {
+        job.runner = runner
+        Task {
+            if let runner { _ = await machine.processes.waitForEnd(of: runner) }
+            let lock = job.directory.lock
+            // The lock is the last word on whether the runner lives; it is free by now unless there was nothing to wait
+            // with, and then a thread waits for it.
+            if (try? FileLock.attempt(lock)) ?? nil == nil {
+                _ = try? await BlockingThread.run("runner-end") { () throws(GatewayError) in
+                    try FileLock.wait(lock)
+                }
+            }
+            runnerEnded(job)
+        }
+    }
+
+    /// Reads what a runner that is gone has left.
+    func runnerEnded(_ job: Job) {
+        let record = ExitRecord(job.directory, files: machine.files)
+        take(record.map { .runnerEnded($0.verdict) } ?? .runnerLost, job.spec.id)
+    }
+
+    private func signalRunner(_ job: Job) {
+        job.message = "canceled by caller"
+        guard let runner = job.runner ?? RunnerRecord(job.directory, files: machine.files)?.runner else {
+            return
+        }
+        ProcessTable.signal(runner, SIGTERM)
+        // The runner ends the provider within its grace; one that does not is ended itself.
+        let patience = job.spec.limits.grace + .seconds(15)
+        Task {
+            if !(await machine.processes.waitForEnd(of: runner, within: patience)) {
+                ProcessTable.signal(runner, SIGKILL)
+            }
+        }
+    }
+
+    private func clear(_ job: Job) async {
+        await Leftovers.end(
+            of: job.spec.id,
+            provider: RunnerRecord(job.directory, files: machine.files)?.provider,
+            grace: job.spec.limits.grace,
+            processes: machine.processes
+        )
+        take(.cleared, job.spec.id)
+    }
+
+    private func commit(_ job: Job, _ status: JobStatus) async {
+        let outcome = await collect(job, status)
+        await onEnd(outcome)
+        let finished = outcome.exit?.finished ?? machine.clock.now()
+        var files: JSON = [:]
+        for (name, bytes) in outcome.files.sorted(by: { $0.key < $1.key }) {
+            files[name] = .string(String(decoding: bytes, as: UTF8.self))
+        }
+        let ending = JobEnding(
+            status: status,
+            exitCode: outcome.exit?.exitCode,
+            output: outcome.output,
+            errorOutput: outcome.errorOutput,
+            outputTruncated: outcome.exit?.outputTruncated ?? false,
+            error: outcome.message,
+            finished: finished,
+            payload: ["context": job.spec.context, "files": files]
+        )
+        let isCommitted = await noting { store throws(GatewayError) in
+            try await store.finish(job.spec, ending, instance: registry.name, host: registry.host)
+        }
+        job.handle.resolve(outcome)
+        if isCommitted {
+            do throws(GatewayError) {
+                try machine.files.removeTree(job.directory.path)
+            } catch {
+                report(error)
+            }
+        }
+        jobs[job.spec.id] = nil
+    }
+
+    /// Reads what a job left in its directory.
+    private func collect(_ job: Job, _ status: JobStatus) async -> JobOutcome {
+        let exit = ExitRecord(job.directory, files: machine.files)
+        let directory = job.directory
+        let spec = job.spec
+        let files = machine.files
+        let limit = spec.limits.output + (1 << 20)
+        let message = job.message ?? JobFiles.message(exit, status, spec)
+        let read: @Sendable () -> JobOutcome = {
+            JobOutcome(
+                spec: spec,
+                status: status,
+                exit: exit,
+                output: (try? files.read(directory.standardOutput, limit: limit)) ?? [],
+                errorOutput: (try? files.read(directory.standardError, limit: limit)) ?? [],
+                files: JobFiles.collect(spec.collected, from: directory, limit: limit, files: files),
+                message: message
+            )
+        }
+        // Much output would hold up this thread, which starts the other jobs.
+        guard exit.map({ $0.outputBytes + $0.errorBytes > 1 << 20 }) ?? true else { return read() }
+        return (try? await BlockingThread.run("collect") { () throws(GatewayError) in read() }) ?? read()
+    }
+
+    /// Uses the store; `false` when it could not be written.
+    ///
+    /// Without a store there is nothing that could fail.
+    @discardableResult
+    func noting(_ body: (Store) async throws(GatewayError) -> Void) async -> Bool {
+        guard let store else { return true }
+        do throws(GatewayError) {
+            try await body(store)
+            return true
+        } catch {
+            report(error)
+            return false
+        }
+    }
+}

@@ -1,0 +1,273 @@
+package import Appliance
+import Platform
+import SQLite
+
+/// What is known of a request when it starts.
+package struct FlightStart: Sendable {
+    package var correlationID: String
+    package var provider: String
+    /// As asked for; `default` where the CLI chooses.
+    package var model: String
+    package var prompt: String
+    package var system: String?
+    package var sessionID: String?
+    package var owner: String?
+    package var jobID: String?
+    package var approvalDecision: String?
+    package var stablePrefixHash: String?
+    package var stablePrefixTokens: Int?
+    package var cacheControlBlocks: Int?
+    package var cacheControlTTLSeconds: Int?
+
+    /// A request that starts.
+    package init(correlationID: String, provider: String, model: String, prompt: String) {
+        self.correlationID = correlationID
+        self.provider = provider
+        self.model = model
+        self.prompt = prompt
+    }
+}
+
+/// What is known of a request when it is over.
+package struct FlightEnd: Sendable {
+    package var succeeded: Bool
+    package var response: String
+    package var durationMilliseconds: Int
+    package var exitCode: Int32?
+    package var errorMessage: String?
+    /// The model that answered, where the CLI says.
+    package var model: String?
+    package var sessionID: String?
+    package var inputTokens: Int?
+    package var outputTokens: Int?
+    package var cacheReadTokens: Int?
+    package var cacheCreationTokens: Int?
+    package var costUSD: Double?
+    package var retryCount = 0
+    /// `closed`, `open`, `half_open`.
+    package var circuitBreakerState = "closed"
+    package var optimizationApplied = false
+    package var thinking: [String] = []
+    package var httpStatus: Int?
+
+    /// A request that is over.
+    package init(succeeded: Bool, response: String, durationMilliseconds: Int) {
+        self.succeeded = succeeded
+        self.response = response
+        self.durationMilliseconds = durationMilliseconds
+    }
+}
+
+/// Writes every request down, and reads it back by its correlation id.
+///
+/// A failure to write is a finding and never fails a request.
+package struct FlightRecorder: Sendable {
+    /// Bytes of the thinking blocks' JSON together.
+    private static let thinkingLimit = 1_000_000
+
+    private let store: Store?
+    private let redacts: Bool
+    private let report: @Sendable (GatewayError) -> Void
+
+    /// A recorder on a store; without one it does nothing.
+    ///
+    /// `environment` may switch redaction off by `LLM_GATEWAY_REDACT_LOGGED_SECRETS`; `report` gets what
+    /// could not be written.
+    package init(
+        _ store: Store?,
+        environment: [String: String] = [:],
+        report: @escaping @Sendable (GatewayError) -> Void
+    ) {
+        self.store = store
+        self.report = report
+        let wish = environment["LLM_GATEWAY_REDACT_LOGGED_SECRETS"]?.lowercased() ?? ""
+        redacts = !["0", "false", "off", "no"].contains(wish)
+    }
+
+    /// Writes down that a request starts; one with the same correlation id stays as it is.
+    package func start(_ flight: FlightStart) async {
+        guard let store else { return }
+        let now = store.clock.now().iso8601
+        let redacts = redacts
+        await noting { () throws(GatewayError) in
+            try await store.write { connection throws(GatewayError) in
+                try connection.transaction { () throws(GatewayError) in
+                    let added = try connection.execute(
+                        """
+                        INSERT OR IGNORE INTO requests (id, cli, model, prompt, system, session_id, datetime_utc,
+                            stable_prefix_hash, stable_prefix_tokens, cache_control_blocks,
+                            cache_control_ttl_seconds, owner_principal)
+                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                        """,
+                        [
+                            .text(flight.correlationID), .text(flight.provider), .text(flight.model),
+                            .text(FlightRecorder.clean(flight.prompt, redacts)),
+                            .optional(flight.system.map { FlightRecorder.clean($0, redacts) }),
+                            .optional(flight.sessionID), .text(now), .optional(flight.stablePrefixHash),
+                            .optional(flight.stablePrefixTokens), .optional(flight.cacheControlBlocks),
+                            .optional(flight.cacheControlTTLSeconds), .optional(flight.owner),
+                        ]
+                    )
+                    guard added == 1 else { return }
+                    try connection.execute(
+                        """
+                        INSERT OR IGNORE INTO gateway_metadata (request_id, async_job_id, approval_decision, status)
+                        VALUES (?1, ?2, ?3, 'started')
+                        """,
+                        [
+                            .text(flight.correlationID), .optional(flight.jobID),
+                            .optional(flight.approvalDecision),
+                        ]
+                    )
+                }
+            }
+        }
+    }
+
+    /// Writes down how a request ended; only the first ending counts.
+    package func complete(_ correlationID: String, _ end: FlightEnd) async {
+        guard let store else { return }
+        let redacts = redacts
+        await noting { () throws(GatewayError) in
+            try await store.write { connection throws(GatewayError) in
+                try connection.transaction { () throws(GatewayError) in
+                    let changed = try connection.execute(
+                        """
+                        UPDATE gateway_metadata SET status = ?2, exit_code = ?3, error_message = ?4, cost_usd = ?5,
+                            retry_count = ?6, circuit_breaker_state = ?7, optimization_applied = ?8,
+                            thinking_blocks = ?9, http_status = ?10
+                        WHERE request_id = ?1 AND status = 'started'
+                        """,
+                        [
+                            .text(correlationID), .text(end.succeeded ? "completed" : "failed"),
+                            .optional(end.exitCode),
+                            .optional(end.errorMessage.map { FlightRecorder.clean($0, redacts) }),
+                            .optional(end.costUSD), .integer(Int64(end.retryCount)),
+                            .text(end.circuitBreakerState), .flag(end.optimizationApplied),
+                            .optional(FlightRecorder.thinking(end.thinking, redacts)),
+                            .optional(end.httpStatus),
+                        ]
+                    )
+                    guard changed == 1 else { return }
+                    try connection.execute(
+                        """
+                        UPDATE requests SET response = ?2, duration_ms = ?3, model = COALESCE(?4, model),
+                            session_id = COALESCE(?5, session_id), input_tokens = ?6, output_tokens = ?7,
+                            cache_read_tokens = ?8, cache_creation_tokens = ?9
+                        WHERE id = ?1
+                        """,
+                        [
+                            .text(correlationID), .text(FlightRecorder.clean(end.response, redacts)),
+                            .integer(Int64(end.durationMilliseconds)), .optional(end.model),
+                            .optional(end.sessionID), .optional(end.inputTokens), .optional(end.outputTokens),
+                            .optional(end.cacheReadTokens), .optional(end.cacheCreationTokens),
+                        ]
+                    )
+                }
+            }
+        }
+    }
+
+    /// The record of a request; `nil` when there is none, or none that `owner` may see.
+    ///
+    /// `owner` is `nil` on the trusted local transport, which sees everything. Throws what the database throws.
+    package func record(
+        of correlationID: String,
+        owner: String?,
+        maximumCharacters: Int = 200_000,
+        includePrompt: Bool = false
+    ) async throws(GatewayError) -> JSON? {
+        guard let store else { return nil }
+        return try await store.read { connection throws(GatewayError) in
+            try connection.first(
+                """
+                SELECT r.cli, r.model, r.session_id, r.datetime_utc, r.duration_ms, m.status, m.exit_code,
+                    m.error_message, m.retry_count, m.circuit_breaker_state, m.cost_usd, m.async_job_id,
+                    r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_creation_tokens, r.prompt,
+                    r.response, m.thinking_blocks, r.owner_principal
+                FROM requests r LEFT JOIN gateway_metadata m ON m.request_id = r.id
+                WHERE r.id = ?1 AND (?2 IS NULL OR r.owner_principal = ?2)
+                """,
+                [.text(correlationID), .optional(owner)]
+            ) { row in
+                let prompt = row.text(16) ?? ""
+                let response = row.text(17)
+                let shown = response.map { FlightRecorder.prefix($0, maximumCharacters) }
+                var record: JSON = [
+                    "correlationId": .string(correlationID), "cli": .optional(row.text(0)),
+                    "model": .optional(row.text(1)), "sessionId": .optional(row.text(2)),
+                    "datetimeUtc": .optional(row.text(3)), "durationMs": .optional(row.integer(4)),
+                    "status": .optional(row.text(5)), "exitCode": .optional(row.integer(6)),
+                    "errorMessage": .optional(row.text(7)), "retryCount": .integer(row.integer(8) ?? 0),
+                    "circuitBreakerState": .optional(row.text(9)), "costUsd": .optional(row.real(10)),
+                    "asyncJobId": .optional(row.text(11)), "inputTokens": .optional(row.integer(12)),
+                    "outputTokens": .optional(row.integer(13)),
+                    "cacheReadTokens": .optional(row.integer(14)),
+                    "cacheCreationTokens": .optional(row.integer(15)),
+                    "promptChars": .integer(prompt.utf16.count),
+                    "responseChars": .integer(response?.utf16.count ?? 0),
+                    "responseTruncated": .bool(shown?.isShortened ?? false),
+                    "response": .optional(shown?.text),
+                    "thinkingBlocks": row.text(18).flatMap { try? JSON.parse($0) } ?? .null,
+                    "ownerPrincipal": .optional(row.text(19)),
+                ]
+                if includePrompt {
+                    record["prompt"] = .string(FlightRecorder.prefix(prompt, maximumCharacters).text)
+                }
+                return record
+            }
+        }
+    }
+
+    // MARK: below
+
+    private func noting(_ body: () async throws(GatewayError) -> Void) async {
+        do throws(GatewayError) {
+            try await body()
+        } catch {
+            report(error)
+        }
+    }
+
+    private static func clean(_ text: String, _ redacts: Bool) -> String {
+        redacts ? Redaction.secrets(in: text) : text
+    }
+
+    /// The blocks as a JSON array of strings; the block that passes the limit is cut, the rest left out.
+    private static func thinking(_ blocks: [String], _ redacts: Bool) -> String? {
+        guard !blocks.isEmpty else { return nil }
+        var room = thinkingLimit
+        var kept: [String] = []
+        for block in blocks {
+            let block = clean(block, redacts)
+            guard block.utf8.count > room else {
+                kept.append(block)
+                room -= block.utf8.count
+                continue
+            }
+            kept.append(String(decoding: block.utf8.prefix(room), as: UTF8.self) + "[TRUNCATED]")
+            break
+        }
+        return JSON.strings(kept).compactText
+    }
+
+    /// At most so many characters, counted as the contract's JavaScript does, in UTF-16 units.
+    private static func prefix(_ text: String, _ maximum: Int) -> (text: String, isShortened: Bool) {
+        guard
+            let end = text.utf16.index(
+                text.utf16.startIndex,
+                offsetBy: maximum,
+                limitedBy: text.utf16.endIndex
+            ),
+            end < text.utf16.endIndex
+        else { return (text, false) }
+        // A pair of units is one character; half of it would be none.
+        return (String(text.unicodeScalars[..<end.roundedDown(in: text)]), true)
+    }
+}
+
+extension String.Index {
+    fileprivate func roundedDown(in text: String) -> String.Index {
+        samePosition(in: text.unicodeScalars) ?? text.utf16.index(before: self)
+    }
+}

@@ -1,0 +1,203 @@
+package import Appliance
+import Platform
+import SQLite
+
+/// A row of `jobs` without its output.
+package struct JobSnapshot: Sendable, Equatable {
+    package var id: String
+    package var provider: String
+    package var status: JobStatus
+    package var started: String
+    package var finished: String?
+    package var exitCode: Int?
+    package var correlationID: String?
+    package var outputTruncated: Bool
+    /// Bytes.
+    package var outputBytes: Int
+    /// Bytes.
+    package var errorBytes: Int
+    package var error: String?
+    /// Who may see it; `nil` on the trusted local transport.
+    ///
+    /// Not part of `json`.
+    package var owner: String?
+
+    /// The contract's `Snapshot`.
+    package var json: JSON {
+        [
+            "id": .string(id), "cli": .string(provider), "status": .string(status.rawValue),
+            "startedAt": .string(started), "finishedAt": .optional(finished),
+            "exitCode": .optional(exitCode), "correlationId": .optional(correlationID),
+            "outputTruncated": .bool(outputTruncated), "stdoutBytes": .integer(outputBytes),
+            "stderrBytes": .integer(errorBytes), "error": .optional(error),
+            "exited": .bool(status.isFinal),
+        ]
+    }
+}
+
+/// The final state of a job as the store keeps it.
+struct JobEnding: Sendable {
+    var status: JobStatus
+    var exitCode: Int32?
+    var output: [UInt8]
+    var errorOutput: [UInt8]
+    var outputTruncated: Bool
+    var error: String?
+    var finished: Timestamp
+    /// The request's context and the collected files.
+    var payload: JSON
+}
+
+extension Store {
+    /// What the reference writes as the expiry of a job that runs.
+    private static let never = "9999-12-31T23:59:59.999Z"
+
+    /// Writes down that a job was accepted; one that is known already stays as it is.
+    func insert(_ spec: JobSpec, instance: String, host: String) async throws(GatewayError) {
+        try await write { connection throws(GatewayError) in
+            try Store.insert(spec, instance: instance, host: host, connection)
+        }
+    }
+
+    private static func insert(
+        _ spec: JobSpec,
+        instance: String,
+        host: String,
+        _ connection: Connection
+    ) throws(GatewayError) {
+        try connection.execute(
+            """
+            INSERT INTO jobs (id, correlation_id, request_key, cli, args_json, output_format, status, started_at,
+                expires_at, owner_principal, transport, owner_instance, owner_hostname)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'running', ?7, ?8, ?9, 'process', ?10, ?11)
+            ON CONFLICT (id) DO UPDATE SET owner_instance = excluded.owner_instance,
+                owner_hostname = excluded.owner_hostname WHERE status = 'running'
+            """,
+            [
+                .text(spec.id), .text(spec.correlationID), .optional(spec.requestKey), .text(spec.provider),
+                .text(JSON.strings(spec.arguments).compactText), .optional(spec.outputFormat),
+                .text(spec.submitted.iso8601), .text(never), .optional(spec.owner), .text(instance),
+                .text(host),
+            ]
+        )
+    }
+
+    /// Notes which process is the job's provider.
+    func note(provider pid: Int32, of id: String) async throws(GatewayError) {
+        try await write { connection throws(GatewayError) in
+            try connection.execute(
+                "UPDATE jobs SET pid = ?2 WHERE id = ?1 AND status = 'running'",
+                [.text(id), .integer(Int64(pid))]
+            )
+        }
+    }
+
+    /// Commits the final state; a job that has one already keeps it.
+    func finish(
+        _ spec: JobSpec,
+        _ ending: JobEnding,
+        instance: String,
+        host: String
+    ) async throws(GatewayError) {
+        let expiry = ending.finished.advanced(byMilliseconds: Int64(retention.milliseconds)).iso8601
+        let now = clock.now().iso8601
+        try await write { connection throws(GatewayError) in
+            try connection.transaction { () throws(GatewayError) in
+                try Store.insert(spec, instance: instance, host: host, connection)
+                try connection.execute(
+                    """
+                    UPDATE jobs SET status = ?2, exit_code = ?3, stdout = ?4, stderr = ?5, output_truncated = ?6,
+                        error = ?7, finished_at = ?8, expires_at = ?9, payload_json = ?10
+                    WHERE id = ?1 AND status = 'running'
+                    """,
+                    [
+                        .text(spec.id), .text(ending.status.rawValue), .optional(ending.exitCode),
+                        .text(String(decoding: ending.output, as: UTF8.self)),
+                        .text(String(decoding: ending.errorOutput, as: UTF8.self)),
+                        .flag(ending.outputTruncated), .optional(ending.error),
+                        .text(ending.finished.iso8601), .text(expiry), .text(ending.payload.compactText),
+                    ]
+                )
+                try connection.execute(
+                    "DELETE FROM jobs WHERE expires_at < ?1 AND status <> 'running'",
+                    [.text(now)]
+                )
+            }
+        }
+    }
+
+    /// A job without its output; `nil` when it is not known.
+    package func job(_ id: String) async throws(GatewayError) -> JobSnapshot? {
+        try await read { connection throws(GatewayError) in
+            try connection.first(
+                """
+                SELECT id, cli, status, started_at, finished_at, exit_code, correlation_id, output_truncated,
+                    length(CAST(stdout AS BLOB)), length(CAST(stderr AS BLOB)), error, owner_principal FROM jobs WHERE id = ?1
+                """,
+                [.text(id)]
+            ) { row in
+                JobSnapshot(
+                    id: row.text(0) ?? "",
+                    provider: row.text(1) ?? "",
+                    status: row.text(2).flatMap(JobStatus.init(rawValue:)) ?? .orphaned,
+                    started: row.text(3) ?? "",
+                    finished: row.text(4),
+                    exitCode: row.integer(5),
+                    correlationID: row.text(6),
+                    outputTruncated: row.flag(7),
+                    outputBytes: row.integer(8) ?? 0,
+                    errorBytes: row.integer(9) ?? 0,
+                    error: row.text(10),
+                    owner: row.text(11)
+                )
+            }
+        }
+    }
+
+    /// The stored output of a finished job, with the request's context and the collected files.
+    package func output(
+        of id: String
+    ) async throws(GatewayError) -> (
+        output: [UInt8], error: [UInt8], context: JSON, files: [String: [UInt8]]
+    )? {
+        try await read { connection throws(GatewayError) in
+            try connection.first("SELECT stdout, stderr, payload_json FROM jobs WHERE id = ?1", [.text(id)]) {
+                row in
+                let payload = (try? JSON.parse(row.text(2) ?? "null")) ?? .null
+                var files: [String: [UInt8]] = [:]
+                for member in payload["files"]?.object?.members ?? [] {
+                    files[member.name] = member.value.string.map { Array($0.utf8) }
+                }
+                return (row.blob(0) ?? [], row.blob(1) ?? [], payload["context"] ?? .null, files)
+            }
+        }
+    }
+
+    /// Running jobs of the store: id, pid of the provider, instance that answers for them.
+    func running() async throws(GatewayError) -> [(id: String, pid: Int32?, instance: String?)] {
+        try await read { connection throws(GatewayError) in
+            try connection.all("SELECT id, pid, owner_instance FROM jobs WHERE status = 'running'") { row in
+                (row.text(0) ?? "", row.integer(1).map { Int32(clamping: $0) }, row.text(2))
+            }
+        }
+    }
+
+    /// Closes jobs that nothing is left of.
+    func orphan(_ ids: [String], error: String) async throws(GatewayError) {
+        let now = clock.now()
+        let expiry = now.advanced(byMilliseconds: Int64(retention.milliseconds)).iso8601
+        try await write { connection throws(GatewayError) in
+            try connection.transaction { () throws(GatewayError) in
+                for id in ids {
+                    try connection.execute(
+                        """
+                        UPDATE jobs SET status = 'orphaned', error = COALESCE(error, ?2), finished_at = ?3,
+                            expires_at = ?4 WHERE id = ?1 AND status = 'running'
+                        """,
+                        [.text(id), .text(error), .text(now.iso8601), .text(expiry)]
+                    )
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import Appliance
+package import SQLite
+
+/// The tables of `logs.db`, as the reference has them, with additions that it does not mind.
+package enum Schema {
+    /// What a database lacks is added; what is there stays.
+    package static var migrations: [Migration] {
+        [
+            Migration("1-jobs") { connection throws(GatewayError) in
+                try connection.execute(
+                    """
+                    CREATE TABLE IF NOT EXISTS jobs (
+                        id TEXT PRIMARY KEY, correlation_id TEXT, request_key TEXT, cli TEXT NOT NULL, args_json TEXT,
+                        output_format TEXT, status TEXT NOT NULL, exit_code INTEGER, stdout TEXT, stderr TEXT,
+                        output_truncated INTEGER DEFAULT 0, error TEXT, started_at TEXT NOT NULL, finished_at TEXT,
+                        pid INTEGER, expires_at TEXT, owner_principal TEXT, transport TEXT DEFAULT 'process',
+                        http_status INTEGER, payload_json TEXT)
+                    """
+                )
+                // An older reference made the table without these.
+                try connection.addColumns(
+                    [
+                        "owner_principal TEXT", "transport TEXT DEFAULT 'process'", "http_status INTEGER",
+                        "payload_json TEXT",
+                    ],
+                    to: "jobs"
+                )
+                for (name, columns) in [
+                    ("request_key", "request_key"), ("status", "status"), ("expires_at", "expires_at"),
+                    ("key_finished", "request_key, finished_at"),
+                ] {
+                    try connection.execute("CREATE INDEX IF NOT EXISTS idx_jobs_\(name) ON jobs (\(columns))")
+                }
+            },
+            Migration("2-requests") { connection throws(GatewayError) in
+                try connection.execute(
+                    """
+                    CREATE TABLE IF NOT EXISTS requests (
+                        id TEXT PRIMARY KEY, cli TEXT NOT NULL, model TEXT, prompt TEXT, system TEXT, response TEXT,
+                        session_id TEXT, duration_ms INTEGER, datetime_utc TEXT NOT NULL, input_tokens INTEGER,
+                        output_tokens INTEGER, cache_read_tokens INTEGER, cache_creation_tokens INTEGER,
+                        stable_prefix_hash TEXT, stable_prefix_tokens INTEGER, cache_control_blocks INTEGER,
+                        cache_control_ttl_seconds INTEGER, owner_principal TEXT)
+                    """
+                )
+                try connection.addColumns(
+                    [
+                        "cache_read_tokens INTEGER", "cache_creation_tokens INTEGER",
+                        "stable_prefix_hash TEXT",
+                        "stable_prefix_tokens INTEGER", "cache_control_blocks INTEGER",
+                        "cache_control_ttl_seconds INTEGER", "owner_principal TEXT",
+                    ],
+                    to: "requests"
+                )
+                try connection.execute(
+                    """
+                    CREATE TABLE IF NOT EXISTS gateway_metadata (
+                        request_id TEXT PRIMARY KEY REFERENCES requests(id), retry_count INTEGER DEFAULT 0,
+                        circuit_breaker_state TEXT, cost_usd REAL, approval_decision TEXT, optimization_applied INTEGER,
+                        thinking_blocks TEXT, exit_code INTEGER, error_message TEXT, async_job_id TEXT,
+                        status TEXT DEFAULT 'started', http_status INTEGER)
+                    """
+                )
+                try connection.addColumns(
+                    ["async_job_id TEXT", "status TEXT DEFAULT 'started'", "http_status INTEGER"],
+                    to: "gateway_metadata"
+                )
+                for (name, table, columns) in [
+                    ("requests_datetime", "requests", "datetime_utc"),
+                    ("requests_model", "requests", "model"),
+                    ("requests_cli", "requests", "cli"), ("requests_session", "requests", "session_id"),
+                    ("requests_stable_prefix", "requests", "stable_prefix_hash"),
+                    ("gateway_metadata_status", "gateway_metadata", "status"),
+                ] {
+                    try connection.execute("CREATE INDEX IF NOT EXISTS idx_\(name) ON \(table) (\(columns))")
+                }
+            },
+            Migration("3-job-ownership") { connection throws(GatewayError) in
+                try connection.addColumns(
+                    [
+                        "owner_instance TEXT", "owner_hostname TEXT", "error_category TEXT",
+                        "retryable INTEGER",
+                    ],
+                    to: "jobs"
+                )
+            },
+            // So that the reference, should the user go back to it, finds its own changes done.
+            Migration("4-reference-versions") { connection throws(GatewayError) in
+                try connection.execute(
+                    "CREATE TABLE IF NOT EXISTS _migrations (version INTEGER PRIMARY KEY, applied_at TEXT)"
+                )
+                try connection.execute(
+                    """
+                    INSERT OR IGNORE INTO _migrations (version, applied_at)
+                    SELECT value, strftime('%Y-%m-%dT%H:%M:%fZ', 'now') FROM json_each('[1,2,3,4,5,6]')
+                    """
+                )
+            },
+        ]
+    }
+}

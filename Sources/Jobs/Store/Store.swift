@@ -1,0 +1,95 @@
+package import Appliance
+package import Platform
+package import SQLite
+
+/// Where jobs and requests are kept: one writer, and a reader that the engine keeps from writing.
+package struct Store: Sendable {
+    private let writer: Database
+    private let reader: Database
+    let clock: WallClock
+    /// How long a finished job is kept.
+    let retention: Duration
+    /// The file; `nil` in memory.
+    package let path: String?
+
+    /// The store of a configuration; `nil` when it wants none.
+    ///
+    /// Nothing is opened yet. Throws `backend-unavailable` for a backend that this build does not have.
+    package init?(
+        _ persistence: Configuration.Persistence,
+        layout: Layout,
+        clock: WallClock,
+        files: Files = Files()
+    ) throws(GatewayError) {
+        let retention = Duration.seconds(persistence.retentionDays * 86_400)
+        switch persistence.backend {
+        case .none: return nil
+        case .postgres:
+            throw GatewayError(
+                "backend-unavailable",
+                "this version keeps jobs in SQLite only, and config.toml asks for PostgreSQL",
+                help: "set backend = \"sqlite\" in [persistence]"
+            )
+        case .memory: self.init(path: nil, retention: retention, clock: clock, files: files)
+        case .sqlite:
+            let path = persistence.databaseFile(layout) ?? layout.database
+            self.init(path: path, retention: retention, clock: clock, files: files)
+        }
+    }
+
+    /// A store in a file, or in memory for `nil`.
+    package init(
+        path: String?,
+        retention: Duration = .seconds(30 * 86_400),
+        clock: WallClock,
+        files: Files = Files()
+    ) {
+        self.path = path
+        self.clock = clock
+        self.retention = retention
+        writer = Database(thread: "store") { () throws(GatewayError) in
+            if let path { try Store.prepare(path, files) }
+            let connection = try Connection(path ?? ":memory:")
+            try Migration.apply(Schema.migrations, to: connection, appliedAt: clock.now().iso8601)
+            return connection
+        }
+        reader =
+            path.map { path in
+                Database(thread: "store-reader") { () throws(GatewayError) in
+                    try Connection(path, mode: .readOnly)
+                }
+            } ?? writer
+    }
+
+    /// The file must be the user's alone, and SQLite gives its log files the mode of the file.
+    private static func prepare(_ path: String, _ files: Files) throws(GatewayError) {
+        try files.makeDirectory(Files.parent(of: path))
+        guard let status = try files.target(path) else { return try files.append([], to: path) }
+        if status.mode & 0o077 != 0 { try files.changeMode(path, to: 0o600) }
+    }
+
+    /// Opens the database and brings its schema up to date; a store that nobody calls stays closed.
+    package func open() async throws(GatewayError) { try await write { _ throws(GatewayError) in } }
+
+    /// Runs calls that may change the database.
+    @discardableResult
+    package func write<Value: Sendable>(
+        _ body: @Sendable (Connection) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        try await writer.run(body)
+    }
+
+    /// Runs calls that only read.
+    package func read<Value: Sendable>(
+        _ body: @Sendable (Connection) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        try await open()
+        return try await reader.run(body)
+    }
+
+    /// Closes both connections; a later call throws `database-closed`.
+    package func close() async {
+        await reader.close()
+        await writer.close()
+    }
+}
