@@ -6,7 +6,7 @@ came whole.
 """
 import time
 
-from harness import Skip, body_of, check, contains, equal, matches, run, section, skip, text_of, together
+from harness import DEEP, Skip, body_of, check, contains, equal, matches, run, section, skip, text_of, together
 
 # name: (tool, wire, the user turns that the API sees beside the prompts, parameter that goes on with the latest)
 PROVIDERS = {
@@ -32,7 +32,7 @@ def drive(world):
 
     for title, part in (("versions", versions), ("success and resume", conversations), ("a leading dash", dashes),
                         ("failures of the API", failures), ("an unknown model", unknown_models),
-                        ("a prompt of 1 MB", large_prompts), ("a hang", hangs)):
+                        ("a prompt of 1 MB", large_prompts), ("a hang", hangs), *([("a crowd", crowd)] if DEEP else [])):
         with section(title):
             part(world, gateway, api, there)
     equal("nothing but protocol came on standard output", gateway.noise, [])
@@ -152,6 +152,21 @@ def large_prompts(world, gateway, api, there):
     result = gateway.tool("claude_request", prompt="x" * 1_500_001)
     check("one that is over the configured limit is refused", bool(result.get("isError")) and "1500000" in text_of(result).replace(",", "").replace("_", "")
           or "1500k" in text_of(result), "an error with the limit", result)
+
+
+def crowd(world, gateway, api, there):
+    """Twelve runs of each CLI at the same time, a third of them failing, in one home and one working directory."""
+    def call(name, number):
+        prompt = "@@fail 400@@" if number % 3 == 0 else f"@@say {name} {number}@@"
+        return gateway.tool(PROVIDERS[name][0], prompt=prompt, createNewSession=True, timeout=600)
+
+    results = together("a crowd", {(name, number): lambda name=name, number=number: call(name, number)
+                                   for name in there for number in range(12)})
+    wrong = {f"{name} {number}": text_of(result) for (name, number), result in results.items()
+             if bool(result.get("isError")) != (number % 3 == 0)
+             or number % 3 and text_of(result).strip() != f"{name} {number}"}
+    equal("a crowd: everybody gets the own answer", wrong, {})
+    world.nothing_left("a crowd: nothing of it is left", expected=[gateway.process], seconds=10)
 
 
 def hangs(world, gateway, api, there):

@@ -18,12 +18,17 @@ struct GatewayDrivers {
 
     @Test("runs the real claude, codex and vibe, and tells their failures from their answers")
     func realProviders() async throws {
-        try await Driver("real_providers.py").run()
+        try await Driver("real_providers.py").run(within: .seconds(1200))
     }
 
     @Test("keeps to the contracts of agy and grok, and ends whatever misbehaves")
     func fakeProviders() async throws {
         try await Driver("fake_providers.py").run()
+    }
+
+    @Test("reports its state in the published schema, whatever is wrong")
+    func doctor() async throws {
+        try await Driver("doctor.py").run()
     }
 
     @Test("meets broken and hostile clients with the right refusal")
