@@ -24,6 +24,7 @@ let package = Package(
     targets: [
         // MARK: the cellar: all C
         .target(name: "CShims", path: "Sources/C/Shims"),
+        .target(name: "CSystemd", path: "Sources/C/Systemd"),
         .systemLibrary(name: "CSQLite", path: "Sources/C/SQLite", providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "CArchive", path: "Sources/C/Archive", providers: [.apt(["libarchive-dev"])]),
         .systemLibrary(name: "COpenSSL", path: "Sources/C/OpenSSL", providers: [.apt(["libssl-dev"])]),
@@ -32,7 +33,7 @@ let package = Package(
         .target(name: "Appliance", swiftSettings: settings),
         .target(
             name: "Platform",
-            dependencies: ["Appliance", "CShims", "COpenSSL"],
+            dependencies: ["Appliance", "CShims", "CSystemd", "COpenSSL"],
             swiftSettings: settings
         ),
         .target(name: "SQLite", dependencies: ["Appliance", "CSQLite"], swiftSettings: settings),

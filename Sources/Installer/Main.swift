@@ -6,8 +6,14 @@ import Platform
 @main
 struct Main {
     static func main() async {
-        let terminal = Terminal.standard
-        exit(await run(Array(CommandLine.arguments.dropFirst()), terminal, machine: Machine.real).rawValue)
+        let words = Array(CommandLine.arguments.dropFirst())
+        // Before anything else: these two must find a process with one thread.
+        switch words.first {
+        case Supervisor.verb: exit(Supervisor.run())
+        case Supervisor.launchVerb: exit(Supervisor.launch())
+        default: break
+        }
+        exit(await run(words, Terminal.standard, machine: Machine.real).rawValue)
     }
 
     /// Runs a command line.
@@ -27,7 +33,8 @@ struct Main {
                 return .done
             }
             if arguments.has("help") { arguments.verb = .help }
-            let verb = arguments.verb ?? .help
+            if arguments.verb == nil { arguments.verb = terminal.inputIsPipe ? .stdio : .overview }
+            let verb = arguments.verb ?? .overview
             let call = Invocation(arguments: arguments, machine: try machine(), output: output)
             let report = try await verb.run(call)
             let isSilenced = call.isQuiet && !verb.isQuestion
@@ -37,5 +44,29 @@ struct Main {
             output.print(error, to: terminal)
             return error.exitCode
         }
+    }
+}
+
+extension Verb {
+    /// What happens without a command: a short help, and the state.
+    fileprivate static let overview = Verb("", nil, "", style: .text, isQuestion: true) {
+        call throws(GatewayError) in
+        Greeting(status: try await call.service().status())
+    }
+}
+
+/// What a person sees who types nothing but the program's name.
+private struct Greeting: Report {
+    var status: ServiceStatus
+
+    var json: JSON { status.json }
+
+    var text: String {
+        """
+        \(status.text)
+
+        \(Product.name) help      what you can do
+        \(Product.name) doctor    whether all is well, and what to do next
+        """
     }
 }

@@ -13,6 +13,8 @@ package struct Terminal: Sendable {
     package var readLine: @Sendable () -> String?
     /// Whether standard input, output and error are terminals.
     package var inputIsTerminal: Bool
+    /// Whether standard input is a pipe or a socket, so that another program writes to it.
+    package var inputIsPipe: Bool
     package var outputIsTerminal: Bool
     package var errorIsTerminal: Bool
     /// Columns of the terminal, 80 when unknown.
@@ -24,6 +26,7 @@ package struct Terminal: Sendable {
         writeError: @escaping @Sendable (String) -> Void,
         readLine: @escaping @Sendable () -> String? = { nil },
         inputIsTerminal: Bool = false,
+        inputIsPipe: Bool = false,
         outputIsTerminal: Bool = false,
         errorIsTerminal: Bool = false,
         columns: Int = 80
@@ -32,6 +35,7 @@ package struct Terminal: Sendable {
         self.writeError = writeError
         self.readLine = readLine
         self.inputIsTerminal = inputIsTerminal
+        self.inputIsPipe = inputIsPipe
         self.outputIsTerminal = outputIsTerminal
         self.errorIsTerminal = errorIsTerminal
         self.columns = columns
@@ -45,9 +49,16 @@ package struct Terminal: Sendable {
             writeError: { try? Files.writeAll(Array($0.utf8), to: 2, path: "standard error") },
             readLine: { Swift.readLine() },
             inputIsTerminal: isatty(0) == 1,
+            inputIsPipe: isPipe(0),
             outputIsTerminal: isatty(1) == 1,
             errorIsTerminal: isatty(2) == 1,
             columns: columns > 0 ? columns : 80
         )
+    }
+
+    private static func isPipe(_ descriptor: Int32) -> Bool {
+        var info = stat()
+        guard fstat(descriptor, &info) == 0 else { return false }
+        return info.st_mode & S_IFMT == S_IFIFO || info.st_mode & S_IFMT == S_IFSOCK
     }
 }

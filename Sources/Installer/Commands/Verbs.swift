@@ -1,6 +1,7 @@
 extension Verb {
     /// Every command, in the order of the overview.
     static let all: [Verb] = [
-        help, version,
+        setup, installBundle, upgrade, uninstall, start, stop, restart, status, logs, repair, help, version,
+        stdio, printClientConfig,
     ]
 }

@@ -1,0 +1,55 @@
+// libsystemd's bus, loaded on first use: linked, it would cost every command a millisecond of start-up. No policy; every
+// function returns 0 or more on success and an error number negated otherwise.
+#ifndef LLM_GATEWAY_SYSTEMD_SHIM_H
+#define LLM_GATEWAY_SYSTEMD_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma clang assume_nonnull begin
+
+struct sd_bus;
+
+/// What the other side answered instead of a reply: a D-Bus error name and a sentence.
+struct shim_bus_failure {
+    char name[128];
+    char message[512];
+};
+
+/// Loads libsystemd.so.0. -ENOENT: it is not installed, or it is too old.
+int shim_bus_load(void);
+
+/// Connects to a D-Bus address. With `is_daemon` the other side is a message bus, else systemd itself.
+int shim_bus_open(const char *address, bool is_daemon, uint64_t timeout_usec, struct sd_bus *_Nullable *_Nonnull bus);
+void shim_bus_close(struct sd_bus *bus);
+
+/// Calls a method of systemd's manager with up to two texts; the first text or object path of the reply is copied.
+int shim_bus_call(struct sd_bus *bus, const char *member, const char *_Nullable first, const char *_Nullable second,
+                  char *_Nullable reply, size_t size, struct shim_bus_failure *failure);
+
+/// EnableUnitFiles (persistent, not forced) or DisableUnitFiles for these unit names; the list ends with NULL.
+int shim_bus_set_enabled(struct sd_bus *bus, bool enabled, char *_Nullable const *_Nonnull units,
+                         struct shim_bus_failure *failure);
+
+/// The object path of a unit.
+int shim_bus_unit_path(const char *unit, char *path, size_t size);
+
+/// A property of a text type.
+int shim_bus_text(struct sd_bus *bus, const char *path, const char *interface, const char *property, char *value,
+                  size_t size);
+/// A property of type u ('u'), t ('t') or b ('b').
+int shim_bus_number(struct sd_bus *bus, const char *path, const char *interface, const char *property, char type,
+                    uint64_t *value);
+/// A property that is an array of texts, joined by line ends.
+int shim_bus_lines(struct sd_bus *bus, const char *path, const char *interface, const char *property, char *value,
+                   size_t size);
+
+/// Asks a message bus for the signals of systemd's manager; systemd itself sends them unasked.
+int shim_bus_watch_jobs(struct sd_bus *bus);
+/// Handles one message or waits for one. 1: a job has ended, its path and result are copied; 0: something else happened.
+int shim_bus_next_job(struct sd_bus *bus, uint64_t timeout_usec, char *job, size_t job_size, char *result,
+                      size_t result_size);
+
+#pragma clang assume_nonnull end
+#endif

@@ -1,0 +1,181 @@
+#include "systemd_shim.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-bus.h>
+
+#define FUNCTIONS(use)                                                                                              \
+    use(sd_bus_new) use(sd_bus_set_address) use(sd_bus_set_bus_client) use(sd_bus_set_method_call_timeout)          \
+    use(sd_bus_start) use(sd_bus_flush_close_unref) use(sd_bus_message_new_method_call) use(sd_bus_message_append)  \
+    use(sd_bus_message_append_strv) use(sd_bus_message_unref) use(sd_bus_message_read_basic)                        \
+    use(sd_bus_message_peek_type) use(sd_bus_message_read) use(sd_bus_message_is_signal) use(sd_bus_call)           \
+    use(sd_bus_error_free) use(sd_bus_path_encode) use(sd_bus_get_property_string) use(sd_bus_get_property_trivial) \
+    use(sd_bus_get_property_strv) use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait)
+
+#define DECLARE(name) static __typeof__(&name) p_##name;
+FUNCTIONS(DECLARE)
+
+static int load_result = -ENOENT;
+
+static void load(void) {
+    void *library = dlopen("libsystemd.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return;
+#define FIND(name) \
+    if (!(p_##name = (__typeof__(&name))dlsym(library, #name))) return;
+    FUNCTIONS(FIND)
+    load_result = 0;
+}
+
+int shim_bus_load(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, load);
+    return load_result;
+}
+
+static const char DESTINATION[] = "org.freedesktop.systemd1";
+static const char MANAGER_PATH[] = "/org/freedesktop/systemd1";
+static const char MANAGER[] = "org.freedesktop.systemd1.Manager";
+
+static int copy(char *to, size_t size, const char *from) {
+    size_t length = strlen(from);
+    if (length >= size) return -ENOBUFS;
+    memcpy(to, from, length + 1);
+    return 0;
+}
+
+int shim_bus_open(const char *address, bool is_daemon, uint64_t timeout_usec, struct sd_bus **bus) {
+    int result = p_sd_bus_new(bus);
+    if (result < 0) return result;
+    if ((result = p_sd_bus_set_address(*bus, address)) >= 0 &&
+        (result = p_sd_bus_set_bus_client(*bus, is_daemon)) >= 0 &&
+        (result = p_sd_bus_set_method_call_timeout(*bus, timeout_usec)) >= 0 && (result = p_sd_bus_start(*bus)) >= 0)
+        return 0;
+    p_sd_bus_flush_close_unref(*bus);
+    *bus = NULL;
+    return result;
+}
+
+void shim_bus_close(struct sd_bus *bus) { p_sd_bus_flush_close_unref(bus); }
+
+static int finish_call(struct sd_bus *bus, sd_bus_message *call, char *reply, size_t size,
+                       struct shim_bus_failure *failure) {
+    sd_bus_error error = SD_BUS_ERROR_NULL;
+    sd_bus_message *answer = NULL;
+    int result = p_sd_bus_call(bus, call, 0, &error, &answer);
+    failure->name[0] = failure->message[0] = 0;
+    if (result < 0) {
+        if (error.name) snprintf(failure->name, sizeof failure->name, "%s", error.name);
+        if (error.message) snprintf(failure->message, sizeof failure->message, "%s", error.message);
+    } else if (reply) {
+        const char *text = NULL;
+        char type = 0;
+        result = p_sd_bus_message_peek_type(answer, &type, NULL);
+        if (result > 0 && (type == 's' || type == 'o')) result = p_sd_bus_message_read_basic(answer, type, &text);
+        result = result < 0 ? result : copy(reply, size, text ? text : "");
+    }
+    p_sd_bus_error_free(&error);
+    p_sd_bus_message_unref(answer);
+    p_sd_bus_message_unref(call);
+    return result;
+}
+
+int shim_bus_call(struct sd_bus *bus, const char *member, const char *first, const char *second, char *reply,
+                  size_t size, struct shim_bus_failure *failure) {
+    sd_bus_message *call = NULL;
+    int result = p_sd_bus_message_new_method_call(bus, &call, DESTINATION, MANAGER_PATH, MANAGER, member);
+    if (result >= 0 && first) result = p_sd_bus_message_append(call, "s", first);
+    if (result >= 0 && second) result = p_sd_bus_message_append(call, "s", second);
+    if (result < 0) {
+        p_sd_bus_message_unref(call);
+        return result;
+    }
+    return finish_call(bus, call, reply, size, failure);
+}
+
+int shim_bus_set_enabled(struct sd_bus *bus, bool enabled, char *const *units, struct shim_bus_failure *failure) {
+    sd_bus_message *call = NULL;
+    const char *member = enabled ? "EnableUnitFiles" : "DisableUnitFiles";
+    int result = p_sd_bus_message_new_method_call(bus, &call, DESTINATION, MANAGER_PATH, MANAGER, member);
+    if (result >= 0) result = p_sd_bus_message_append_strv(call, (char **)units);
+    if (result >= 0)
+        result = enabled ? p_sd_bus_message_append(call, "bb", 0, 0) : p_sd_bus_message_append(call, "b", 0);
+    if (result < 0) {
+        p_sd_bus_message_unref(call);
+        return result;
+    }
+    return finish_call(bus, call, NULL, 0, failure);
+}
+
+int shim_bus_unit_path(const char *unit, char *path, size_t size) {
+    char *encoded = NULL;
+    int result = p_sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &encoded);
+    if (result >= 0) result = copy(path, size, encoded);
+    free(encoded);
+    return result;
+}
+
+int shim_bus_text(struct sd_bus *bus, const char *path, const char *interface, const char *property, char *value,
+                  size_t size) {
+    char *text = NULL;
+    int result = p_sd_bus_get_property_string(bus, DESTINATION, path, interface, property, NULL, &text);
+    if (result >= 0) result = copy(value, size, text);
+    free(text);
+    return result;
+}
+
+int shim_bus_number(struct sd_bus *bus, const char *path, const char *interface, const char *property, char type,
+                    uint64_t *value) {
+    uint32_t narrow = 0;
+    int truth = 0;
+    void *place = type == 't' ? (void *)value : type == 'b' ? (void *)&truth : (void *)&narrow;
+    int result = p_sd_bus_get_property_trivial(bus, DESTINATION, path, interface, property, NULL, type, place);
+    if (type == 'b') *value = (uint64_t)truth;
+    if (type == 'u') *value = narrow;
+    return result;
+}
+
+int shim_bus_lines(struct sd_bus *bus, const char *path, const char *interface, const char *property, char *value,
+                   size_t size) {
+    char **list = NULL;
+    int result = p_sd_bus_get_property_strv(bus, DESTINATION, path, interface, property, NULL, &list);
+    size_t used = 0;
+    value[0] = 0;
+    for (char **item = list; item && *item; item++) {
+        int count = snprintf(value + used, size - used, "%s%s", used ? "\n" : "", *item);
+        if (result >= 0 && (count < 0 || (size_t)count >= size - used)) result = -ENOBUFS;
+        if (result >= 0) used += (size_t)count;
+        free(*item);
+    }
+    free(list);
+    return result;
+}
+
+int shim_bus_watch_jobs(struct sd_bus *bus) {
+    return p_sd_bus_add_match(bus, NULL,
+                              "type='signal',sender='org.freedesktop.systemd1',"
+                              "interface='org.freedesktop.systemd1.Manager',member='JobRemoved'",
+                              NULL, NULL);
+}
+
+int shim_bus_next_job(struct sd_bus *bus, uint64_t timeout_usec, char *job, size_t job_size, char *result_text,
+                      size_t result_size) {
+    sd_bus_message *message = NULL;
+    int result = p_sd_bus_process(bus, &message);
+    if (result == 0) result = p_sd_bus_wait(bus, timeout_usec);
+    if (result < 0 || !message) return result < 0 ? result : 0;
+    int found = 0;
+    if (p_sd_bus_message_is_signal(message, MANAGER, "JobRemoved") > 0) {
+        uint32_t number = 0;
+        const char *path = NULL, *unit = NULL, *outcome = NULL;
+        result = p_sd_bus_message_read(message, "uoss", &number, &path, &unit, &outcome);
+        if (result >= 0) result = copy(job, job_size, path);
+        if (result >= 0) result = copy(result_text, result_size, outcome);
+        found = result >= 0;
+    }
+    p_sd_bus_message_unref(message);
+    return result < 0 ? result : found;
+}

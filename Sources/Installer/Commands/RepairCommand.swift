@@ -1,0 +1,75 @@
+import Appliance
+import Platform
+
+extension Verb {
+    static let repair = Verb(
+        "repair",
+        .look,
+        "finish or undo what was interrupted, and put right what can be put right",
+        details: "The exit code is 1 when something remains that only you can decide.",
+        flags: [Flag("dry-run", "only say what would be done")]
+    ) { call throws(GatewayError) in
+        let layout = try call.layout()
+        guard !call.arguments.has("dry-run") else {
+            guard call.machine.files.exists(layout.home) else { return RepairReport(isDry: true) }
+            let installation = call.bareInstallation(layout)
+            let plan = try await BlockingThread.run("repair") { () throws(GatewayError) in
+                try installation.repairPlan()
+            }
+            return RepairReport(
+                steps: plan.steps.map(\.sentence),
+                remaining: plan.remaining,
+                isDry: true
+            )
+        }
+        // The home first: settings that cannot be read would stop everything that follows.
+        let home = try await SetupReport.prepare(call)
+        let (done, notices) = try await call.installation().repair()
+        return RepairReport(
+            steps: home.changes + done.steps.map(\.sentence),
+            remaining: done.remaining,
+            notices: notices
+        )
+    }
+}
+
+extension Invocation {
+    /// An installation that only looks: broken settings do not matter to it.
+    fileprivate func bareInstallation(_ layout: Layout) -> Installation {
+        Installation(
+            machine: machine,
+            layout: layout,
+            service: GatewayService(machine: machine, layout: layout, settings: .standard),
+            transport: HTTPClient(environment: machine.environment)
+        )
+    }
+}
+
+/// What `repair` did, or would do.
+struct RepairReport: Report {
+    var steps: [String] = []
+    var remaining: [String] = []
+    var notices: [String] = []
+    var isDry = false
+
+    private var message: String {
+        if steps.isEmpty { return "No repair actions were required." }
+        return isDry
+            ? "\(steps.count) repair actions would be done." : "\(steps.count) repair actions were done."
+    }
+
+    var exitCode: ExitCode { remaining.isEmpty ? .done : .failed }
+
+    var json: JSON {
+        [
+            "ok": .bool(remaining.isEmpty), "changed": .bool(!isDry && !steps.isEmpty),
+            "message": .string(message), "dry_run": .bool(isDry), "steps": .strings(steps),
+            "remaining": .strings(remaining), "notices": .strings(notices),
+        ]
+    }
+
+    var text: String {
+        ([message] + steps.map { "  \($0)" } + remaining.map { "remains: \($0)" }
+            + notices.map { "note: \($0)" }).joined(separator: "\n")
+    }
+}

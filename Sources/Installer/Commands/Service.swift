@@ -1,0 +1,71 @@
+import Appliance
+import Platform
+
+extension Invocation {
+    /// The gateway of this home.
+    func service() throws(GatewayError) -> GatewayService {
+        var service = try GatewayService(machine: machine)
+        service.say = note
+        return service
+    }
+}
+
+extension Verb {
+    static let start = Verb(
+        "start",
+        .run,
+        "start the gateway and wait until it answers",
+        details: """
+            Under systemd it becomes a user service behind a socket; elsewhere a background
+            process watches over it. A running gateway is left alone.
+            """,
+        flags: [Flag("detached", "do without systemd even where there is one")]
+    ) { call throws(GatewayError) in
+        let home = try await SetupReport.prepare(call)
+        let service = try call.service()
+        let before = try await service.status()
+        var status = try await service.start(
+            GatewayService.StartOptions(detached: call.arguments.has("detached"))
+        )
+        status.deed = before.running && before.pid == status.pid ? "already running" : "started"
+        status.notices = home.changes + status.notices
+        return status
+    }
+
+    static let stop = Verb(
+        "stop",
+        .run,
+        "stop the gateway; running jobs go on",
+        details: "A stopped gateway stays stopped until 'start', or the next session where it is enabled."
+    ) { call throws(GatewayError) in
+        let service = try call.service()
+        let before = try await service.status()
+        var status = try await service.stop()
+        status.deed = before.running || before.supervisor == .detached ? "stopped" : "was not running"
+        return status
+    }
+
+    static let restart = Verb(
+        "restart",
+        .run,
+        "replace the running gateway by the installed one",
+        details: """
+            The port stays open: connections wait for the new gateway. What changed in
+            settings.json and 'environment' applies afterwards. A stopped gateway is started.
+            """
+    ) { call throws(GatewayError) in
+        let home = try await SetupReport.prepare(call)
+        var status = try await call.service().start(GatewayService.StartOptions(again: true))
+        status.deed = "restarted"
+        status.notices = home.changes + status.notices
+        return status
+    }
+
+    static let status = Verb(
+        "status",
+        .look,
+        "say whether the gateway runs, where, and who watches over it",
+        details: "The exit code is 0 whether it runs or not; 'doctor' has one that tells.",
+        isQuestion: true
+    ) { call throws(GatewayError) in try await call.service().status() }
+}

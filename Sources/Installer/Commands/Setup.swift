@@ -1,0 +1,135 @@
+import Appliance
+import Platform
+
+extension Verb {
+    static let setup = Verb(
+        "setup",
+        .install,
+        "make the home, the token and the settings; record what your shell knows",
+        details: """
+            Safe to repeat: what is in order stays as it is. Address, port and path are kept
+            in settings.json, so that every shell sees the same; LLM_GATEWAY_HTTP_HOST,
+            LLM_GATEWAY_HTTP_PORT and LLM_GATEWAY_HTTP_PATH are recorded as well. Where your
+            shell finds the provider CLIs is recorded in the file 'environment', which the
+            service reads. Shell profiles are never edited.
+            """,
+        flags: [
+            Flag("enable", "start the gateway now and with every session, as a systemd user service"),
+            Flag("import-keys", "copy provider keys of this shell into the file 'environment'"),
+            Flag("host", value: "ADDRESS", "listen on this address (standard: 127.0.0.1)"),
+            Flag("port", value: "NUMBER", "listen on this port (standard: 3333)"),
+            Flag("path", value: "PATH", "serve MCP at this path (standard: /mcp)"),
+        ]
+    ) { call throws(GatewayError) in try await SetupReport.make(call) }
+}
+
+/// What `setup` did and found.
+struct SetupReport: Report {
+    var home: HomeReport
+    /// Whether a gateway is installed.
+    var isInstalled: Bool
+    /// After `--enable`.
+    var status: ServiceStatus?
+
+    static func make(_ call: Invocation) async throws(GatewayError) -> SetupReport {
+        let arguments = call.arguments
+        var options = HomePreparation.Options(recordsShell: true, importsKeys: arguments.has("import-keys"))
+        if let host = arguments["host"] { options.host = try Settings.host(host, from: "'--host'") }
+        if let port = arguments["port"] {
+            options.port = try Settings.port(port, from: "'--port'")
+            guard options.port != 0 else {
+                throw GatewayError("invalid-value", "'--port' is '0', expected a port number from 1 to 65535")
+            }
+        }
+        if let path = arguments["path"] { options.path = try Settings.path(path, from: "'--path'") }
+        var home = try await prepare(call, options)
+        let isInstalled = call.machine.files.isExecutable(home.layout.currentGateway)
+        if isInstalled { home.notices += try await linkCommand(call) }
+        var report = SetupReport(home: home, isInstalled: isInstalled)
+        if arguments.has("enable") {
+            var service = try GatewayService(machine: call.machine)
+            service.say = call.note
+            report.home.notices += try await Lingering(machine: call.machine).enable(service)
+            report.status = try await service.start(GatewayService.StartOptions(enable: true))
+        }
+        return report
+    }
+
+    /// Prepares the home of a call under the lock.
+    static func prepare(
+        _ call: Invocation,
+        _ options: HomePreparation.Options = HomePreparation.Options()
+    ) async throws(GatewayError) -> HomeReport {
+        let layout = try call.layout()
+        let isNew = !call.machine.files.exists(layout.home)
+        let lock = try await MutationLock.acquire(
+            layout,
+            verb: call.arguments.verb?.name ?? "setup",
+            machine: call.machine,
+            say: call.note
+        )
+        defer { withExtendedLifetime(lock) {} }
+        var report = try HomePreparation(machine: call.machine, layout: layout).run(options)
+        if isNew {
+            // The lock's file made it a moment ago.
+            report.changes.insert("made the folder '\(layout.home)'", at: 0)
+            var receipt = try Receipt.recovered(
+                layout,
+                files: call.machine.files,
+                now: call.machine.clock.now()
+            )
+            .receipt
+            receipt.note(Receipt.Created(path: layout.home, kind: .directory))
+            try receipt.write(layout, files: call.machine.files)
+        }
+        return report
+    }
+
+    private static func linkCommand(_ call: Invocation) async throws(GatewayError) -> [String] {
+        let installation = try call.installation()
+        return try await call.service().changingReceipt("setup") { (receipt) throws(GatewayError) in
+            try installation.ensureCommandLink(&receipt)
+        }
+    }
+
+    private var next: String {
+        if !isInstalled { return "\(Product.name) install-bundle --url URL --sha256 DIGEST" }
+        return status == nil ? "\(Product.name) start" : "\(Product.name) doctor"
+    }
+
+    var json: JSON {
+        var json: JSON = [
+            "ok": true, "app_dir": .string(home.layout.home), "next": .string("Run \(next)."),
+            "url": .string(home.settings.localURL), "token_path": .string(home.layout.authToken),
+            "settings_path": .string(home.layout.settings),
+            "environment_path": .string(home.layout.environmentFile),
+            "providers": .object(
+                JSONObject(home.providers.map { (name: $0.command, value: .optional($0.path)) })
+            ),
+            "missing_variables": .strings(home.missingVariables),
+            "changed": .bool(!home.changes.isEmpty), "changes": .strings(home.changes),
+            "notices": .strings(home.notices),
+        ]
+        if let status { json["status"] = status.json["status"] }
+        return json
+    }
+
+    var text: String {
+        var lines = home.changes
+        if lines.isEmpty { lines.append("'\(home.layout.home)' is in order") }
+        lines.append("provider CLIs that runs will find:")
+        lines.append(
+            Columns.text(home.providers.map { [$0.command, $0.path ?? "not found on your PATH"] }, indent: 2)
+        )
+        if !home.missingVariables.isEmpty {
+            lines.append(
+                "only this shell has \(home.missingVariables.joined(separator: ", ")); to give the service a copy: "
+                    + "\(Product.name) setup --import-keys"
+            )
+        }
+        lines += home.notices.map { "note: \($0)" }
+        if let status { lines.append(status.text) }
+        lines.append("next: \(next)")
+        return lines.joined(separator: "\n")
+    }
+}

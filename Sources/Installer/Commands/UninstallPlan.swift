@@ -1,0 +1,114 @@
+import Appliance
+import Platform
+
+/// What `uninstall` removes and keeps, from the receipt and what is there: pure.
+///
+/// Only what the receipt says this program created is removed, and only where it still is what was created.
+struct UninstallPlan: Sendable, Equatable {
+    /// What is at a path now.
+    struct Present: Sendable, Equatable {
+        var kind: Files.Kind
+        /// Of a file.
+        var sha256: String?
+        /// Of a link.
+        var target: String?
+    }
+
+    /// One thing to remove.
+    struct Removal: Sendable, Equatable {
+        enum Kind: String, Sendable {
+            /// A file or a link.
+            case file
+            /// A whole folder that is ours.
+            case tree
+            /// A folder that goes only when nothing else is in it.
+            case emptyFolder = "empty-folder"
+        }
+
+        var path: String
+        var kind: Kind
+    }
+
+    /// Something that stays, and why.
+    struct Kept: Sendable, Equatable {
+        var path: String
+        var reason: String
+    }
+
+    var removals: [Removal] = []
+    var kept: [Kept] = []
+    /// Whether lingering was switched on by us and goes off again.
+    var disablesLinger = false
+
+    /// The user's own files in a home, by name.
+    static let data = [
+        "auth-token", "settings.json", "environment", "config.toml", "logs.db", "logs.db-wal", "logs.db-shm",
+        "sessions.json", "approvals.jsonl", "jobs",
+    ]
+
+    /// Plans from the receipt; `present` looks at a path, `names` lists the home.
+    init(
+        receipt: Receipt,
+        layout: Layout,
+        names: [String],
+        purge: Bool,
+        present: (String) throws(GatewayError) -> Present?
+    ) throws(GatewayError) {
+        disablesLinger = receipt.enabledLinger
+        var folders: [String] = []
+        for entry in receipt.created where entry.path != layout.home {
+            guard let there = try present(entry.path) else { continue }
+            switch (entry.kind, there.kind) {
+            case (.directory, .directory):
+                folders.append(entry.path)
+            case (.link, .link) where entry.target == nil || entry.target == there.target,
+                (.file, .file) where entry.sha256 == there.sha256,
+                (.unit, .file) where entry.sha256 == there.sha256:
+                removals.append(Removal(path: entry.path, kind: .file))
+            default:
+                kept.append(Kept(path: entry.path, reason: "it was changed since this program made it"))
+            }
+        }
+        for installed in receipt.installed {
+            let path = layout.version(installed.directory)
+            if try present(path)?.kind == .directory { removals.append(Removal(path: path, kind: .tree)) }
+        }
+        for path in [layout.cache, layout.staging, layout.logs] where try present(path)?.kind == .directory {
+            removals.append(Removal(path: path, kind: .tree))
+            folders.removeAll { $0 == path }
+        }
+        for name in names where UninstallPlan.isData(name) {
+            let path = Layout.join(layout.home, name)
+            if purge {
+                removals.append(
+                    Removal(path: path, kind: try present(path)?.kind == .directory ? .tree : .file)
+                )
+            } else {
+                kept.append(Kept(path: path, reason: "it is yours (--purge removes it)"))
+            }
+        }
+        // The deepest first, so that a folder is empty when its turn comes.
+        removals += folders.sorted { ($0.count, $0) > ($1.count, $1) }
+            .map { Removal(path: $0, kind: .emptyFolder) }
+        let known = Set(
+            removals.map(\.path) + kept.map(\.path) + [layout.receipt, layout.lock, layout.supervisor]
+        )
+        for name in names {
+            let path = Layout.join(layout.home, name)
+            if !known.contains(path) { kept.append(Kept(path: path, reason: "this program did not make it")) }
+        }
+        // The receipt goes when everything that it names has gone: an interrupted uninstall can be repeated.
+        for path in [layout.supervisor, layout.receipt, layout.lock] where try present(path) != nil {
+            removals.append(Removal(path: path, kind: .file))
+        }
+        if receipt.entry(layout.home)?.kind == .directory || purge {
+            removals.append(Removal(path: layout.home, kind: .emptyFolder))
+        }
+    }
+
+    /// Data of the user, with what was kept aside of it.
+    static func isData(_ name: String) -> Bool {
+        data.contains(name) || name.hasPrefix("settings.json.corrupt-")
+            || name.hasPrefix("config.toml.corrupt-")
+    }
+}

@@ -1,0 +1,157 @@
+import Appliance
+import CShims
+import Glibc
+import Platform
+
+/// The gateway under a supervising process of our own, where there is no systemd.
+struct DetachedService: Sendable {
+    var machine: Machine
+    var layout: Layout
+
+    /// The record of a supervisor that runs; `nil` when none does.
+    func record() throws(GatewayError) -> SupervisorRecord? {
+        guard let record = try SupervisorRecord.read(layout, files: machine.files),
+            ProcessTable.isRunning(record.supervisor)
+        else { return nil }
+        return record
+    }
+
+    /// Starts the supervisor and waits until the gateway is ready; one that runs already is left alone.
+    ///
+    /// Throws `port-in-use` or `start-failed`.
+    func start(_ settings: Settings) async throws(GatewayError) {
+        if try record() != nil { return }
+        try await endStray()
+        if let owner = PortOwner.find(settings, files: machine.files) {
+            throw GatewayService.portInUse(settings, owner)
+        }
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { throw GatewayError("spawn-failed", "no descriptors are left") }
+        for end in ends { _ = shim_set_cloexec(end, true) }
+        defer { close(ends[0]) }
+        // The installed manager, so that its file goes away with an old version only once nobody runs it any more.
+        let installed = layout.currentManager
+        let program = machine.files.isExecutable(installed) ? installed : machine.executable
+        var environment = machine.environment
+        for name in ServiceNotification.variables { environment[name] = nil }
+        environment["LLM_GATEWAY_HTTP_HOST"] = settings.host
+        environment["LLM_GATEWAY_HTTP_PORT"] = "\(settings.port)"
+        environment["LLM_GATEWAY_HTTP_PATH"] = settings.path
+        let command = Command(program, [Supervisor.verb], environment: environment, directory: "/")
+        let launched = Result { () throws(GatewayError) in
+            try machine.processes.launch(command, extra: ends[1])
+        }
+        // Only the supervisor may hold the writing end, so that its death is the end of what can be read.
+        close(ends[1])
+        let started = try launched.get()
+        // The supervisor gives up by itself before this.
+        let limit = Supervision.readyWithin + .seconds(15)
+        let answer = await machine.reactor.readable(ends[0], within: limit) ? readAll(ends[0]) : []
+        let word = (try? JSON.parse(String(decoding: answer, as: UTF8.self))) ?? .null
+        if word["ready"]?.bool == true { return }
+        if let error = word["error"], let code = error["code"]?.string, let message = error["message"]?.string
+        {
+            if code == "address-in-use", let owner = PortOwner.find(settings, files: machine.files) {
+                throw GatewayService.portInUse(settings, owner)
+            }
+            throw GatewayError(code, message, help: error["help"]?.string)
+        }
+        await machine.processes.end(started)
+        throw GatewayError(
+            "start-failed",
+            "the supervising process '\(program)' ended without a word",
+            help: "'\(Product.name) logs' shows what it said"
+        )
+    }
+
+    /// Reads what the supervisor said: one short line, written at once.
+    private func readAll(_ descriptor: Int32) -> [UInt8] {
+        var buffer = [UInt8](repeating: 0, count: 16 << 10)
+        let count = read(descriptor, &buffer, buffer.count)
+        return count > 0 ? Array(buffer[..<count]) : []
+    }
+
+    /// Stops supervisor and gateway; `false` when neither was running.
+    func stop() async throws(GatewayError) -> Bool {
+        guard let record = try record() else {
+            return try await endStray()
+        }
+        ProcessTable.signal(record.supervisor, SIGTERM)
+        let limit = Supervision.stopWithin + .seconds(10)
+        guard await machine.processes.waitForEnd(of: record.supervisor, within: limit) else {
+            throw GatewayError(
+                "stop-failed",
+                "the supervising process \(record.supervisor.pid) did not end within \(limit.components.seconds) s",
+                help: "look at '\(layout.gatewayLog)'"
+            )
+        }
+        return true
+    }
+
+    /// Replaces the gateway by the version that `current` names, and waits for it; the socket stays open.
+    func replaceGateway(_ settings: Settings, within limit: Duration) async throws(GatewayError) {
+        guard let before = try record(), before.address == settings.listenAddress else {
+            _ = try await stop()
+            return try await start(settings)
+        }
+        let watch = try FolderWatch(layout.home)
+        let clock = machine.clock
+        let deadline = clock.uptime() &+ limit.nanoseconds
+        ProcessTable.signal(before.supervisor, SIGHUP)
+        while true {
+            let now = clock.uptime()
+            guard now < deadline else { break }
+            // The record is renamed into place at every change.
+            let left = Duration.nanoseconds(Int64(clamping: deadline - now))
+            guard await machine.reactor.readable(watch.descriptor, within: left) else { break }
+            watch.drain()
+            guard let record = try record() else {
+                throw GatewayError(
+                    "start-failed",
+                    "the supervising process ended while it replaced the gateway",
+                    help: "'\(Product.name) logs' shows what it said"
+                )
+            }
+            if record.readyAt != nil, record.gateway != before.gateway { return }
+        }
+        throw GatewayError(
+            "timed-out",
+            "the new gateway was not ready within \(limit.components.seconds) s",
+            help: "'\(Product.name) logs' shows what it is doing"
+        )
+    }
+
+    /// Ends a gateway whose supervisor was killed; `false` when there is none.
+    @discardableResult
+    private func endStray() async throws(GatewayError) -> Bool {
+        guard let stale = try SupervisorRecord.read(layout, files: machine.files) else { return false }
+        var found = false
+        if let gateway = stale.gateway, ProcessTable.isRunning(gateway) {
+            found = true
+            await machine.processes.end(gateway)
+        }
+        try machine.files.removeFile(layout.supervisor)
+        return found
+    }
+}
+
+/// Says when something is renamed into a folder.
+struct FolderWatch: ~Copyable {
+    let descriptor: Int32
+
+    /// Throws `internal-error` when the kernel has no room for another watch.
+    init(_ folder: String) throws(GatewayError) {
+        descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
+        guard descriptor >= 0, inotify_add_watch(descriptor, folder, UInt32(IN_MOVED_TO)) >= 0 else {
+            throw GatewayError("internal-error", "cannot watch '\(folder)': error \(errno)")
+        }
+    }
+
+    deinit { if descriptor >= 0 { close(descriptor) } }
+
+    /// Forgets what happened so far.
+    func drain() {
+        var buffer = [UInt8](repeating: 0, count: 16 << 10)
+        while read(descriptor, &buffer, buffer.count) > 0 {}
+    }
+}

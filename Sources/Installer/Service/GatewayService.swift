@@ -1,0 +1,310 @@
+import Appliance
+import Glibc
+import Platform
+
+/// The gateway of one home, whoever supervises it.
+struct GatewayService: Sendable {
+    var machine: Machine
+    var layout: Layout
+    var settings: Settings
+    /// Gets one sentence at a time about what was left alone.
+    var say: @Sendable (String) -> Void = { _ in }
+
+    /// The service of this environment.
+    init(machine: Machine) throws(GatewayError) {
+        let layout = try machine.layout()
+        let settings = try machine.files.settings(of: layout, environment: machine.environment)
+        self.init(machine: machine, layout: layout, settings: settings)
+    }
+
+    /// The service of a home whose settings are known.
+    init(machine: Machine, layout: Layout, settings: Settings) {
+        self.machine = machine
+        self.layout = layout
+        self.settings = settings
+    }
+
+    private var systemd: SystemdService { SystemdService(machine: machine, layout: layout) }
+    private var detached: DetachedService { DetachedService(machine: machine, layout: layout) }
+    private var unitPath: String { Layout.join(layout.userUnits, "\(layout.unitName).service") }
+
+    /// Another process has the port.
+    static func portInUse(_ settings: Settings, _ owner: PortOwner) -> GatewayError {
+        GatewayError(
+            "port-in-use",
+            "port \(settings.port) of \(settings.host) is taken by \(owner.wording), which is not this gateway",
+            help: "stop that process, or choose another port: \(Product.name) setup --port NUMBER"
+        )
+    }
+
+    // MARK: looking
+
+    /// What is known now; changes nothing and never fails for want of a service manager.
+    func status() async throws(GatewayError) -> ServiceStatus {
+        let settings = settings
+        async let answer = Health.ask(settings)
+        var status = ServiceStatus(url: settings.localURL)
+        if let record = try detached.record() {
+            describe(record, &status)
+        } else if machine.files.exists(unitPath) {
+            try await describeUnit(&status)
+        }
+        weigh(await answer, &status)
+        return status
+    }
+
+    private func describe(_ record: SupervisorRecord, _ status: inout ServiceStatus) {
+        status.supervisor = .detached
+        status.logPath = layout.gatewayLog
+        status.restarts = record.restarts
+        status.since = record.readyAt
+        status.pid = record.gateway?.pid
+        status.running = record.gateway != nil && record.readyAt != nil
+        status.state =
+            status.running
+            ? "active (running)" : record.gateway == nil ? "activating (auto-restart)" : "activating (start)"
+        if record.address != settings.listenAddress {
+            status.notices.append(
+                "the gateway listens on \(record.address); '\(Product.name) restart' moves it to \(settings.listenAddress)"
+            )
+        }
+    }
+
+    private func describeUnit(_ status: inout ServiceStatus) async throws(GatewayError) {
+        let state: SystemdService.State
+        do throws(GatewayError) {
+            state = try await systemd.state()
+        } catch {
+            status.notices.append(error.description + (error.help.map { "; \($0)" } ?? ""))
+            return
+        }
+        let service = state.service
+        status.supervisor = .systemd
+        status.unit = "\(layout.unitName).service"
+        status.state = "\(service.activeState) (\(service.subState))"
+        status.running = service.activeState == "active" || service.activeState == "reloading"
+        status.pid = service.mainPID
+        status.since = status.running ? service.activeSince : nil
+        status.restarts = service.restarts
+        status.enabled = service.fileState == "enabled"
+        if !UnitInstallation.journalIsReadable() { status.logPath = layout.gatewayLog }
+        if service.needsReload || state.socket.needsReload {
+            status.notices.append(
+                "a unit file has changed since systemd read it; 'systemctl --user daemon-reload' applies it"
+            )
+        }
+        let dropIns = service.dropIns + state.socket.dropIns
+        if !dropIns.isEmpty {
+            status.notices.append("your own settings apply: \(dropIns.joined(separator: ", "))")
+        }
+        if service.activeState == "failed" {
+            status.notices.append("the last run ended with '\(service.result)'")
+        }
+    }
+
+    /// Compares what answers at the address with what the service manager says.
+    private func weigh(_ answer: Health.Answer, _ status: inout ServiceStatus) {
+        switch answer {
+        case .gateway(let pid, let version, let sessions) where pid == status.pid:
+            status.healthy = true
+            status.version = version
+            status.sessions = sessions
+        case .gateway(let pid, let version, _):
+            status.portOwner = PortOwner(
+                pid: pid,
+                command: ProcessTable.commandLine(pid),
+                uid: getuid()
+            )
+            status.notices.append(
+                "another gateway (process \(pid), version \(version)) answers at \(settings.localOrigin)"
+            )
+        case .foreign, .silent:
+            let owner = PortOwner.find(settings, files: machine.files)
+            // The listening socket is the supervisor's as well, and the gateway may be away for a moment.
+            let ours = [status.pid, (try? detached.record())??.supervisor.pid]
+            if let owner, !ours.contains(owner.pid), !(status.supervisor == .systemd && answer == .silent) {
+                status.portOwner = owner
+            }
+        case .nobody: break
+        }
+    }
+
+    // MARK: acting
+
+    /// How `start` goes about it.
+    struct StartOptions: Sendable {
+        /// Replace a running gateway.
+        var again = false
+        /// Start with the session from now on.
+        var enable = false
+        /// Do without systemd even where there is one.
+        var detached = false
+    }
+
+    /// Starts the gateway and waits until it answers; a running one is left alone unless it is to be replaced.
+    ///
+    /// Throws `gateway-missing`, `port-in-use`, `start-failed`, `user-manager-unreachable`, `unhealthy` or `timed-out`.
+    func start(_ options: StartOptions = StartOptions()) async throws(GatewayError) -> ServiceStatus {
+        guard settings.port > 0 else {
+            throw GatewayError(
+                "invalid-value",
+                "port 0 means any free port, where no client would find the gateway",
+                help: "choose a port: \(Product.name) setup --port NUMBER"
+            )
+        }
+        guard machine.files.isExecutable(layout.currentGateway) else {
+            throw GatewayError(
+                "gateway-missing",
+                "no gateway is installed: '\(layout.currentGateway)' does not exist",
+                help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
+            )
+        }
+        let runsDetached = try detached.record() != nil
+        var notices: [String] = []
+        if !runsDetached, !options.detached, ServiceBus.machineHasSystemd(files: machine.files) {
+            notices = try await startUnit(options)
+        } else {
+            if options.enable {
+                throw GatewayError(
+                    "no-user-manager",
+                    "the gateway cannot start with your session: there is no service manager to do it",
+                    help: "run '\(Product.name) start' in a start-up script of yours"
+                )
+            }
+            if options.detached, !runsDetached { try await refuseBesideUnit() }
+            if options.again, runsDetached {
+                try await detached.replaceGateway(settings, within: .seconds(60))
+            } else {
+                try await detached.start(settings)
+            }
+        }
+        try await waitUntilHealthy(within: .seconds(10))
+        var status = try await status()
+        status.notices += notices.filter { !status.notices.contains($0) }
+        return status
+    }
+
+    /// A detached gateway and a unit would fight over the port.
+    private func refuseBesideUnit() async throws(GatewayError) {
+        guard machine.files.exists(unitPath), let state = try? await systemd.state(),
+            state.socket.activeState == "active" || state.service.mainPID != nil
+        else { return }
+        throw GatewayError(
+            "already-supervised",
+            "the gateway runs under systemd already",
+            help: "run '\(Product.name) stop' first"
+        )
+    }
+
+    private func startUnit(_ options: StartOptions) async throws(GatewayError) -> [String] {
+        // Asked first, so that nothing is written when nobody could read it.
+        _ = try await systemd.state()
+        let outcome = try await writeUnits()
+        _ = try await systemd.start(
+            settings: settings,
+            socketChanged: outcome.written.contains("\(layout.unitName).socket"),
+            again: options.again,
+            enable: options.enable
+        )
+        return outcome.notices
+    }
+
+    private func writeUnits() async throws(GatewayError) -> UnitInstallation.Outcome {
+        let log = UnitInstallation.journalIsReadable() ? nil : layout.gatewayLog
+        if log != nil { try machine.files.makeDirectory(layout.logs) }
+        let units = UnitFiles(layout: layout, settings: settings, log: log)
+        return try await changingReceipt("start") { (receipt) throws(GatewayError) in
+            try UnitInstallation(layout: layout, files: machine.files).write(units, receipt: &receipt)
+        }
+    }
+
+    /// Changes the receipt under the lock; it is only written when it is another one afterwards.
+    func changingReceipt<Value>(
+        _ verb: String,
+        _ change: (inout Receipt) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        let lock = try await MutationLock.acquire(layout, verb: verb, machine: machine, say: say)
+        defer { withExtendedLifetime(lock) {} }
+        var (receipt, notice) = try Receipt.recovered(layout, files: machine.files, now: machine.clock.now())
+        if let notice { say(notice) }
+        let before = receipt
+        let value = try change(&receipt)
+        if receipt != before { try receipt.write(layout, files: machine.files) }
+        return value
+    }
+
+    /// Stops the gateway, whoever supervises it; a stopped one stays stopped.
+    func stop() async throws(GatewayError) -> ServiceStatus {
+        let wasRunning = try await detached.stop()
+        if !wasRunning, machine.files.exists(unitPath), ServiceBus.machineHasSystemd(files: machine.files) {
+            _ = try await systemd.stop()
+        }
+        return try await status()
+    }
+
+    /// Takes the units out of the session's start; for `uninstall`.
+    func disableUnits() async throws(GatewayError) {
+        guard machine.files.exists(unitPath), ServiceBus.machineHasSystemd(files: machine.files) else {
+            return
+        }
+        try await systemd.disable()
+    }
+
+    /// Lets systemd see that unit files have gone.
+    func reloadUnits() async throws(GatewayError) {
+        guard ServiceBus.machineHasSystemd(files: machine.files) else { return }
+        try await systemd.reload()
+    }
+}
+
+extension GatewayService: ServiceControl {
+    func isRunning() async -> Bool {
+        guard let status = try? await status() else { return false }
+        // One that crashes and is started again all the time counts: a new version may be what it needs.
+        return status.running || status.state.hasPrefix("activating")
+    }
+
+    /// Starts the version that `current` names; the caller holds the lock, so no unit file is touched here.
+    func restart() async throws(GatewayError) {
+        if try detached.record() != nil {
+            return try await detached.replaceGateway(settings, within: .seconds(60))
+        }
+        _ = try await systemd.start(settings: settings, socketChanged: false, again: true, enable: false)
+    }
+
+    /// One question with a deadline: the listening socket is there already, so that the gateway's first answer comes as
+    /// soon as it can give one.
+    func waitUntilHealthy(within limit: Duration) async throws(GatewayError) {
+        let answer = await Health.ask(settings, within: limit)
+        let expected = try await status().pid
+        switch answer {
+        case .gateway(let pid, _, _) where pid == expected: return
+        case .gateway(let pid, let version, _):
+            throw GatewayError(
+                "port-in-use",
+                "another gateway (process \(pid), version \(version)) answers at \(settings.localOrigin)",
+                help: "stop it, or choose another port: \(Product.name) setup --port NUMBER"
+            )
+        case .nobody:
+            throw GatewayError(
+                "unhealthy",
+                "the gateway was started, but nobody listens at \(settings.localOrigin)",
+                help: "'\(Product.name) logs' shows what it said"
+            )
+        case .silent:
+            throw GatewayError(
+                "unhealthy",
+                "the gateway did not answer at \(settings.healthURL) within \(limit.components.seconds) s",
+                help: "'\(Product.name) logs' shows what it is doing"
+            )
+        case .foreign(let what):
+            if let owner = PortOwner.find(settings, files: machine.files), owner.pid != expected {
+                throw GatewayService.portInUse(settings, owner)
+            }
+            throw GatewayError(
+                "unhealthy",
+                "the gateway at \(settings.localOrigin) does not answer as one: \(what)"
+            )
+        }
+    }
+}

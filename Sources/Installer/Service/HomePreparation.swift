@@ -1,0 +1,184 @@
+import Appliance
+import Platform
+import Providers
+
+/// Makes a home fit for use, and says what it did; what is in order stays as it is.
+///
+/// 1. The directory is private.
+/// 2. There is a token that means something, and only the user can read it.
+/// 3. `settings.json` can be read; one that cannot is kept aside. Address, port and path that the caller or the
+///    environment gives are recorded, so that every later shell sees the same.
+/// 4. With `recordsShell`: the `environment` file knows the caller's search path, and what else it asks for.
+struct HomePreparation {
+    /// What the caller wants to be recorded.
+    struct Options: Sendable {
+        /// Values that win over the environment and the file.
+        var host: String?
+        var port: Int?
+        var path: String?
+        /// Whether the caller's search path is to be recorded.
+        var recordsShell = false
+        /// Whether provider variables of this shell are copied into the `environment` file.
+        var importsKeys = false
+    }
+
+    var machine: Machine
+    var layout: Layout
+
+    private var files: Files { machine.files }
+
+    /// Variables that make a provider CLI find its login or its way out, and that a service does not inherit.
+    static let shellVariables = [
+        "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CONFIG_DIR", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT", "GOOGLE_GENAI_USE_VERTEXAI", "XAI_API_KEY", "GROK_API_KEY",
+        "MISTRAL_API_KEY", "VIBE_HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "NODE_EXTRA_CA_CERTS",
+    ]
+
+    /// Does it; the caller holds the lock.
+    func run(_ options: Options = Options()) throws(GatewayError) -> HomeReport {
+        var report = HomeReport(layout: layout)
+        try makePrivate(&report)
+        try ensureToken(&report)
+        report.settings = try ensureSettings(options, &report)
+        if options.recordsShell { try recordShell(options, &report) }
+        return report
+    }
+
+    private func makePrivate(_ report: inout HomeReport) throws(GatewayError) {
+        guard let status = try files.target(layout.home) else {
+            try files.makeDirectory(layout.home)
+            return report.changes.append("made the folder '\(layout.home)'")
+        }
+        guard status.kind == .directory else {
+            throw GatewayError(
+                "not-a-directory",
+                "'\(layout.home)' is not a directory",
+                help: "move it away, or choose another place with LLM_GATEWAY_HOME"
+            )
+        }
+        try tighten(layout.home, status, 0o700, &report)
+    }
+
+    /// Takes away what others may do with a file; says so, because they may have read it.
+    private func tighten(
+        _ path: String,
+        _ status: Files.Status,
+        _ mode: UInt32,
+        _ report: inout HomeReport
+    ) throws(GatewayError) {
+        guard status.mode & 0o077 != 0 else { return }
+        try files.changeMode(path, to: mode)
+        report.changes.append(
+            "made '\(path)' private: its mode was 0\(String(status.mode, radix: 8)), now 0\(String(mode, radix: 8))"
+        )
+    }
+
+    private func ensureToken(_ report: inout HomeReport) throws(GatewayError) {
+        let path = layout.authToken
+        if try files.authToken(of: layout) != nil {
+            if let status = try files.target(path) { try tighten(path, status, 0o600, &report) }
+            return
+        }
+        let wasThere = files.exists(path)
+        try files.write(Array(Hex.encode(machine.random.bytes(32)).utf8), to: path)
+        report.changes.append(
+            wasThere ? "replaced the empty token in '\(path)'" : "made a token in '\(path)'"
+        )
+    }
+
+    private func ensureSettings(
+        _ options: Options,
+        _ report: inout HomeReport
+    ) throws(GatewayError) -> Settings {
+        var stored = JSONObject()
+        var mustWrite = false
+        do throws(GatewayError) {
+            stored = try files.storedSettings(of: layout)
+            if let status = try files.target(layout.settings) {
+                try tighten(layout.settings, status, 0o600, &report)
+            }
+        } catch {
+            guard error.code == "settings-corrupt" else { throw error }
+            let aside = "\(layout.settings).corrupt-\(machine.clock.now().milliseconds)"
+            try files.rename(layout.settings, to: aside)
+            report.changes.append("kept the unreadable settings as '\(aside)' and began new ones")
+            mustWrite = true
+        }
+        var settings = try Settings(stored: stored, environment: machine.environment)
+        if let host = options.host { settings.host = host }
+        if let port = options.port { settings.port = port }
+        if let path = options.path { settings.path = path }
+        let document = settings.recorded(in: stored)
+        guard mustWrite || document != stored else { return settings }
+        try files.write(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
+        if document != stored {
+            report.changes.append("recorded the address \(settings.localURL) in '\(layout.settings)'")
+        }
+        return settings
+    }
+
+    private func recordShell(_ options: Options, _ report: inout HomeReport) throws(GatewayError) {
+        let path = layout.environmentFile
+        let wasThere = files.exists(path)
+        var file = wasThere ? try files.environmentFile(of: layout) : EnvironmentFile(text: Self.template)
+        if wasThere, let status = try files.target(path) { try tighten(path, status, 0o600, &report) }
+        report.notices += file.problems.map { "'\(path)': \($0)" }
+        let before = file
+        let folders = EnvironmentFile.folders(machine.environment["PATH"])
+        if !folders.isEmpty, EnvironmentFile.folders(file.values["PATH"]) != folders {
+            try file.set("PATH", to: folders.joined(separator: ":"))
+            report.changes.append("recorded this shell's search path in '\(path)'")
+        }
+        let present = Self.shellVariables.filter { !(machine.environment[$0] ?? "").isEmpty }
+        for name in present where file.values[name] == nil {
+            guard options.importsKeys, let value = machine.environment[name] else {
+                report.missingVariables.append(name)
+                continue
+            }
+            try file.set(name, to: value)
+            report.changes.append("copied \(name) into '\(path)'")
+        }
+        if file != before || !wasThere { try files.write(Array(file.text.utf8), to: path) }
+        let searched = EnvironmentFile.folders(file.values["PATH"])
+        report.providers = Provider.allCases.map { provider in
+            (provider.executable, Processes.find(provider.executable, in: searched, files: files))
+        }
+    }
+
+    /// What a new `environment` file says.
+    static let template = """
+        # Variables for the gateway and the CLIs it runs, one NAME=value a line: a service has none of your shell's.
+        # Remove the '#' in front of what you need; quote values with spaces: NAME="some words".
+        # 'llm-cli-gateway setup --import-keys' copies what your shell has. Changes apply after 'llm-cli-gateway restart'.
+        #
+        #ANTHROPIC_API_KEY=
+        #OPENAI_API_KEY=
+        #GEMINI_API_KEY=
+        #XAI_API_KEY=
+        #MISTRAL_API_KEY=
+        #HTTPS_PROXY=
+        #
+        # Where your shell finds programs; 'llm-cli-gateway setup' keeps this line up to date.
+
+        """
+}
+
+/// What became of a home.
+struct HomeReport: Sendable {
+    var layout: Layout
+    var settings = Settings.standard
+    /// What was done, one sentence each.
+    var changes: [String] = []
+    /// What the reader should know.
+    var notices: [String] = []
+    /// The provider CLIs by command name, with their absolute path where there is one; empty when nobody looked.
+    var providers: [(command: String, path: String?)] = []
+    /// Provider variables of this shell that the service will not see.
+    var missingVariables: [String] = []
+
+    init(layout: Layout) { self.layout = layout }
+}

@@ -1,0 +1,88 @@
+import Appliance
+import Glibc
+import Platform
+
+/// The process that listens on a port of this machine, found through /proc.
+struct PortOwner: Sendable, Equatable {
+    /// `nil` when it belongs to another user, whose descriptors cannot be seen.
+    var pid: Int32?
+    /// Its command line, shortened.
+    var command: String?
+    var uid: UInt32
+
+    /// `process 4711 (python3 -m http.server 3333)`.
+    var wording: String {
+        guard let pid else { return "a process of user \(uid)" }
+        return "process \(pid)" + (command.map { " (\($0))" } ?? "")
+    }
+
+    /// The form of `status` and of errors for programs.
+    var json: JSON {
+        ["pid": .optional(pid.map(Int.init)), "command": .optional(command), "uid": .integer(uid)]
+    }
+
+    /// Who listens where a gateway of these settings would, `nil` when nobody does.
+    static func find(_ settings: Settings, files: Files = Files()) -> PortOwner? {
+        let sockets = ["/proc/net/tcp", "/proc/net/tcp6"].flatMap { path in
+            listeners(in: (try? files.readText(path)) ?? "")
+        }
+        let wanted = sockets.filter { $0.port == settings.port && conflicts($0.address, settings.host) }
+        guard let socket = wanted.first else { return nil }
+        let marks = Set(wanted.map { "socket:[\($0.inode)]" })
+        for name in (try? files.list("/proc")) ?? [] {
+            guard let pid = Int32(name) else { continue }
+            let folder = "/proc/\(pid)/fd"
+            for descriptor in (try? files.list(folder)) ?? [] {
+                guard let target = files.destination(ofLink: Layout.join(folder, descriptor)),
+                    marks.contains(target)
+                else { continue }
+                return PortOwner(pid: pid, command: shortened(ProcessTable.commandLine(pid)), uid: socket.uid)
+            }
+        }
+        return PortOwner(pid: nil, command: nil, uid: socket.uid)
+    }
+
+    /// A listening socket of the kernel's table.
+    struct Listener: Equatable {
+        /// 4 or 16 bytes in network order.
+        var address: [UInt8]
+        var port: Int
+        var uid: UInt32
+        var inode: String
+    }
+
+    /// Reads the listening sockets of a /proc/net/tcp or tcp6 table.
+    static func listeners(in table: String) -> [Listener] {
+        table.split(separator: "\n").dropFirst().compactMap { line in
+            let fields = line.split(separator: " ")
+            // State 0A is LISTEN.
+            guard fields.count > 9, fields[3] == "0A" else { return nil }
+            let local = fields[1].split(separator: ":")
+            guard local.count == 2, let port = Int(local[1], radix: 16), let uid = UInt32(fields[7]),
+                let words = Hex.decode(local[0].lowercased()), words.count % 4 == 0
+            else { return nil }
+            // The kernel prints each 32-bit word as a number of this machine, and Linux runs here on little-endian ones.
+            let address = stride(from: 0, to: words.count, by: 4).flatMap { words[$0..<$0 + 4].reversed() }
+            return Listener(address: address, port: port, uid: uid, inode: String(fields[9]))
+        }
+    }
+
+    /// Whether a listener on one address keeps another from listening on `host`, or answers in its place.
+    static func conflicts(_ address: [UInt8], _ host: String) -> Bool {
+        let wildcard = address.allSatisfy { $0 == 0 }
+        if wildcard || host == "0.0.0.0" || host == "::" { return true }
+        var four = in_addr()
+        if inet_pton(AF_INET, host, &four) == 1 {
+            let bytes = withUnsafeBytes(of: four) { Array($0) }
+            return address == bytes || address == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF] + bytes
+        }
+        var six = in6_addr()
+        guard inet_pton(AF_INET6, host, &six) == 1 else { return false }
+        return address == withUnsafeBytes(of: six) { Array($0) }
+    }
+
+    private static func shortened(_ command: String) -> String? {
+        if command.isEmpty { return nil }
+        return command.count > 160 ? String(command.prefix(157)) + "…" : command
+    }
+}

@@ -1,0 +1,84 @@
+import Appliance
+import Platform
+
+/// What is known of the gateway of this home: the service manager's word, and what answers at its address.
+struct ServiceStatus: Report, Equatable {
+    /// Who watches over the gateway.
+    enum Supervisor: String, Sendable {
+        case systemd
+        case detached
+        case none
+    }
+
+    var running = false
+    var pid: Int32?
+    var url: String
+    /// The log file; `nil` where the journal has the log.
+    var logPath: String?
+    var supervisor = Supervisor.none
+    /// The unit, under systemd.
+    var unit: String?
+    /// `active (running)`, in the service manager's words.
+    var state = "inactive (dead)"
+    var since: Timestamp?
+    /// How often it was started again after a crash.
+    var restarts = 0
+    /// Whether it starts with the session; `nil` where that cannot be had.
+    var enabled: Bool?
+    /// Whether our gateway answered just now.
+    var healthy = false
+    var version: String?
+    var sessions: Int?
+    /// Who has the port, when it is not our gateway.
+    var portOwner: PortOwner?
+    /// What the reader should know: units that were edited, a manager that cannot be reached.
+    var notices: [String] = []
+    /// What the command did, for its text form: `started`, `stopped`; `nil` for a mere question.
+    var deed: String?
+
+    /// Nothing is known yet but where it would be.
+    init(url: String) { self.url = url }
+
+    var json: JSON {
+        var status: JSON = ["running": .bool(running)]
+        if let pid { status["pid"] = .integer(pid) }
+        status["url"] = .string(url)
+        status["log_path"] = .optional(logPath)
+        status["healthy"] = .bool(healthy)
+        status["version"] = .optional(version)
+        status["sessions"] = .optional(sessions)
+        status["supervisor"] = .string(supervisor.rawValue)
+        status["unit"] = .optional(unit)
+        status["state"] = .string(state)
+        status["since"] = .optional(since?.iso8601)
+        status["restarts"] = .integer(restarts)
+        status["enabled"] = enabled.map { .bool($0) } ?? .null
+        status["port_owner"] = portOwner?.json ?? .null
+        status["notices"] = .strings(notices)
+        return ["ok": true, "status": status]
+    }
+
+    var text: String {
+        var first = deed.map { "\($0): " } ?? ""
+        if running {
+            first += "the gateway \(healthy ? "runs" : "runs but does not answer") at \(url)"
+            if let pid { first += " (process \(pid)\(version.map { ", version \($0)" } ?? ""))" }
+        } else {
+            first += "the gateway is not running"
+            if state.hasPrefix("failed") || state.hasPrefix("activating") { first += ": \(state)" }
+        }
+        var rows: [[String]] = []
+        switch supervisor {
+        case .systemd: rows.append(["supervised by", "systemd, unit \(unit ?? "?"): \(state)"])
+        case .detached: rows.append(["supervised by", "a background process, because no systemd is in use"])
+        case .none: break
+        }
+        if running, let since { rows.append(["since", since.iso8601]) }
+        if restarts > 0 { rows.append(["restarts", "\(restarts) after crashes"]) }
+        if let enabled { rows.append(["starts with your session", enabled ? "yes" : "no"]) }
+        if let logPath { rows.append(["log", logPath]) }
+        if let portOwner { rows.append(["its port is taken by", portOwner.wording]) }
+        let lines = [first] + (rows.isEmpty ? [] : [Columns.text(rows, indent: 2)])
+        return (lines + notices.map { "note: \($0)" }).joined(separator: "\n")
+    }
+}

@@ -1,0 +1,307 @@
+import Appliance
+import CShims
+import Glibc
+import Platform
+
+/// The supervising process where there is no systemd: one thread, one poll(2), no other work.
+///
+/// 1. Opens the listening socket, the log file and the notification socket, and writes `supervisor.json`.
+/// 2. Starts the gateway with the socket as descriptor 3, by the protocol of sd_listen_fds(3), through a second run of
+///    this program: only the process itself knows the number that `LISTEN_PID` must hold.
+/// 3. Tells the command that waits on descriptor 3 of its own when the gateway is ready, or why it is not.
+/// 4. Copies what the gateway writes into the log file, hears its watchdog, and starts it again when it ends.
+/// 5. SIGTERM ends it all; SIGHUP replaces the gateway by what `current` names now.
+///
+/// To be run before the program has a second thread: the signals are blocked for the one there is.
+struct Supervisor {
+    /// The word that makes this program a supervisor.
+    static let verb = "supervise"
+    /// The word that makes it fill in its process number and become the gateway.
+    static let launchVerb = "launch-gateway"
+    /// How long the gateway may be silent.
+    static let watchdog = Duration.seconds(30)
+
+    private let layout: Layout
+    private let environment: [String: String]
+    private let files: Files
+    private let clock: WallClock
+    private var state = Supervision()
+    private var record: SupervisorRecord
+    private let listener: HTTPListener
+    private let log: LogFile
+    private let notifications: Int32
+    private let notificationName: String
+    private let signals: Int32
+    /// Where the command that started this waits; closed after the first word.
+    private var report: Int32
+    private var processDescriptor: Int32 = -1
+    private var outputPipe: Int32 = -1
+    private var startedAt: UInt64 = 0
+    private var wakeAt: UInt64?
+    private var lastSign: UInt64 = 0
+    private var exitCode: Int32?
+
+    /// Runs until told to stop; gives the exit code.
+    static func run() -> Int32 {
+        let report = shim_dup_above(3, 4)
+        close(3)
+        do throws(GatewayError) {
+            var supervisor = try Supervisor(environment: Machine.currentEnvironment(), report: report)
+            return try supervisor.loop()
+        } catch {
+            tell(report, error.json)
+            return 1
+        }
+    }
+
+    /// Becomes the gateway: sets the variables that must name this very process, then replaces the program.
+    static func launch() -> Int32 {
+        let words = Array(CommandLine.arguments.dropFirst(2))
+        guard let program = words.first else { return ExitCode.usage.rawValue }
+        setenv("LISTEN_PID", "\(getpid())", 1)
+        setenv("WATCHDOG_PID", "\(getpid())", 1)
+        let failure = Replacement.become(program, words)
+        try? Files.writeAll(Array("\(failure)\n".utf8), to: 2, path: "standard error")
+        return 127
+    }
+
+    private init(environment: [String: String], report: Int32) throws(GatewayError) {
+        self.environment = environment
+        self.report = report
+        files = Files()
+        clock = .system
+        layout = try Layout(environment: environment)
+        let settings = try files.settings(of: layout, environment: environment)
+        signal(SIGPIPE, SIG_IGN)
+        var wanted = sigset_t()
+        sigemptyset(&wanted)
+        for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&wanted, number) }
+        sigprocmask(SIG_BLOCK, &wanted, nil)
+        signals = signalfd(-1, &wanted, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
+        listener = try HTTPListener.open(host: settings.host, port: settings.port)
+        try files.makeDirectory(layout.logs)
+        log = try LogFile(layout.gatewayLog, files: files)
+        // An abstract name: no path that could be too long, nothing to remove, and nobody else knows it.
+        notificationName = "@\(Product.name)/\(Randomness.system.uuid())"
+        notifications = try Supervisor.notificationSocket(notificationName)
+        record = SupervisorRecord(
+            supervisor: ProcessTable.identity(getpid()) ?? ProcessIdentity(pid: getpid(), startTime: 0),
+            address: settings.listenAddress,
+            startedAt: clock.now()
+        )
+        try record.write(layout, files: files)
+    }
+
+    // MARK: the loop
+
+    private mutating func loop() throws(GatewayError) -> Int32 {
+        for action in state.beginning { perform(action) }
+        while exitCode == nil {
+            var entries = [
+                pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: notifications, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: outputPipe, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: processDescriptor, events: Int16(POLLIN), revents: 0),
+            ]
+            let count = poll(&entries, nfds_t(entries.count), timeout())
+            if count < 0, errno != EINTR {
+                throw GatewayError("internal-error", "poll failed with error \(errno)")
+            }
+            if entries[0].revents != 0 { readSignals() }
+            if entries[1].revents != 0 { readNotifications() }
+            if entries[2].revents != 0 { readOutput() }
+            // Last: what the gateway wrote before its end comes before the news of its end.
+            if entries[3].revents != 0 { reap() }
+            checkTimes()
+        }
+        try files.removeFile(layout.supervisor)
+        return exitCode ?? 0
+    }
+
+    private mutating func handle(_ event: Supervision.Event) {
+        for action in state.handle(event) { perform(action) }
+    }
+
+    private mutating func perform(_ action: Supervision.Action) {
+        switch action {
+        case .start: start()
+        case .reportReady:
+            note("the gateway is ready on \(listener.name)")
+            record.readyAt = clock.now()
+            record.restarts = state.restarts
+            save()
+            tellOnce(["ready": true])
+        case .reportFailure(let reason):
+            note(reason)
+            tellOnce(
+                GatewayError(
+                    "start-failed",
+                    "the gateway did not start: \(reason)",
+                    help: "'\(Product.name) logs' shows what it said"
+                ).json
+            )
+        case .terminate: signalGateway(SIGTERM)
+        case .kill: signalGateway(SIGKILL)
+        case .wake(let after): wakeAt = clock.uptime() &+ after.nanoseconds
+        case .leave(let code):
+            signalGateway(SIGKILL)
+            exitCode = code
+        }
+    }
+
+    private mutating func start() {
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { return handle(.ended(.exited(71), after: .zero)) }
+        for end in ends { _ = shim_set_cloexec(end, true) }
+        defer { close(ends[1]) }
+        var child = ((try? files.environmentFile(of: layout)) ?? EnvironmentFile()).overriding(environment)
+        child["LLM_GATEWAY_HOME"] = layout.home
+        child["NOTIFY_SOCKET"] = notificationName
+        child["WATCHDOG_USEC"] = "\(Supervisor.watchdog.nanoseconds / 1000)"
+        child["LISTEN_FDS"] = "1"
+        child["LISTEN_FDNAMES"] = "http"
+        let command = Command(
+            "/proc/self/exe",
+            [Supervisor.launchVerb, layout.currentGateway, "--transport=http"],
+            environment: child
+        )
+        do throws(GatewayError) {
+            let pid = try ChildProcess.spawn(
+                command,
+                input: -1,
+                output: ends[1],
+                error: ends[1],
+                extra: listener.descriptor
+            )
+            record.gateway = ProcessTable.identity(pid)
+            processDescriptor = shim_pidfd_open(pid)
+            outputPipe = ends[0]
+            _ = shim_set_nonblocking(outputPipe, true)
+            startedAt = clock.uptime()
+            lastSign = startedAt
+            save()
+            handle(.started)
+        } catch {
+            close(ends[0])
+            note("the gateway cannot be started: \(error)")
+            handle(.ended(.exited(127), after: .zero))
+        }
+    }
+
+    private mutating func reap() {
+        guard let pid = record.gateway?.pid else { return }
+        var status: Int32 = 0
+        guard waitpid(pid, &status, WNOHANG) == pid else { return }
+        let result = shim_wait_result(status)
+        let ended: ProcessStatus = result < 0 ? .signalled(-result) : .exited(result)
+        readOutput()
+        close(processDescriptor)
+        if outputPipe >= 0 { close(outputPipe) }
+        processDescriptor = -1
+        outputPipe = -1
+        record.gateway = nil
+        record.readyAt = nil
+        wakeAt = nil
+        note("the gateway ended: \(ended.wording)")
+        save()
+        handle(.ended(ended, after: .nanoseconds(Int64(clamping: clock.uptime() &- startedAt))))
+    }
+
+    private mutating func checkTimes() {
+        if let due = wakeAt, clock.uptime() >= due {
+            wakeAt = nil
+            handle(.timeUp)
+        }
+        if processDescriptor >= 0, clock.uptime() >= lastSign &+ Supervisor.watchdog.nanoseconds {
+            lastSign = clock.uptime()
+            note("the gateway has been silent for \(Supervisor.watchdog.components.seconds) s")
+            handle(.silent)
+        }
+    }
+
+    private func timeout() -> Int32 {
+        var due = wakeAt ?? .max
+        if processDescriptor >= 0 { due = min(due, lastSign &+ Supervisor.watchdog.nanoseconds &+ 1_000_000) }
+        guard due != .max else { return -1 }
+        let now = clock.uptime()
+        return due <= now ? 0 : Int32(clamping: (due - now + 999_999) / 1_000_000)
+    }
+
+    // MARK: hearing
+
+    private mutating func readSignals() {
+        var info = signalfd_siginfo()
+        while read(signals, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
+            handle(Int32(info.ssi_signo) == SIGHUP ? .replace : .stop)
+        }
+    }
+
+    private mutating func readNotifications() {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = recv(notifications, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+            guard count > 0 else { return }
+            lastSign = clock.uptime()
+            for line in String(decoding: buffer[..<count], as: UTF8.self).split(separator: "\n")
+            where line == "READY=1" {
+                handle(.ready)
+            }
+        }
+    }
+
+    private func readOutput() {
+        guard outputPipe >= 0 else { return }
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        while true {
+            let count = read(outputPipe, &buffer, buffer.count)
+            guard count > 0 else { return }
+            // A full disk must not stop the gateway: what cannot be written is lost.
+            try? log.append(Array(buffer[..<count]))
+        }
+    }
+
+    // MARK: telling
+
+    private func note(_ sentence: String) {
+        try? log.append(Array("\(clock.now().iso8601) supervisor: \(sentence)\n".utf8))
+    }
+
+    private func save() { try? record.write(layout, files: files) }
+
+    private func signalGateway(_ number: Int32) {
+        guard let gateway = record.gateway else { return }
+        ProcessTable.signal(gateway, number)
+    }
+
+    private mutating func tellOnce(_ word: JSON) {
+        Supervisor.tell(report, word)
+        report = -1
+    }
+
+    private static func tell(_ descriptor: Int32, _ word: JSON) {
+        guard descriptor >= 0 else { return }
+        try? Files.writeAll(word.compact + [10], to: descriptor, path: "the command that waits")
+        close(descriptor)
+    }
+
+    private static func notificationSocket(_ name: String) throws(GatewayError) -> Int32 {
+        let kind = Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+        let descriptor = socket(AF_UNIX, kind, 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(name.utf8)
+        withUnsafeMutableBytes(of: &address.sun_path) { place in
+            place.copyBytes(from: bytes)
+            place[0] = 0
+        }
+        let capacity = MemoryLayout.size(ofValue: address.sun_path)
+        let length = socklen_t(MemoryLayout<sockaddr_un>.size - capacity + bytes.count)
+        let bound = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) }
+        }
+        guard descriptor >= 0, bound == 0 else {
+            throw GatewayError("internal-error", "cannot make a notification socket: error \(errno)")
+        }
+        return descriptor
+    }
+}

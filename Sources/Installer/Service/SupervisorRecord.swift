@@ -1,0 +1,46 @@
+import Appliance
+import Platform
+
+/// `supervisor.json`: who supervises the gateway where there is no systemd, and what it last knew.
+///
+/// Processes are named by pid and start time, so that a stale record never points at a stranger.
+struct SupervisorRecord: Sendable, Equatable {
+    var supervisor: ProcessIdentity
+    /// `nil` between two attempts.
+    var gateway: ProcessIdentity?
+    /// Where it listens, as `Settings.listenAddress` writes it.
+    var address: String
+    var startedAt: Timestamp
+    /// When the gateway last became ready.
+    var readyAt: Timestamp?
+    var restarts = 0
+
+    /// The form in the file.
+    var json: JSON {
+        [
+            "supervisor": supervisor.json, "gateway": gateway?.json ?? .null, "address": .string(address),
+            "startedAt": .string(startedAt.iso8601), "readyAt": .optional(readyAt?.iso8601),
+            "restarts": .integer(restarts),
+        ]
+    }
+
+    /// Reads the record of a home; `nil` when there is none or it cannot be understood.
+    static func read(_ layout: Layout, files: Files) throws(GatewayError) -> SupervisorRecord? {
+        guard let bytes = try files.readIfPresent(layout.supervisor, limit: 64 << 10),
+            let json = try? JSON.parse(String(decoding: bytes, as: UTF8.self)),
+            let supervisor = ProcessIdentity(json: json["supervisor"]),
+            let address = json["address"]?.string,
+            let startedAt = json["startedAt"]?.string.flatMap({ Timestamp(iso8601: $0) })
+        else { return nil }
+        var record = SupervisorRecord(supervisor: supervisor, address: address, startedAt: startedAt)
+        record.gateway = ProcessIdentity(json: json["gateway"])
+        record.readyAt = json["readyAt"]?.string.flatMap { Timestamp(iso8601: $0) }
+        record.restarts = json["restarts"]?.int ?? 0
+        return record
+    }
+
+    /// Writes the record; it means nothing after a power cut, so it is not synced.
+    func write(_ layout: Layout, files: Files) throws(GatewayError) {
+        try files.write(Array((json.prettyText + "\n").utf8), to: layout.supervisor, durable: false)
+    }
+}

@@ -1,0 +1,126 @@
+import Appliance
+import Platform
+
+/// The gateway as a unit of the user's service manager.
+///
+/// Every call talks to the manager on a thread of its own.
+struct SystemdService: Sendable {
+    /// What the manager says.
+    struct State: Sendable, Equatable {
+        var service: ServiceBus.Unit
+        var socket: ServiceBus.Unit
+    }
+
+    var machine: Machine
+    var layout: Layout
+
+    private var service: String { "\(layout.unitName).service" }
+    private var socket: String { "\(layout.unitName).socket" }
+
+    /// Asks for the state of service and socket.
+    func state() async throws(GatewayError) -> State {
+        try await talk { (bus) throws(GatewayError) in try self.state(bus) }
+    }
+
+    private func state(_ bus: ServiceBus) throws(GatewayError) -> State {
+        State(service: try bus.unit(service), socket: try bus.unit(socket))
+    }
+
+    /// Starts the gateway, or starts it again, and waits until it says that it is ready.
+    ///
+    /// The socket is only touched when it is not there yet or listens elsewhere, so that no connection is refused in
+    /// between. Throws `port-in-use` or `start-failed`.
+    func start(
+        settings: Settings,
+        socketChanged: Bool,
+        again: Bool,
+        enable: Bool
+    ) async throws(GatewayError) -> State {
+        try await talk { (bus) throws(GatewayError) in
+            try bus.reload()
+            if enable { try bus.setEnabled(true, [self.service, self.socket]) }
+            let before = try self.state(bus)
+            if socketChanged, before.socket.activeState == "active" {
+                _ = try self.end(bus)
+            }
+            if try bus.unit(self.socket).activeState != "active" {
+                // A gateway of ours that is still there without its socket gets another listener from the new one.
+                if before.service.mainPID == nil,
+                    let owner = PortOwner.find(settings, files: self.machine.files)
+                {
+                    throw GatewayService.portInUse(settings, owner)
+                }
+            }
+            try bus.resetFailed(self.service)
+            try bus.resetFailed(self.socket)
+            let action: ServiceBus.Action = again ? .restart : .start
+            let outcome = try bus.perform(action, self.service, within: .seconds(60))
+            let after = try self.state(bus)
+            guard outcome == "done" else { throw self.startFailure(outcome, after, settings) }
+            return after
+        }
+    }
+
+    private func startFailure(_ outcome: String, _ state: State, _ settings: Settings) -> GatewayError {
+        if state.socket.activeState == "failed", let owner = PortOwner.find(settings, files: machine.files) {
+            return GatewayService.portInUse(settings, owner)
+        }
+        let reason =
+            switch state.service.result {
+            case "exit-code": "it exited with an error"
+            case "signal", "core-dump": "it crashed"
+            case "watchdog": "it stopped answering the watchdog"
+            case "timeout": "it did not become ready in time"
+            case "start-limit-hit": "it crashed too often in a row"
+            default: "the service manager says '\(outcome)' (\(state.service.result))"
+            }
+        return GatewayError(
+            "start-failed",
+            "the gateway did not start: \(reason)",
+            help: "'\(Product.name) logs' shows what it said"
+        )
+    }
+
+    /// Stops socket and service; stopped ones stay stopped.
+    func stop() async throws(GatewayError) -> State {
+        try await talk { (bus) throws(GatewayError) in
+            _ = try self.end(bus)
+            return try self.state(bus)
+        }
+    }
+
+    private func end(_ bus: ServiceBus) throws(GatewayError) -> Bool {
+        // The socket first: a connection must not wake the service again.
+        var found = false
+        for unit in [socket, service] where try bus.unit(unit).loadState == "loaded" {
+            found = true
+            let outcome = try bus.perform(.stop, unit, within: .seconds(60))
+            guard outcome == "done" else {
+                throw GatewayError("stop-failed", "the service manager did not stop '\(unit)': \(outcome)")
+            }
+        }
+        return found
+    }
+
+    /// Stops the units, takes them out of the session's start, and lets the manager forget them once they are gone.
+    func disable() async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in
+            _ = try self.end(bus)
+            try bus.setEnabled(false, [self.service, self.socket])
+        }
+    }
+
+    /// Makes the manager read its unit files again.
+    func reload() async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in try bus.reload() }
+    }
+
+    private func talk<Value: Sendable>(
+        _ body: @escaping @Sendable (ServiceBus) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        let environment = machine.environment
+        return try await BlockingThread.run("systemd") { () throws(GatewayError) in
+            try body(try ServiceBus.connect(environment: environment))
+        }
+    }
+}

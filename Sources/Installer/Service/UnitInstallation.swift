@@ -1,0 +1,71 @@
+import Appliance
+import Glibc
+import Platform
+
+/// Puts the unit files in place.
+///
+/// 1. Our folders that are missing are made and noted in the receipt.
+/// 2. Each file that is missing, or ours in an older form, is written and noted with its digest.
+/// 3. A file that somebody changed stays as it is and is reported.
+struct UnitInstallation {
+    /// What was done.
+    struct Outcome: Sendable, Equatable {
+        /// Names of units that were written.
+        var written: [String] = []
+        var notices: [String] = []
+    }
+
+    var layout: Layout
+    var files: Files
+
+    /// Writes what has to be written; the caller holds the lock and writes the receipt.
+    func write(_ units: UnitFiles, receipt: inout Receipt) throws(GatewayError) -> Outcome {
+        var outcome = Outcome()
+        try makeFolders(&receipt)
+        for unit in units.all {
+            let path = Layout.join(layout.userUnits, unit.name)
+            let bytes = Array(unit.text.utf8)
+            let wanted = SHA256.hex(bytes)
+            var present: UnitPlan.Present?
+            if let old = try files.readIfPresent(path, limit: 1 << 20) {
+                present = UnitPlan.Present(sha256: SHA256.hex(old), recorded: receipt.entry(path)?.sha256)
+            }
+            switch UnitPlan.step(wanted: wanted, present: present) {
+            case .write:
+                try files.write(bytes, to: path, mode: 0o644)
+                receipt.note(Receipt.Created(path: path, kind: .unit, sha256: wanted))
+                outcome.written.append(unit.name)
+            case .keep:
+                // The receipt may have been lost between the two writes.
+                receipt.note(Receipt.Created(path: path, kind: .unit, sha256: wanted))
+            case .leave:
+                outcome.notices.append(
+                    "'\(path)' was not written by this program, or was changed since; it is left as it is "
+                        + "(to get ours, move it away and start again)"
+                )
+            }
+        }
+        return outcome
+    }
+
+    private func makeFolders(_ receipt: inout Receipt) throws(GatewayError) {
+        var missing: [String] = []
+        var folder = layout.userUnits
+        while folder != "/", try files.target(folder) == nil {
+            missing.append(folder)
+            folder = Files.parent(of: folder)
+        }
+        for folder in missing.reversed() {
+            try files.makeDirectory(folder)
+            receipt.note(Receipt.Created(path: folder, kind: .directory))
+        }
+    }
+
+    /// Whether the user can read a journal of their own; otherwise the gateway needs a log file.
+    static func journalIsReadable() -> Bool {
+        if getuid() == 0 {
+            return access("/var/log/journal", F_OK) == 0 || access("/run/log/journal", F_OK) == 0
+        }
+        return access("/var/log/journal", F_OK) == 0
+    }
+}

@@ -1,0 +1,322 @@
+package import Appliance
+import CSystemd
+import Glibc
+
+/// A connection to the user's service manager, as `systemctl --user` has it, without starting `systemctl`.
+///
+/// Blocks: belongs to one thread, never to the cooperative pool.
+package final class ServiceBus {
+    /// How the manager sees one of its units.
+    package struct Unit: Sendable, Equatable {
+        /// In systemd's words: active, activating, reloading, deactivating, inactive or failed.
+        package var activeState = "inactive"
+        /// In systemd's words: running, listening, dead, auto-restart and more.
+        package var subState = "dead"
+        /// In systemd's words: loaded, not-found, bad-setting, masked and more.
+        package var loadState = "not-found"
+        /// In systemd's words: enabled, disabled and more; empty when there is no file.
+        package var fileState = ""
+        /// In systemd's words: success, exit-code, signal, watchdog, start-limit-hit and more.
+        package var result = "success"
+        /// Of a service; `nil` when it has none.
+        package var mainPID: Int32?
+        /// Of a service: how often it was started again by itself.
+        package var restarts = 0
+        /// When it last became active.
+        package var activeSince: Timestamp?
+        /// The unit file.
+        package var file = ""
+        /// Drop-in files that the user put beside it.
+        package var dropIns: [String] = []
+        /// Whether the file has changed since the manager read it.
+        package var needsReload = false
+    }
+
+    /// The D-Bus types of the numbers that are asked for.
+    private enum Kind: CChar {
+        case number = 0x75
+        case wide = 0x74
+        case truth = 0x62
+    }
+
+    private let bus: OpaquePointer
+    private var watchesJobs: Bool
+
+    private init(bus: OpaquePointer, isDaemon: Bool) {
+        self.bus = bus
+        watchesJobs = !isDaemon
+    }
+
+    deinit { shim_bus_close(bus) }
+
+    /// Whether this machine was started by systemd at all, as sd_booted(3) asks.
+    package static func machineHasSystemd(files: Files = Files()) -> Bool {
+        files.exists("/run/systemd/system")
+    }
+
+    /// Connects to the manager of the user who runs this process.
+    ///
+    /// Tries `XDG_RUNTIME_DIR`, then `/run/user/UID`, which `su` and some ssh set-ups do not name. Throws
+    /// `user-manager-unreachable` with what to do, or `libsystemd-missing`.
+    package static func connect(
+        environment: [String: String],
+        files: Files = Files(),
+        timeout: Duration = .seconds(25)
+    ) throws(GatewayError) -> ServiceBus {
+        guard shim_bus_load() == 0 else {
+            throw GatewayError(
+                "libsystemd-missing",
+                "the library libsystemd.so.0 is not installed, so the user's service manager cannot be asked",
+                help: "install it (Debian: apt-get install libsystemd0), or use 'start --detached'"
+            )
+        }
+        let own = "/run/user/\(getuid())"
+        var folders: [String] = []
+        if let given = environment["XDG_RUNTIME_DIR"], given.hasPrefix("/") { folders.append(given) }
+        if !folders.contains(own) { folders.append(own) }
+        var attempts: [String] = []
+        for folder in folders {
+            for (name, isDaemon) in [("systemd/private", false), ("bus", true)] {
+                let path = Layout.join(folder, name)
+                guard files.exists(path) else { continue }
+                var bus: OpaquePointer?
+                let number = shim_bus_open(
+                    "unix:path=\(escaped(path))",
+                    isDaemon,
+                    timeout.nanoseconds / 1000,
+                    &bus
+                )
+                if number == 0, let bus {
+                    let connection = ServiceBus(bus: bus, isDaemon: isDaemon)
+                    // The connection is made in the background: only an answer proves it.
+                    var value: UInt64 = 0
+                    let probe = shim_bus_number(
+                        bus,
+                        "/org/freedesktop/systemd1",
+                        "org.freedesktop.systemd1.Manager",
+                        "NJobs",
+                        Kind.number.rawValue,
+                        &value
+                    )
+                    if probe >= 0 { return connection }
+                    attempts.append("'\(path)': \(reason(probe))")
+                } else {
+                    attempts.append("'\(path)': \(reason(number))")
+                }
+            }
+        }
+        let found =
+            attempts.isEmpty
+            ? "there is no socket of it in \(folders.map { "'\($0)'" }.joined(separator: " or "))"
+            : attempts.joined(separator: ", ")
+        let user = userName()
+        throw GatewayError(
+            "user-manager-unreachable",
+            "the service manager of user '\(user)' cannot be reached: \(found)",
+            help: "run 'sudo loginctl enable-linger \(user)' once, or use a real login "
+                + "('sudo machinectl shell \(user)@' instead of su); "
+                + "'start --detached' runs the gateway without systemd"
+        )
+    }
+
+    /// The name of the user who runs this process.
+    package static func userName() -> String {
+        guard let entry = getpwuid(getuid()) else { return "\(getuid())" }
+        return String(cString: entry.pointee.pw_name)
+    }
+
+    // MARK: asking
+
+    /// The state of a unit, known or not.
+    package func unit(_ name: String) throws(GatewayError) -> Unit {
+        var buffer = [CChar](repeating: 0, count: 4096)
+        guard shim_bus_unit_path(name, &buffer, buffer.count) >= 0 else {
+            throw GatewayError("internal-error", "'\(name)' is no name of a unit")
+        }
+        let path = ServiceBus.text(buffer)
+        let common = "org.freedesktop.systemd1.Unit"
+        func text(_ property: String) throws(GatewayError) -> String {
+            var buffer = [CChar](repeating: 0, count: 4096)
+            try ServiceBus.check(
+                shim_bus_text(bus, path, common, property, &buffer, buffer.count),
+                "read \(property) of '\(name)'"
+            )
+            return ServiceBus.text(buffer)
+        }
+        func number(_ interface: String, _ property: String, _ kind: Kind) throws(GatewayError) -> UInt64 {
+            var value: UInt64 = 0
+            try ServiceBus.check(
+                shim_bus_number(bus, path, interface, property, kind.rawValue, &value),
+                "read \(property) of '\(name)'"
+            )
+            return value
+        }
+        var unit = Unit()
+        unit.loadState = try text("LoadState")
+        guard unit.loadState == "loaded" else { return unit }
+        unit.activeState = try text("ActiveState")
+        unit.subState = try text("SubState")
+        unit.fileState = try text("UnitFileState")
+        unit.file = try text("FragmentPath")
+        unit.needsReload = try number(common, "NeedDaemonReload", .truth) != 0
+        let since = try number(common, "ActiveEnterTimestamp", .wide)
+        if since > 0 { unit.activeSince = Timestamp(milliseconds: Int64(since / 1000)) }
+        var lines = [CChar](repeating: 0, count: 64 << 10)
+        try ServiceBus.check(
+            shim_bus_lines(bus, path, common, "DropInPaths", &lines, lines.count),
+            "read DropInPaths of '\(name)'"
+        )
+        unit.dropIns = ServiceBus.text(lines).split(separator: "\n").map(String.init)
+        if name.hasSuffix(".service") {
+            let service = "org.freedesktop.systemd1.Service"
+            let pid = try number(service, "MainPID", .number)
+            if pid > 0 { unit.mainPID = Int32(clamping: pid) }
+            unit.restarts = Int(try number(service, "NRestarts", .number))
+            var result = [CChar](repeating: 0, count: 256)
+            try ServiceBus.check(
+                shim_bus_text(bus, path, service, "Result", &result, result.count),
+                "read Result of '\(name)'"
+            )
+            unit.result = ServiceBus.text(result)
+        }
+        return unit
+    }
+
+    // MARK: telling
+
+    /// Makes the manager read its unit files again.
+    package func reload() throws(GatewayError) { _ = try call("Reload") }
+
+    /// Forgets failures, so that a start limit does not stand in the way.
+    package func resetFailed(_ unit: String) throws(GatewayError) {
+        do throws(GatewayError) {
+            _ = try call("ResetFailedUnit", unit)
+        } catch {
+            // A unit that is not loaded has nothing to forget.
+            guard error.cause?.hasPrefix("org.freedesktop.systemd1.NoSuchUnit") == true else { throw error }
+        }
+    }
+
+    /// Makes units start with the session, or no longer.
+    package func setEnabled(_ enabled: Bool, _ units: [String]) throws(GatewayError) {
+        var failure = shim_bus_failure()
+        let number = CStrings.with(units) { shim_bus_set_enabled(bus, enabled, $0, &failure) }
+        guard number >= 0 else {
+            throw ServiceBus.refusal("\(enabled ? "enable" : "disable") the units", number, failure)
+        }
+    }
+
+    /// What is asked of a unit.
+    package enum Action: String, Sendable {
+        case start = "StartUnit"
+        case stop = "StopUnit"
+        case restart = "RestartUnit"
+    }
+
+    /// Starts, stops or restarts a unit and waits until that is done; a service of type notify is ready then.
+    ///
+    /// Gives systemd's word for the outcome: `done`, `failed`, `dependency`, `timeout`, `canceled`, `skipped`. Throws
+    /// `timed-out` when no outcome came within the limit.
+    package func perform(
+        _ action: Action,
+        _ unit: String,
+        within limit: Duration
+    ) throws(GatewayError) -> String {
+        if !watchesJobs {
+            _ = try call("Subscribe")
+            try ServiceBus.check(shim_bus_watch_jobs(bus), "watch the jobs of the service manager")
+            watchesJobs = true
+        }
+        let clock = WallClock.system
+        let deadline = clock.uptime() &+ limit.nanoseconds
+        let job = try call(action.rawValue, unit, "replace")
+        var path = [CChar](repeating: 0, count: 1024)
+        var result = [CChar](repeating: 0, count: 256)
+        while true {
+            let now = clock.uptime()
+            guard now < deadline else {
+                throw GatewayError(
+                    "timed-out",
+                    "'\(unit)' was not \(action.past) within \(limit.components.seconds) s",
+                    help: "'\(Product.name) logs' shows what it is doing"
+                )
+            }
+            let number = shim_bus_next_job(
+                bus,
+                (deadline - now) / 1000,
+                &path,
+                path.count,
+                &result,
+                result.count
+            )
+            try ServiceBus.check(number, "wait for the service manager")
+            if number > 0, ServiceBus.text(path) == job { return ServiceBus.text(result) }
+        }
+    }
+
+    // MARK: below
+
+    private func call(
+        _ member: String,
+        _ first: String? = nil,
+        _ second: String? = nil
+    ) throws(GatewayError) -> String {
+        var failure = shim_bus_failure()
+        var reply = [CChar](repeating: 0, count: 1024)
+        let number = shim_bus_call(bus, member, first, second, &reply, reply.count, &failure)
+        guard number >= 0 else {
+            throw ServiceBus.refusal(first.map { "\(member) '\($0)'" } ?? member, number, failure)
+        }
+        return ServiceBus.text(reply)
+    }
+
+    private static func refusal(
+        _ what: String,
+        _ number: Int32,
+        _ failure: shim_bus_failure
+    ) -> GatewayError {
+        let name = withUnsafeBytes(of: failure.name) { text($0) }
+        let message = withUnsafeBytes(of: failure.message) { text($0) }
+        var error = GatewayError(
+            "service-manager",
+            "the service manager refused: \(what): \(message.isEmpty ? reason(number) : message)"
+        )
+        error.cause = name.isEmpty ? nil : name
+        return error
+    }
+
+    private static func check(_ number: Int32, _ what: String) throws(GatewayError) {
+        guard number >= 0 else {
+            throw GatewayError("service-manager", "cannot \(what): \(reason(number))")
+        }
+    }
+
+    private static func reason(_ number: Int32) -> String { String(cString: strerror(-number)).lowercased() }
+
+    private static func text(_ buffer: [CChar]) -> String { buffer.withUnsafeBytes { text($0) } }
+
+    private static func text(_ bytes: UnsafeRawBufferPointer) -> String {
+        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+    }
+
+    /// A path inside a D-Bus address, where only some bytes stand for themselves.
+    private static func escaped(_ path: String) -> String {
+        path.utf8.reduce(into: "") { text, byte in
+            let isPlain =
+                (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+                || "-_/.".utf8.contains(byte)
+            text += isPlain ? String(UnicodeScalar(byte)) : "%" + Hex.encode([byte])
+        }
+    }
+}
+
+extension ServiceBus.Action {
+    /// `started`, for sentences.
+    package var past: String {
+        switch self {
+        case .start: "started"
+        case .stop: "stopped"
+        case .restart: "restarted"
+        }
+    }
+}
