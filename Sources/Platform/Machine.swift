@@ -33,12 +33,15 @@ package struct Machine: Sendable {
 
     /// This process and this computer.
     package static func real() throws(GatewayError) -> Machine {
-        Machine(
+        let reactor = try Reactor()
+        var clock = WallClock.system
+        clock.sleep = { if !(await reactor.sleep($0)) { throw CancellationError() } }
+        return Machine(
             environment: currentEnvironment(),
             files: Files(),
-            clock: .system,
+            clock: clock,
             random: .system,
-            reactor: try Reactor(),
+            reactor: reactor,
             terminal: .standard
         )
     }

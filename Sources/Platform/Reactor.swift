@@ -54,6 +54,19 @@ package final class Reactor: Sendable {
         }
     }
 
+    /// Waits so long.
+    ///
+    /// `false` when the task was cancelled first.
+    ///
+    /// A process that only waits here is not woken before the time, unlike with `Task.sleep`, whose timer wakes it about
+    /// once a second.
+    package func sleep(_ duration: Duration) async -> Bool {
+        _ = await readable(Reactor.noDescriptor, within: duration)
+        return !Task.isCancelled
+    }
+
+    private static let noDescriptor: Int32 = -1
+
     private func register(
         _ token: UInt64,
         _ descriptor: Int32,
@@ -70,7 +83,7 @@ package final class Reactor: Sendable {
             events: EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLONESHOT.rawValue,
             data: epoll_data_t(u64: token)
         )
-        if epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0 {
+        if descriptor != Reactor.noDescriptor, epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0 {
             // A regular file or a closed descriptor: reading it tells the caller at once.
             return complete(token, errno == EPERM)
         }
@@ -89,8 +102,10 @@ package final class Reactor: Sendable {
 
     private func complete(_ token: UInt64, _ result: Bool) {
         guard let wait = state.withLock({ $0.waits.removeValue(forKey: token) }) else { return }
-        var unused = epoll_event()
-        epoll_ctl(epoll, EPOLL_CTL_DEL, wait.descriptor, &unused)
+        if wait.descriptor != Reactor.noDescriptor {
+            var unused = epoll_event()
+            epoll_ctl(epoll, EPOLL_CTL_DEL, wait.descriptor, &unused)
+        }
         wait.continuation.resume(returning: result)
     }
 

@@ -165,3 +165,41 @@ struct LaunchedProcessTests {
         #expect(entry?.processorTicks == 56)
     }
 }
+
+@Suite("Waiting")
+struct ReactorTests {
+    @Test("a sleep ends at its time, and earlier ones that were added later end first")
+    func order() async throws {
+        let reactor = try Reactor()
+        let ended = await withTaskGroup(of: Int.self) { group in
+            for milliseconds in [120, 30, 75] {
+                group.addTask {
+                    #expect(await reactor.sleep(.milliseconds(milliseconds)))
+                    return milliseconds
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(ended == [30, 75, 120])
+    }
+
+    @Test("a cancelled sleep ends at once and says so")
+    func cancelled() async throws {
+        let reactor = try Reactor()
+        let task = Task { await reactor.sleep(.seconds(600)) }
+        task.cancel()
+        #expect(await task.value == false)
+    }
+
+    @Test("a descriptor that becomes readable wakes its task, one that does not lets it go at the deadline")
+    func descriptors() async throws {
+        let reactor = try Reactor()
+        var ends: [Int32] = [0, 0]
+        #expect(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        #expect(await reactor.readable(ends[0], within: .milliseconds(20)) == false)
+        var byte: UInt8 = 1
+        #expect(write(ends[1], &byte, 1) == 1)
+        #expect(await reactor.readable(ends[0], within: .seconds(10)))
+    }
+}

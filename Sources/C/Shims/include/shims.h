@@ -3,6 +3,7 @@
 #ifndef LLM_GATEWAY_SHIMS_H
 #define LLM_GATEWAY_SHIMS_H
 
+#include <gnu/libc-version.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
