@@ -162,7 +162,8 @@ def run(drive):
     except KeyboardInterrupt:
         print("not ok - ended from outside", flush=True)
         status = 1
-    except Exception:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001
+        print(f"not ok - the driver runs to its end: {error!r}", flush=True)
         traceback.print_exc(file=sys.stdout)
         status = 1
     finally:
