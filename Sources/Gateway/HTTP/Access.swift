@@ -11,6 +11,34 @@ struct Access: Sendable {
     /// The field from which a caller with the token takes its name: `LLM_GATEWAY_TRUSTED_PRINCIPAL_HEADER`.
     let principalHeader: String?
 
+    /// A boundary from its parts.
+    init(token: String?, isDisabled: Bool, principalHeader: String?) {
+        self.token = token
+        self.isDisabled = isDisabled
+        self.principalHeader = principalHeader
+    }
+
+    /// Reads the token from `LLM_GATEWAY_AUTH_TOKEN`, else from the token file; blank is none.
+    init(machine: Machine, layout: Layout) throws(GatewayError) {
+        let environment = machine.environment
+        let stored = try machine.files.readIfPresent(layout.authToken, limit: 4096)
+        let given = environment["LLM_GATEWAY_AUTH_TOKEN"]?.trimmed ?? ""
+        let token = given.isEmpty ? String(decoding: stored ?? [], as: UTF8.self).trimmed : given
+        self.init(
+            token: token.isEmpty ? nil : token,
+            isDisabled: environment["LLM_GATEWAY_AUTH_DISABLED"] == "1",
+            principalHeader: environment["LLM_GATEWAY_TRUSTED_PRINCIPAL_HEADER"].flatMap {
+                $0.isEmpty ? nil : $0
+            }
+        )
+    }
+
+    /// The key under which session ids are signed: the same after a restart, as long as the token is.
+    func sessionKey(_ random: Randomness) -> [UInt8] {
+        guard let token else { return random.bytes(32) }
+        return Hex.decode(SHA256.hex(Array("mcp-session\u{0}\(token)".utf8))) ?? random.bytes(32)
+    }
+
     /// A caller, or the answer that refuses it.
     enum Decision: Sendable {
         case allowed(Principal)

@@ -13,8 +13,6 @@ struct Front: Sendable {
     let endpoint: MCPEndpoint
     let policy: OriginPolicy
     let access: Access
-    /// How many jobs are running.
-    let runningJobs: @Sendable () -> Int
 
     /// The routes for the server.
     var routes: HTTPServer.Routes {
@@ -62,7 +60,7 @@ struct Front: Sendable {
         [
             "ok": true, "name": .string(Product.name), "version": .string(Product.version),
             "pid": .integer(getpid()), "sessions": .integer(endpoint.sessionCount),
-            "calls": .integer(endpoint.callCount), "jobs": .integer(runningJobs()),
+            "calls": .integer(endpoint.callCount),
         ]
     }
 }

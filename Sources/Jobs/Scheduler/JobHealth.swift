@@ -6,6 +6,8 @@ import Platform
 package struct JobHealth: Sendable, Equatable {
     package var id: String
     package var provider: String
+    /// Who may see it.
+    package var owner: String?
     package var status: JobStatus
     /// `nil` where the provider is not started yet.
     package var process: Process?

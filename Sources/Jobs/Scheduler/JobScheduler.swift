@@ -146,6 +146,7 @@ package actor JobScheduler {
                 return JobHealth(
                     id: job.spec.id,
                     provider: job.spec.provider,
+                    owner: job.spec.owner,
                     status: job.machine.status,
                     process: record?.provider.map { JobHealth.Process($0, clock: machine.clock) },
                     runningForMilliseconds: Int(

@@ -1,0 +1,168 @@
+import Appliance
+import CShims
+import Glibc
+import Jobs
+import MCP
+import Platform
+import Providers
+
+/// One gateway from its assembly to its end.
+///
+/// 1. Read settings, environment file and configuration; refuse to start only on what could lose or misplace jobs.
+/// 2. Adopt what an earlier gateway left running.
+/// 3. Serve one client on stdio, or all clients of this machine over HTTP.
+/// 4. Asked to stop: take nothing new, answer what waits, close in order. Running jobs stay with their runners.
+struct GatewayProcess: Sendable {
+    private let machine: Machine
+    private let layout: Layout
+    private let settings: Settings
+    private let log: Log
+    private let notification: ServiceNotification
+    private let sockets: [ServiceNotification.InheritedSocket]
+    private let services: Services
+
+    init(environment: [String: String], sockets: [ServiceNotification.InheritedSocket]) throws(GatewayError) {
+        shim_raise_descriptor_limit()
+        notification = ServiceNotification(environment: environment)
+        var machine = try Machine.real()
+        machine.environment = environment
+        for name in ServiceNotification.variables { machine.environment[name] = nil }
+        log = Log.standardError(environment: environment, clock: machine.clock)
+        layout = try machine.layout()
+        try machine.files.makeDirectory(layout.home, mode: 0o700)
+        if let bytes = try machine.files.readIfPresent(layout.environmentFile, limit: 1 << 20) {
+            let file = EnvironmentFile(text: String(decoding: bytes, as: UTF8.self))
+            machine.environment = file.completing(machine.environment)
+        }
+        let stored = try machine.files.readIfPresent(layout.settings, limit: 1 << 20)
+        settings = try Settings(
+            stored: try stored.map { (bytes) throws(GatewayError) in try Settings.document(of: bytes) }
+                ?? JSONObject(),
+            environment: machine.environment
+        )
+        let (configuration, findings) = Configuration.load(
+            try machine.files.readIfPresent(layout.configuration, limit: 1 << 20),
+            environment: machine.environment,
+            layout: layout
+        )
+        for finding in findings {
+            if finding.stopsStartup { throw finding.error }
+            switch finding.severity {
+            case .warning: log.warning(finding.message)
+            case .error: log.error(finding.error)
+            }
+        }
+        self.machine = machine
+        self.sockets = sockets
+        services = try Services(machine: machine, layout: layout, configuration: configuration, log: log)
+    }
+
+    /// Serves until the stop is asked for, or the client on stdio has left.
+    func serve(_ transport: GatewayArguments.Transport, until stop: StopSignal) async throws(GatewayError) {
+        await services.open()
+        switch transport {
+        case .stdio: try await serveStandardInput(until: stop)
+        case .http: try await serveHTTP(until: stop)
+        }
+        await services.close()
+    }
+
+    private func server() throws(GatewayError) -> Server {
+        Server(
+            information: Implementation(
+                name: Product.name,
+                version: Product.version,
+                title: "LLM CLI Gateway",
+                description:
+                    "Runs Claude Code, Codex, Gemini, Grok and Mistral Vibe on this machine and keeps every answer."
+            ),
+            instructions: Instructions.text,
+            tools: try ToolRegistry(services.tools())
+        )
+    }
+
+    // MARK: stdio
+
+    private func serveStandardInput(until stop: StopSignal) async throws(GatewayError) {
+        let transport = StdioTransport(
+            server: try server(),
+            input: STDIN_FILENO,
+            output: try ProtocolOutput.claimingStandardOutput()
+        )
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                await stop.wait()
+                transport.stop()
+            }
+            await transport.run()
+            group.cancelAll()
+        }
+    }
+
+    // MARK: HTTP
+
+    private func serveHTTP(until stop: StopSignal) async throws(GatewayError) {
+        let access = try Access(machine: machine, layout: layout)
+        if access.token == nil, !access.isDisabled {
+            log.warning("no token is configured, so every request is refused; run 'llm-cli-gateway setup'")
+        }
+        var limits = MCPEndpoint.Limits()
+        limits.sessions = services.configuration.http.maxSessions
+        limits.sessionIdle = .milliseconds(services.configuration.http.sessionIdleMilliseconds)
+        let endpoint = MCPEndpoint(
+            server: try server(),
+            tokens: SessionTokens(key: access.sessionKey(machine.random), random: machine.random),
+            limits: limits,
+            clock: machine.clock
+        )
+        let publicHost = settings.publicURL.flatMap { try? WebAddress($0) }
+        let front = Front(
+            path: settings.path,
+            endpoint: endpoint,
+            policy: OriginPolicy(
+                isLoopback: settings.isLoopback,
+                allowedOrigins: Set(publicHost.map { [$0.origin] } ?? []),
+                allowedHosts: Set(publicHost.map { [$0.host] } ?? [])
+            ),
+            access: access
+        )
+        let http = try HTTPServer.start(try options(), routes: front.routes)
+        log.info(
+            "listening",
+            ["address": http.listener.name, "path": settings.path, "version": Product.version]
+        )
+        notification.ready("listening on \(http.listener.name)")
+        await withTaskGroup(of: Void.self) { group in
+            if let interval = notification.watchdogInterval {
+                group.addTask {
+                    while (try? await machine.clock.sleep(interval / 2)) != nil { notification.watchdog() }
+                }
+            }
+            await stop.wait()
+            group.cancelAll()
+        }
+        notification.stopping("answering what waits")
+        log.info("stopping", ["calls": String(endpoint.callCount)])
+        async let answered = endpoint.finish(within: .seconds(10))
+        await http.stop(within: .seconds(10))
+        _ = await answered
+    }
+
+    private func options() throws(GatewayError) -> HTTPServer.Options {
+        var options = HTTPServer.Options()
+        options.host = settings.host
+        options.port = settings.port
+        options.inheritedSocket = sockets.first?.descriptor
+        options.library = HTTPServer.bundledLibrary(executable: machine.executable)
+        if let text = machine.environment["LLM_GATEWAY_MAX_HTTP_BODY_BYTES"], !text.isEmpty {
+            guard let limit = Int(text), (1024...(1 << 30)).contains(limit) else {
+                throw GatewayError(
+                    "invalid-value",
+                    "LLM_GATEWAY_MAX_HTTP_BODY_BYTES is '\(text)', expected bytes from 1024 to \(1 << 30)"
+                )
+            }
+            options.bodyLimit = limit
+        }
+        return options
+    }
+}

@@ -1,0 +1,115 @@
+import Appliance
+import Jobs
+import MCP
+import Platform
+import Providers
+
+/// What the tools work with: assembled once, handed to each of them.
+struct Services: Sendable {
+    let machine: Machine
+    let layout: Layout
+    let configuration: Configuration
+    let log: Log
+    let store: Store?
+    let recorder: FlightRecorder
+    let completion: Completion
+    let jobs: JobScheduler
+    let conversations: Conversations
+    let models: ModelCache
+    let workspaces: Workspaces
+
+    /// Assembles everything; nothing is opened or started yet.
+    init(machine: Machine, layout: Layout, configuration: Configuration, log: Log) throws(GatewayError) {
+        self.machine = machine
+        self.layout = layout
+        self.configuration = configuration
+        self.log = log
+        store = try Store(
+            configuration.persistence,
+            layout: layout,
+            clock: machine.clock,
+            files: machine.files
+        )
+        recorder = FlightRecorder(store, environment: machine.environment) { log.error($0) }
+        conversations = Conversations(machine: machine, layout: layout)
+        let completion = Completion(recorder: recorder, conversations: conversations)
+        self.completion = completion
+        jobs = JobScheduler(
+            layout: layout,
+            store: store,
+            limits: configuration.limits,
+            machine: machine,
+            runnerExecutable: machine.executable,
+            report: { log.error($0) },
+            onEnd: { await completion.finish($0) }
+        )
+        models = ModelCache(machine: machine, userHome: layout.userHome)
+        workspaces = Workspaces(
+            configuration: configuration.workspaces,
+            layout: layout,
+            ownDirectory: machine.files.realPath(".") ?? "/",
+            files: machine.files
+        )
+    }
+
+    /// Opens the store and takes over the jobs of gateways that are gone; a store that cannot be opened is a finding, and
+    /// the gateway serves without records.
+    func open() async {
+        do throws(GatewayError) {
+            try await store?.open()
+        } catch {
+            log.error(error)
+        }
+        let report = await jobs.adopt()
+        let found = report.live.count + report.finished.count + report.queued.count + report.lost.count
+        if found > 0 {
+            log.info(
+                "took over the jobs of an earlier gateway",
+                [
+                    "running": String(report.live.count), "finished": String(report.finished.count),
+                    "queued": String(report.queued.count), "lost": String(report.lost.count),
+                ]
+            )
+        }
+    }
+
+    /// Closes the store; jobs that run go on with their runners.
+    func close() async { await store?.close() }
+
+    /// Every tool, in the order in which clients see them.
+    func tools() -> [Tool] {
+        Provider.allCases.map { RequestTool(provider: $0, services: self).tool }
+            + RecordTools(services: self).tools + ModelTools(services: self).tools
+    }
+
+    /// Where the provider CLIs are looked for; read anew for each run, because a CLI may have been installed meanwhile.
+    func search() -> ProviderSearch {
+        ProviderSearch(
+            environment: machine.environment,
+            userHome: layout.userHome,
+            gatewayFolder: Files.parent(of: machine.executable),
+            files: machine.files
+        )
+    }
+
+    /// Version and login of CLIs, side by side, in the order asked for.
+    func probe(_ providers: [Provider]) async -> [VersionProbe.Report] {
+        let search = search()
+        let environment = ChildEnvironment.make(inherited: machine.environment, path: search.path, added: [:])
+        return await withTaskGroup(of: VersionProbe.Report.self) { group in
+            for provider in providers {
+                group.addTask {
+                    await VersionProbe(provider).run(
+                        search,
+                        environment: environment,
+                        processes: machine.processes,
+                        files: machine.files
+                    )
+                }
+            }
+            var reports: [Provider: VersionProbe.Report] = [:]
+            for await report in group { reports[report.provider] = report }
+            return providers.compactMap { reports[$0] }
+        }
+    }
+}

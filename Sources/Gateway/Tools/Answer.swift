@@ -1,0 +1,71 @@
+import Appliance
+import Jobs
+import MCP
+import Providers
+
+/// The answer of a request tool, in the contract's forms (section 1.6).
+struct Answer: Sendable {
+    let provider: Provider
+    let correlation: String
+    /// The model that answered or was asked for; `nil` where the CLI chose and does not say.
+    let model: String?
+    let warnings: [RequestWarning]
+
+    /// The answer for a run that came to its end.
+    func toolResult(_ result: ProviderResult, _ outcome: JobOutcome) -> ToolResult {
+        if result.isError || outcome.status == .canceled { return failure(result, outcome) }
+        var body: JSON = [
+            "response": .string(result.text), "model": .string(model ?? "default"),
+            "cli": .string(provider.rawValue), "correlationId": .string(correlation),
+            "sessionId": .optional(result.sessionID),
+            "durationMs": .integer(outcome.exit?.durationMilliseconds ?? 0),
+        ]
+        if let usage = result.usage {
+            body["inputTokens"] = .integer(usage.input)
+            body["outputTokens"] = .integer(usage.output)
+            body["cacheReadTokens"] = usage.cacheRead.map { .integer($0) }
+            body["cacheCreationTokens"] = usage.cacheCreation.map { .integer($0) }
+        }
+        body["costUsd"] = result.costUSD.map { .double($0) }
+        body["exitCode"] = 0
+        body["retryCount"] = 0
+        if let turns = result.turns { body["numTurns"] = .integer(turns) }
+        body["resumable"] = .bool(result.sessionID != nil)
+        addWarnings(&body)
+        return .text(result.text, structuredContent: body)
+    }
+
+    private func failure(_ result: ProviderResult, _ outcome: JobOutcome) -> ToolResult {
+        let text = result.errorText ?? "Error executing \(provider.rawValue) CLI: the run was canceled"
+        var body: JSON = [
+            "response": .string(text), "correlationId": .string(correlation),
+            "cli": .string(provider.rawValue),
+            "exitCode": .integer(result.exitCode),
+            "errorCategory": .string((result.category ?? .cliError).rawValue),
+            "retryable": .bool(result.category?.isRetryable ?? false),
+            "sessionId": .optional(result.sessionID),
+            "durationMs": .integer(outcome.exit?.durationMilliseconds ?? 0),
+        ]
+        if let status = result.apiStatus { body["httpStatus"] = .integer(status) }
+        if !result.text.isEmpty { body["partialResponse"] = .string(result.text) }
+        addWarnings(&body)
+        return .failure(text, structuredContent: body)
+    }
+
+    private func addWarnings(_ body: inout JSON) {
+        if !warnings.isEmpty { body["warnings"] = .array(warnings.map(\.json)) }
+    }
+
+    /// The answer for a request that was refused before anything started.
+    static func refusal(_ provider: Provider, _ error: GatewayError, _ correlation: String) -> ToolResult {
+        let category = ErrorCategory(code: error.code)
+        let text = FailureWording.text(provider, notStarted: error)
+        let body: JSON = [
+            "response": .string(text), "correlationId": .string(correlation),
+            "cli": .string(provider.rawValue),
+            "exitCode": .integer(category == .spawnError ? 127 : 1),
+            "errorCategory": .string(category.rawValue), "retryable": .bool(category.isRetryable),
+        ]
+        return .failure(text, structuredContent: body)
+    }
+}

@@ -1,0 +1,130 @@
+import Appliance
+import Jobs
+import Platform
+import Providers
+import Synchronization
+
+/// What becomes of a job's output: the same for a caller who waits and for a job that an earlier gateway started.
+///
+/// 1. Read the output as the provider's contract says, this run's part of running totals included.
+/// 2. Keep the conversation and its new running total.
+/// 3. Close the request's record.
+///
+/// The scheduler calls it before it commits a job. A caller that waits says so beforehand and takes the result afterwards,
+/// so that each output is read once: a running total can be told apart only once.
+final class Completion: Sendable {
+    private let recorder: FlightRecorder
+    private let conversations: Conversations
+    /// Results of jobs that somebody waits for, by job id.
+    private let expected = Mutex<[String: ProviderResult?]>([:])
+
+    init(recorder: FlightRecorder, conversations: Conversations) {
+        self.recorder = recorder
+        self.conversations = conversations
+    }
+
+    /// Keeps the result of a job for `take`.
+    func expect(_ job: String) { expected.withLock { $0[job] = .some(nil) } }
+
+    /// The result of an expected job that is over; `nil` while it runs.
+    ///
+    /// Ends the expectation.
+    func take(_ job: String) -> ProviderResult? { expected.withLock { $0.removeValue(forKey: job) ?? nil } }
+
+    /// What a job carries from its start to its end, also across a restart.
+    struct Context: Sendable {
+        var reading: ReadingContext
+        var owner: String
+        var workspace: String?
+        /// Whether the conversation can be continued later and is to be kept.
+        var keepsConversation: Bool
+
+        var json: JSON {
+            [
+                "reading": reading.json, "owner": .string(owner), "workspace": .optional(workspace),
+                "keepsConversation": .bool(keepsConversation),
+            ]
+        }
+
+        init(reading: ReadingContext, owner: String, workspace: String?, keepsConversation: Bool) {
+            self.reading = reading
+            self.owner = owner
+            self.workspace = workspace
+            self.keepsConversation = keepsConversation
+        }
+
+        /// Reads the stored form; `nil` when it is something else.
+        init?(json: JSON) {
+            guard let reading = json["reading"].flatMap(ReadingContext.init(json:)),
+                let owner = json["owner"]?.string
+            else { return nil }
+            self.init(
+                reading: reading,
+                owner: owner,
+                workspace: json["workspace"]?.string,
+                keepsConversation: json["keepsConversation"]?.bool ?? false
+            )
+        }
+    }
+
+    /// Brings a finished job to its end; one that no tool of ours started is left alone.
+    func finish(_ outcome: JobOutcome) async {
+        guard let context = Context(json: outcome.spec.context) else { return }
+        let output = RunOutput(
+            standardOutput: outcome.output,
+            standardError: outcome.errorOutput,
+            files: outcome.files,
+            ending: Completion.ending(of: outcome)
+        )
+        let result = OutputReader.read(output, context.reading) { conversations.total(of: $0) }
+        if context.keepsConversation, let id = result.sessionID, !result.isError || result.runningTotal != nil
+        {
+            conversations.keep(id, context, total: result.runningTotal)
+        }
+        await record(result, outcome)
+        expected.withLock { expected in
+            if expected[outcome.spec.id] != nil { expected[outcome.spec.id] = .some(result) }
+        }
+    }
+
+    private func record(_ result: ProviderResult, _ outcome: JobOutcome) async {
+        let isCanceled = outcome.status == .canceled
+        var end = FlightEnd(
+            succeeded: !result.isError && !isCanceled,
+            response: result.isError ? Completion.failureText(outcome, result) : result.text,
+            durationMilliseconds: outcome.exit?.durationMilliseconds ?? 0
+        )
+        end.exitCode = outcome.exit?.exitCode
+        end.errorMessage =
+            isCanceled ? "canceled by caller" : outcome.message ?? (result.isError ? result.errorText : nil)
+        end.model = result.model
+        end.sessionID = result.sessionID
+        end.inputTokens = result.usage?.input
+        end.outputTokens = result.usage?.output
+        end.cacheReadTokens = result.usage?.cacheRead
+        end.cacheCreationTokens = result.usage?.cacheCreation
+        end.costUSD = result.costUSD
+        end.thinking = result.thinking
+        end.httpStatus = result.apiStatus
+        await recorder.complete(outcome.spec.correlationID, end)
+    }
+
+    /// The contract's response of a failure: standard error, else standard output.
+    private static func failureText(_ outcome: JobOutcome, _ result: ProviderResult) -> String {
+        let error = String(decoding: outcome.errorOutput, as: UTF8.self)
+        if !error.trimmed.isEmpty { return error }
+        return result.text.isEmpty ? String(decoding: outcome.output, as: UTF8.self) : result.text
+    }
+
+    private static func ending(of outcome: JobOutcome) -> RunEnding {
+        guard let exit = outcome.exit else { return .launchFailed(outcome.message ?? "the job was lost") }
+        if let error = exit.error { return .launchFailed(error.description) }
+        switch exit.intervention {
+        case .wallTime: return .timedOut
+        case .idleTime: return .idleTimeout
+        case .outputLimit: return .outputOverflow(limit: outcome.spec.limits.output)
+        case .canceled, nil: break
+        }
+        return exit.signal.map { .signalled($0) } ?? .exited(exit.exitCode)
+    }
+}

@@ -1,0 +1,249 @@
+import Appliance
+import Jobs
+import MCP
+import Platform
+import Providers
+
+/// One provider's request tool: a validated call becomes a plan, then a job, then an answer.
+///
+/// 1. Conversation, model, place and plan: pure decisions. When one of them refuses, nothing has been started.
+/// 2. Find the CLI on the search path.
+/// 3. Record the request, hand the job to its runner, and wait while its output is reported as progress.
+/// 4. Read the output; record answer, usage and conversation; answer.
+struct RequestTool: Sendable {
+    let provider: Provider
+    let services: Services
+
+    var tool: Tool {
+        var limits = ToolSchema.Limits()
+        limits.maximumPromptCharacters = services.configuration.limits.maxPromptCharacters
+        return Tool(
+            name: provider.requestTool,
+            title: RequestTool.title(provider),
+            description: ToolSchema.description(of: provider),
+            inputSchema: ToolSchema.request(for: provider, limits: limits),
+            annotations: ToolAnnotations(
+                readOnly: false,
+                destructive: true,
+                idempotent: false,
+                openWorld: true
+            ),
+            handler: .asynchronous { call in await answer(call) }
+        )
+    }
+
+    private static func title(_ provider: Provider) -> String {
+        switch provider {
+        case .claude: "Claude Code request"
+        case .codex: "Codex request"
+        case .gemini: "Gemini request"
+        case .grok: "Grok request"
+        case .mistral: "Mistral Vibe request"
+        }
+    }
+
+    private func answer(_ call: ToolCall) async -> ToolResult {
+        let correlation = call.arguments["correlationId"]?.string ?? services.machine.random.uuid()
+        do throws(GatewayError) {
+            let prepared = try prepare(call, correlation)
+            return try await run(prepared, call)
+        } catch {
+            return Answer.refusal(provider, error, correlation)
+        }
+    }
+
+    // MARK: deciding
+
+    /// Everything that is decided before anything starts.
+    private struct Prepared {
+        let correlation: String
+        let plan: RequestPlan
+        let place: Workspaces.Place
+        let executable: String
+        let prompt: Prompt
+        let conversation: Conversation
+    }
+
+    private func prepare(_ call: ToolCall, _ correlation: String) throws(GatewayError) -> Prepared {
+        var arguments = RequestArguments(.object(call.arguments))
+        let conversation = try services.conversations.choose(provider, arguments, call.principal)
+        let place = try services.workspaces.place(
+            Workspaces.Request(
+                provider: provider.rawValue,
+                workspace: try arguments.string("workspace"),
+                sessionWorkspace: conversation.workspace,
+                workingDirectory: try arguments.string("workingDir"),
+                addedDirectories: try arguments.strings(RequestTool.directoriesParameter(provider)),
+                transport: call.transport
+            )
+        )
+        arguments = rewritten(arguments, place)
+        let models = services.models.current()
+        let model = models.resolve(try arguments.string("model"), for: provider)
+        var options = RequestOptions()
+        options.maximumPromptCharacters = services.configuration.limits.maxPromptCharacters
+        options.model = model
+        options.modelStanding = models.standing(of: model, for: provider)
+        options.served = ["workspace", "correlationId", "idleTimeoutMs", "forceRefresh"]
+        let plan = try RequestPlan(provider, arguments, session: conversation.choice, options: options)
+        for use in plan.paths where use.kind == .readFile || use.kind == .writeFile {
+            try services.workspaces.confine(
+                use.path,
+                of: use.parameter,
+                isWritten: use.kind == .writeFile,
+                to: place
+            )
+        }
+        try plan.checkPaths(from: place.directory, files: services.machine.files)
+        return Prepared(
+            correlation: correlation,
+            plan: plan,
+            place: place,
+            executable: try services.search().require(provider, files: services.machine.files),
+            prompt: try Prompt(from: arguments, limit: options.maximumPromptCharacters),
+            conversation: conversation
+        )
+    }
+
+    /// The parameter that opens further directories to the CLI.
+    private static func directoriesParameter(_ provider: Provider) -> String {
+        provider == .gemini ? "includeDirs" : "addDir"
+    }
+
+    /// The arguments with directories as they were resolved, so that the CLI cannot read them differently.
+    private func rewritten(_ arguments: RequestArguments, _ place: Workspaces.Place) -> RequestArguments {
+        var values = arguments.values
+        let directories = RequestTool.directoriesParameter(provider)
+        if values[directories] != nil { values[directories] = .strings(place.addedDirectories) }
+        if values["workingDir"] != nil { values["workingDir"] = .string(place.directory) }
+        return RequestArguments(.object(values))
+    }
+
+    // MARK: running
+
+    private func run(_ prepared: Prepared, _ call: ToolCall) async throws(GatewayError) -> ToolResult {
+        let request = jobRequest(prepared, call)
+        var flight = FlightStart(
+            correlationID: prepared.correlation,
+            provider: provider.rawValue,
+            model: prepared.plan.model ?? "default",
+            prompt: prepared.prompt.text
+        )
+        flight.sessionID = prepared.conversation.id
+        flight.owner = call.principal.id
+        flight.jobID = request.id
+        await services.recorder.start(flight)
+        services.completion.expect(request.id)
+        let handle: JobHandle
+        do throws(GatewayError) {
+            handle = try await services.jobs.submit(request)
+        } catch {
+            _ = services.completion.take(request.id)
+            var end = FlightEnd(succeeded: false, response: "", durationMilliseconds: 0)
+            end.errorMessage = error.description
+            await services.recorder.complete(prepared.correlation, end)
+            throw error
+        }
+        guard let outcome = await wait(for: handle, call) else {
+            return try await abandoned(handle, prepared, call)
+        }
+        guard let result = services.completion.take(request.id) else {
+            throw GatewayError("internal-error", "the output of the job '\(handle.id)' was not read")
+        }
+        return Answer(
+            provider: provider,
+            correlation: prepared.correlation,
+            model: result.model ?? prepared.plan.model,
+            warnings: prepared.plan.warnings + prepared.conversation.warnings + result.warnings
+        ).toolResult(result, outcome)
+    }
+
+    private func jobRequest(_ prepared: Prepared, _ call: ToolCall) -> JobRequest {
+        let random = services.machine.random
+        let id = random.uuid()
+        let filled = prepared.plan.prepared(
+            in: services.jobs.directory(of: id).path,
+            newSessionID: random.uuid()
+        )
+        var request = JobRequest(
+            id: id,
+            provider: provider.rawValue,
+            executable: prepared.executable,
+            arguments: filled.arguments,
+            environment: ChildEnvironment.make(
+                inherited: services.machine.environment,
+                path: services.search().path,
+                added: filled.environment
+            ),
+            correlationID: prepared.correlation
+        )
+        request.workingDirectory = prepared.place.directory
+        request.standardInput = filled.standardInput
+        request.files = filled.files.map { JobRequest.File($0.name, $0.contents) }
+        request.directories = filled.directories
+        request.limits.idle = .milliseconds(prepared.plan.idleTimeout)
+        request.limits.output = services.configuration.limits.maxJobOutputBytes
+        request.owner = call.principal.id
+        request.outputFormat = filled.reading.outputFormat
+        request.collected = filled.reading.collected
+        request.context =
+            Completion.Context(
+                reading: filled.reading,
+                owner: call.principal.id,
+                workspace: prepared.place.workspace,
+                keepsConversation: prepared.conversation.isKept
+            ).json
+        return request
+    }
+
+    /// Waits for the end, reporting the output as it comes; `nil` when the call was cancelled first.
+    private func wait(for handle: JobHandle, _ call: ToolCall) async -> JobOutcome? {
+        guard call.progress.isWanted else { return await handle.outcome() }
+        return await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                guard let output = try? handle.output() else { return }
+                var bytes = 0
+                while let piece = await output.next() {
+                    bytes += piece.count
+                    call.progress.report(Double(bytes), "\(provider.executable) has written \(bytes) bytes")
+                }
+            }
+            let outcome = await handle.outcome()
+            group.cancelAll()
+            return outcome
+        }
+    }
+
+    /// What a call whose client or gateway stopped leaves behind.
+    ///
+    /// A client that cancelled wants the run ended. When the gateway stops, the run goes on and its answer is found by
+    /// the correlation id later.
+    private func abandoned(
+        _ handle: JobHandle,
+        _ prepared: Prepared,
+        _ call: ToolCall
+    ) async throws(GatewayError) -> ToolResult {
+        _ = services.completion.take(handle.id)
+        if call.cancellation.reason == .shutdown {
+            let text = """
+                The gateway is stopping and \(provider.executable) goes on without it. Ask llm_request_result for \
+                correlationId '\(prepared.correlation)' once the gateway is back.
+                """
+            return .text(
+                text,
+                structuredContent: [
+                    "status": "deferred", "jobId": .string(handle.id), "cli": .string(provider.rawValue),
+                    "correlationId": .string(prepared.correlation), "message": .string(text),
+                    "sessionId": .optional(prepared.conversation.id), "collectWith": "llm_request_result",
+                ]
+            )
+        }
+        do throws(GatewayError) {
+            try await services.jobs.cancel(handle.id)
+        } catch {
+            // It ended in the same moment, which is what was wanted.
+            services.log.debug("nothing was left to cancel", ["job": handle.id])
+        }
+        throw GatewayError("canceled", "the call was canceled, and the run was ended")
+    }
+}
