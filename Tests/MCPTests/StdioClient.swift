@@ -30,14 +30,18 @@ final class StdioClient: Sendable {
         running = Task { await transport.run() }
     }
 
-    func send(_ message: JSON) { send(line: message.compactText) }
+    func send(_ message: JSON) async { await send(line: message.compactText) }
 
-    func send(line: String) {
-        var rest = Array("\(line)\n".utf8)[...]
-        while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { write(toServer, $0.baseAddress, $0.count) }
-            guard count > 0 else { return }
-            rest = rest.dropFirst(count)
+    /// Writes on a thread of its own: a full pipe must not hold up the tasks that empty it.
+    func send(line: String) async {
+        let descriptor = toServer
+        try? await BlockingThread.run("client") { () throws(GatewayError) in
+            var rest = Array("\(line)\n".utf8)[...]
+            while !rest.isEmpty {
+                let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+                guard count > 0 else { return }
+                rest = rest.dropFirst(count)
+            }
         }
     }
 
@@ -54,12 +58,12 @@ final class StdioClient: Sendable {
     }
 
     func ask(_ message: JSON) async -> JSON {
-        send(message)
+        await send(message)
         return await receive()
     }
 
     func ask(line: String) async -> JSON {
-        send(line: line)
+        await send(line: line)
         return await receive()
     }
 

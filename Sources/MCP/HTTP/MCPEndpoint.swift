@@ -248,9 +248,10 @@ package final class MCPEndpoint: Sendable {
 
     private func answer(_ pending: PendingCall) async -> HTTPResponse {
         let id = pending.work.id
+        let cancellation = Cancellation()
         let events: AsyncStream<CallEvent>
         do throws(CallTable.Refusal) {
-            events = try start(pending)
+            events = try start(pending, cancellation)
         } catch {
             let status = if case .idInUse = error { 400 } else { 503 }
             return MCPEndpoint.response(.failure(id, error.error, status: status), .json)
@@ -264,23 +265,34 @@ package final class MCPEndpoint: Sendable {
                 return MCPEndpoint.response(.failure(id, error), pending.acceptance)
             case .notification, .silence:
                 guard pending.acceptance.allowsStream else { continue }
-                return MCPEndpoint.stream(event, then: events)
+                return MCPEndpoint.stream(event, then: events) {
+                    if pending.session == nil { cancellation.cancel(.disconnected) }
+                }
             }
         }
         // The client left before anything was said. Nobody reads this.
         return HTTPResponse(status: 503)
     }
 
-    private static func stream(_ first: CallEvent, then events: AsyncStream<CallEvent>) -> HTTPResponse {
+    /// A stream of the events; `abandoned` is called when the client left before its end.
+    private static func stream(
+        _ first: CallEvent,
+        then events: AsyncStream<CallEvent>,
+        abandoned: @escaping @Sendable () -> Void
+    ) -> HTTPResponse {
         HTTPResponse(
             status: 200,
             fields: EventStream.fields,
             body: .stream { writer in
                 do {
                     try await writer.write(EventStream.bytes(for: first))
-                    for await event in events { try await writer.write(EventStream.bytes(for: event)) }
+                    for await event in events {
+                        try await writer.write(EventStream.bytes(for: event))
+                        if case .finished = event { return }
+                    }
+                    abandoned()
                 } catch {
-                    // The client left. Letting go of the events tells a modern call; a legacy one goes on.
+                    abandoned()
                 }
             }
         )
@@ -289,13 +301,15 @@ package final class MCPEndpoint: Sendable {
     /// Starts the work in a task of its own.
     ///
     /// Nobody listening to its events any more cancels it in the modern era.
-    private func start(_ pending: PendingCall) throws(CallTable.Refusal) -> AsyncStream<CallEvent> {
+    private func start(
+        _ pending: PendingCall,
+        _ cancellation: Cancellation
+    ) throws(CallTable.Refusal) -> AsyncStream<CallEvent> {
         // The answer is the last event, so that dropping the oldest ones for a slow client never loses it.
         let (events, continuation) = AsyncStream.makeStream(
             of: CallEvent.self,
             bufferingPolicy: .bufferingNewest(256)
         )
-        let cancellation = Cancellation()
         let work = pending.work
         let session = pending.session
         let progress = ProgressReporter(token: pending.acceptance.allowsStream ? work.progressToken : nil) {
