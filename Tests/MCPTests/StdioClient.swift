@@ -2,6 +2,7 @@ import Appliance
 import Glibc
 import MCP
 import Platform
+import Synchronization
 import Testing
 
 /// A client on two pipes, with the transport running between them.
@@ -13,6 +14,8 @@ final class StdioClient: Sendable {
     private let serverInput: Int32
     private let serverOutput: Int32
     private let reactor: Reactor
+    /// Received, but not asked for yet.
+    private let unread = Mutex<[UInt8]>([])
 
     init(_ server: Server, _ limits: StdioTransport.Limits = StdioTransport.Limits()) throws {
         var request: [Int32] = [0, 0], answer: [Int32] = [0, 0]
@@ -47,14 +50,22 @@ final class StdioClient: Sendable {
 
     /// The next line from the server, `null` when none came in time.
     func receive(within limit: Duration = .seconds(10)) async -> JSON {
-        var line: [UInt8] = []
-        while await reactor.readable(fromServer, within: limit) {
-            var byte: UInt8 = 0
-            guard read(fromServer, &byte, 1) == 1 else { break }
-            if byte == UInt8(ascii: "\n") { return parsed(String(decoding: line, as: UTF8.self)) }
-            line.append(byte)
+        while true {
+            if let line = nextLine() { return parsed(line) }
+            guard await reactor.readable(fromServer, within: limit) else { return .null }
+            var buffer = [UInt8](repeating: 0, count: 65536)
+            let count = read(fromServer, &buffer, buffer.count)
+            guard count > 0 else { return .null }
+            unread.withLock { $0 += buffer[..<count] }
         }
-        return .null
+    }
+
+    private func nextLine() -> String? {
+        unread.withLock { unread in
+            guard let end = unread.firstIndex(of: UInt8(ascii: "\n")) else { return nil }
+            defer { unread.removeSubrange(...end) }
+            return String(decoding: unread[..<end], as: UTF8.self)
+        }
     }
 
     func ask(_ message: JSON) async -> JSON {
@@ -73,7 +84,7 @@ final class StdioClient: Sendable {
         await running.value
         close(serverInput)
         close(serverOutput)
-        var rest: [UInt8] = []
+        var rest = unread.withLock { $0 }
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
             let count = read(fromServer, &buffer, buffer.count)
