@@ -7,6 +7,7 @@ package struct Violation: Sendable, Hashable, CustomStringConvertible {
     /// What was expected and found.
     package let message: String
 
+    /// The path, then the message.
     package var description: String { "\(path): \(message)" }
 }
 

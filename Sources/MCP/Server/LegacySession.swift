@@ -32,7 +32,9 @@ struct LegacySession: Sendable, Hashable {
 
 /// What a server says of itself.
 package struct Implementation: Sendable, Hashable {
+    /// For programs.
     package let name: String
+    /// The version of the server, not of the protocol.
     package let version: String
     /// For people.
     package let title: String?

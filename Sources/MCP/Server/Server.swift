@@ -5,10 +5,13 @@ import Platform
 ///
 /// It keeps no state between requests. What the legacy era remembers belongs to the transports.
 package struct Server: Sendable {
+    /// What the server says of itself.
     package let information: Implementation
     /// How a model should use the tools; shown at the start of a conversation.
     package let instructions: String?
+    /// What `tools/list` shows and `tools/call` runs.
     package let tools: ToolRegistry
+    /// Declared as a capability only when there are some.
     package let resources: ResourceRegistry?
 
     private let serverInfo: [UInt8]

@@ -27,6 +27,7 @@ package enum Content: Sendable, Hashable {
 
 /// A tool's answer, the same for every era; the server gives it the form that the client understands.
 package struct ToolResult: Sendable, Hashable {
+    /// The answer for models and people.
     package var content: [Content]
     /// The answer for programs.
     ///

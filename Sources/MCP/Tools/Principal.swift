@@ -14,6 +14,7 @@ package struct Principal: Sendable, Hashable {
 
     /// The owner that is recorded: `local`, `gateway-bearer`, a trusted header's value or an OAuth client id.
     package let id: String
+    /// How the caller proved it.
     package let kind: Kind
     /// OAuth scopes, none for other kinds.
     package let scopes: Set<String>

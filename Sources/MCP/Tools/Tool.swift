@@ -6,9 +6,13 @@ package struct ToolCall: Sendable {
     package let tool: String
     /// As the client sent them; `Schema.applyingDefaults` fills in what the schema says about the absent ones.
     package let arguments: JSONObject
+    /// Who the call is made for: the owner of whatever it creates.
     package let principal: Principal
+    /// How the call came in; what came over HTTP is confined to workspaces.
     package let transport: Transport
+    /// The revision of the protocol that the request is served in.
     package let version: ProtocolVersion
+    /// Unique among the running calls of one client, not beyond.
     package let requestID: RequestID
     /// `{name, version, …}` of the client, when it said so.
     package let clientInfo: JSON?
@@ -29,9 +33,13 @@ package struct ToolCall: Sendable {
 
 /// What a tool does to the world, for clients that ask before they call (all are hints).
 package struct ToolAnnotations: Sendable, Hashable {
+    /// Whether it changes nothing.
     package var readOnly: Bool?
+    /// Whether what it changes may be lost.
     package var destructive: Bool?
+    /// Whether a second call with the same arguments changes nothing more.
     package var idempotent: Bool?
+    /// Whether it reaches beyond this machine.
     package var openWorld: Bool?
 
     /// Hints; what is not said takes the protocol's default.
@@ -69,9 +77,11 @@ package struct Tool: Sendable {
         case asynchronous(@Sendable (ToolCall) async throws -> ToolResult)
     }
 
+    /// 1 to 128 letters, digits, `_`, `-` or `.`.
     package let name: String
     /// For people.
     package let title: String?
+    /// For models: what the tool does and when to use it.
     package let description: String
     /// JSON Schema 2020-12 with `type: "object"` at its root; shown to clients exactly as it is.
     package let inputSchema: JSON
@@ -79,7 +89,9 @@ package struct Tool: Sendable {
     ///
     /// Legacy clients see it only when its root is an object.
     package let outputSchema: JSON?
+    /// Hints for clients.
     package let annotations: ToolAnnotations
+    /// What is run for a call.
     package let handler: Handler
 
     /// A tool.
