@@ -28,11 +28,13 @@ struct Main {
         do throws(GatewayError) {
             var arguments = try Arguments(words, verbs: Verb.all)
             output = Output(arguments, outputIsTerminal: terminal.outputIsTerminal)
-            if let verb = arguments.verb, arguments.has("help") {
-                output.print(Manual(verb: verb), isSilenced: false, to: terminal)
+            if arguments.has("help") {
+                // A help text is for people, whatever it is piped into.
+                output = arguments.has("json") ? .json : .text
+                let manual: any Report = arguments.verb.map(Manual.init) ?? Overview(verbs: Verb.all)
+                output.print(manual, isSilenced: false, to: terminal)
                 return .done
             }
-            if arguments.has("help") { arguments.verb = .help }
             if arguments.verb == nil { arguments.verb = terminal.inputIsPipe ? .stdio : .overview }
             let verb = arguments.verb ?? .overview
             let call = Invocation(arguments: arguments, machine: try machine(), output: output)

@@ -16,8 +16,9 @@ extension Verb {
             let plan = try await BlockingThread.run("repair") { () throws(GatewayError) in
                 try installation.repairPlan()
             }
+            let home = HomePreparation(machine: call.machine, layout: layout)
             return RepairReport(
-                steps: plan.steps.map(\.sentence),
+                steps: try home.pending() + plan.steps.map(\.sentence),
                 remaining: plan.remaining,
                 isDry: true
             )

@@ -36,7 +36,7 @@ extension Verb {
         "stop",
         .run,
         "stop the gateway; running jobs go on",
-        details: "A stopped gateway stays stopped until 'start', or the next session where it is enabled."
+        details: "It stays stopped until 'start', or the next session where it is enabled."
     ) { call throws(GatewayError) in
         let service = try call.service()
         let before = try await service.status()

@@ -48,6 +48,21 @@ struct HomePreparation {
         return report
     }
 
+    /// What `run` would put right beside modes, one sentence each; changes nothing.
+    func pending() throws(GatewayError) -> [String] {
+        var sentences: [String] = []
+        if try files.authToken(of: layout) == nil {
+            sentences.append("make a token in '\(layout.authToken)'")
+        }
+        do throws(GatewayError) {
+            _ = try files.storedSettings(of: layout)
+        } catch {
+            guard error.code == "settings-corrupt" else { throw error }
+            sentences.append("keep the unreadable '\(layout.settings)' aside and begin a new one")
+        }
+        return sentences
+    }
+
     private func makePrivate(_ report: inout HomeReport) throws(GatewayError) {
         guard let status = try files.target(layout.home) else {
             try files.makeDirectory(layout.home)

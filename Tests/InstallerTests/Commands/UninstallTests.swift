@@ -1,0 +1,128 @@
+import Appliance
+import Platform
+import Testing
+
+@testable import Installer
+
+@Suite("Planning to uninstall")
+struct UninstallPlanTests {
+    private let layout: Layout
+    private var receipt = Receipt()
+
+    init() throws {
+        layout = try Layout(environment: ["HOME": "/home/user"])
+        receipt.note(Receipt.Created(path: layout.home, kind: .directory))
+        receipt.note(Receipt.Created(path: "/home/user/.config/systemd/user", kind: .directory))
+        receipt.note(Receipt.Created(path: "/home/user/.config", kind: .directory))
+        receipt.note(Receipt.Created(path: "/u.service", kind: .unit, sha256: "1"))
+        receipt.note(Receipt.Created(path: layout.commandLink, kind: .link, target: "/m"))
+    }
+
+    private func plan(
+        _ there: [String: UninstallPlan.Present],
+        names: [String] = [],
+        purge: Bool = false
+    ) throws -> UninstallPlan {
+        try UninstallPlan(receipt: receipt, layout: layout, names: names, purge: purge) { there[$0] }
+    }
+
+    @Test("removes what is as it was made, the deepest folder first")
+    func ours() throws {
+        let plan = try plan([
+            "/u.service": .init(kind: .file, sha256: "1"),
+            layout.commandLink: .init(kind: .link, target: "/m"),
+            "/home/user/.config": .init(kind: .directory),
+            "/home/user/.config/systemd/user": .init(kind: .directory),
+        ])
+        #expect(
+            plan.removals.map(\.path) == [
+                "/u.service", layout.commandLink, "/home/user/.config/systemd/user", "/home/user/.config",
+                layout.home,
+            ]
+        )
+        #expect(plan.removals.suffix(3).allSatisfy { $0.kind == .emptyFolder })
+        #expect(plan.kept.isEmpty)
+    }
+
+    @Test("keeps what was changed, and what became of another kind")
+    func changed() throws {
+        let plan = try plan([
+            "/u.service": .init(kind: .file, sha256: "2"),
+            layout.commandLink: .init(kind: .link, target: "/elsewhere"),
+            "/home/user/.config": .init(kind: .link, target: "/data"),
+        ])
+        #expect(plan.removals.map(\.path) == [layout.home])
+        #expect(plan.kept.map(\.path) == ["/home/user/.config", "/u.service", layout.commandLink])
+    }
+
+    @Test("keeps the user's data unless told to purge, and strangers always")
+    func data() throws {
+        let names = [
+            "auth-token", "logs.db", "logs.db-wal", "config.toml", "settings.json.corrupt-1", "notes.txt",
+        ]
+        let kept = try plan([:], names: names)
+        #expect(kept.removals.map(\.path) == [layout.home])
+        #expect(kept.kept.count == names.count)
+        let purged = try plan([:], names: names, purge: true)
+        #expect(purged.removals.count == names.count)
+        #expect(purged.kept.map(\.path) == [layout.home + "/notes.txt"])
+    }
+
+    @Test("leaves a home that was there before")
+    func foreignHome() throws {
+        var other = self
+        other.receipt.forget(layout.home)
+        #expect(try other.plan([:]).removals.isEmpty)
+    }
+}
+
+@Suite("Uninstalling")
+struct UninstallTests {
+    @Test("lists, changes nothing, and says how to go on")
+    func listing() async throws {
+        let session = try Session()
+        _ = await session.run("setup")
+        let before = try Files().list(session.layout.home)
+        let answer = await session.run("uninstall")
+        #expect(answer.json["removed"]?.bool == false && answer.json["action"]?.string == "uninstall")
+        #expect(answer.json["would_remove"]?.array?.isEmpty == false)
+        #expect(try Files().list(session.layout.home) == before)
+    }
+
+    @Test("asks on a terminal", arguments: ["", "n", "no"])
+    func asking(answer: String) async throws {
+        let session = try Session(typed: answer)
+        _ = await session.run("setup")
+        let output = await session.run("uninstall").output
+        #expect(output.contains("Remove this? [y/N] ") && output.hasSuffix("note: nothing was removed\n"))
+        #expect(Files().exists(session.layout.authToken))
+    }
+
+    @Test("keeps the user's data, and with --purge leaves nothing behind")
+    func removing() async throws {
+        let session = try Session()
+        _ = await session.run("setup")
+        #expect(await session.run("uninstall", "--yes").json["removed"]?.bool == true)
+        #expect(try Files().list(session.layout.home) == ["auth-token", "environment"])
+        _ = await session.run("setup")
+        let typed = await session.run("uninstall", "-y", "--purge")
+        #expect(typed.code == .done)
+        // The second `setup` found the folder there: it is not ours by the receipt, but purging includes it.
+        #expect(try Files().list(session.layout.userHome) == [])
+        let gone = await session.run("uninstall", "--yes")
+        #expect(gone.json["note"]?.string == "App directory already absent; nothing to remove.")
+    }
+
+    @Test("leaves a home that is a link, and what is not ours in it")
+    func linkedHome() async throws {
+        let session = try Session()
+        let real = session.scratch.path("elsewhere")
+        try session.write("keep", real + "/notes.txt")
+        try Files().link(session.layout.home, to: real)
+        _ = await session.run("setup")
+        let answer = await session.run("uninstall", "--yes", "--purge")
+        #expect(answer.code == .done, "\(answer.error)")
+        #expect(try Files().list(real) == ["notes.txt"])
+        #expect(Files().exists(session.layout.home))
+    }
+}

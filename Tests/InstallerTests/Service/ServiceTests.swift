@@ -1,0 +1,253 @@
+import Appliance
+import Glibc
+import Platform
+import Testing
+
+@testable import Installer
+
+@Suite("Supervising without systemd")
+struct SupervisionTests {
+    private let crash = Supervision.Event.ended(.signalled(11), after: .seconds(1))
+
+    private func serving() -> Supervision {
+        var state = Supervision()
+        _ = state.handle(.started)
+        _ = state.handle(.ready)
+        return state
+    }
+
+    @Test("begins with a start and a deadline, and reports that the gateway is ready")
+    func begins() {
+        var state = Supervision()
+        #expect(state.beginning == [.start, .wake(after: Supervision.readyWithin)])
+        #expect(state.handle(.started) == [])
+        #expect(state.handle(.ready) == [.reportReady])
+        // A deadline that was set before means nothing any more.
+        #expect(state.handle(.timeUp) == [])
+    }
+
+    @Test("tries nothing twice before the gateway was ready once")
+    func firstFailure() {
+        var state = Supervision()
+        #expect(
+            state.handle(.ended(.exited(3), after: .zero))
+                == [.reportFailure("it ended before it was ready: exit code 3"), .leave(1)]
+        )
+        var slow = Supervision()
+        #expect(
+            slow.handle(.timeUp)
+                == [.kill, .reportFailure("it did not become ready within 30 s"), .leave(1)]
+        )
+        #expect(slow.handle(.ready) == [])
+    }
+
+    @Test("starts again after pauses that double up to half a minute")
+    func backoff() {
+        var state = serving()
+        var pauses: [Duration] = []
+        for _ in 0..<7 {
+            guard case .wake(let pause) = state.handle(crash).first else { break }
+            pauses.append(pause)
+            #expect(state.handle(.timeUp) == [.start, .wake(after: Supervision.readyWithin)])
+        }
+        #expect(pauses == [1, 2, 4, 8, 16, 30, 30].map { .seconds($0) })
+        #expect(state.restarts == 7)
+    }
+
+    @Test("begins with the shortest pause again after a minute of service")
+    func recovers() {
+        var state = serving()
+        _ = state.handle(crash)
+        _ = state.handle(.timeUp)
+        _ = state.handle(.ready)
+        #expect(state.handle(.ended(.exited(1), after: .seconds(60))) == [.wake(after: .seconds(1))])
+    }
+
+    @Test("stops politely, then by force, and leaves when the gateway has gone")
+    func stops() {
+        var state = serving()
+        #expect(state.handle(.stop) == [.terminate, .wake(after: Supervision.stopWithin)])
+        #expect(state.handle(.stop) == [])
+        #expect(state.handle(.timeUp) == [.kill])
+        #expect(state.handle(.ended(.signalled(9), after: .seconds(1))) == [.leave(0)])
+        var pausing = serving()
+        _ = pausing.handle(crash)
+        #expect(pausing.handle(.stop) == [.leave(0)])
+    }
+
+    @Test("replaces the gateway at once, and a stop during that wins")
+    func replaces() {
+        var state = serving()
+        #expect(state.handle(.replace) == [.terminate, .wake(after: Supervision.stopWithin)])
+        #expect(
+            state.handle(.ended(.exited(0), after: .seconds(1)))
+                == [.start, .wake(after: Supervision.readyWithin)]
+        )
+        #expect(state.restarts == 0)
+        var stopped = serving()
+        _ = stopped.handle(.replace)
+        _ = stopped.handle(.stop)
+        #expect(stopped.handle(.ended(.exited(0), after: .seconds(1))) == [.leave(0)])
+        var pausing = serving()
+        _ = pausing.handle(crash)
+        #expect(pausing.handle(.replace).first == .start)
+    }
+
+    @Test("ends a gateway that has fallen silent")
+    func silent() {
+        var state = serving()
+        #expect(state.handle(.silent) == [.kill])
+        #expect(state.handle(.ended(.signalled(9), after: .seconds(40))) == [.wake(after: .seconds(1))])
+    }
+}
+
+@Suite("Unit files")
+struct UnitFilesTests {
+    @Test("quote what systemd would read as something else")
+    func quoting() throws {
+        let layout = try Layout(environment: [
+            "HOME": "/home/user", "LLM_GATEWAY_HOME": "/srv/a b/50%/$x",
+            "LLM_GATEWAY_CONFIG": "/etc/c\"d.toml",
+        ])
+        let text = UnitFiles(layout: layout, settings: try Settings(), log: "/l o/50%.log").service.text
+        #expect(text.contains("ExecStart=\"/srv/a b/50%%/$$x/current/bin/llm-gateway\" --transport=http\n"))
+        #expect(text.contains("Environment=\"LLM_GATEWAY_HOME=/srv/a b/50%%/$x\"\n"))
+        #expect(text.contains("Environment=\"LLM_GATEWAY_CONFIG=/etc/c\\\"d.toml\"\n"))
+        #expect(text.contains("EnvironmentFile=-/srv/a b/50%%/$x/environment\n"))
+        #expect(text.contains("StandardOutput=append:/l o/50%%.log\n"))
+    }
+
+    @Test("have names of their own for a second home, and listen where the settings say")
+    func names() throws {
+        let layout = try Layout(environment: ["HOME": "/home/user", "LLM_GATEWAY_HOME": "/srv/two"])
+        let settings = try Settings(environment: [
+            "LLM_GATEWAY_HTTP_HOST": "::1", "LLM_GATEWAY_HTTP_PORT": "4000",
+        ])
+        let units = UnitFiles(layout: layout, settings: settings, log: nil)
+        #expect(units.all.allSatisfy { $0.name.hasPrefix("llm-cli-gateway-") })
+        #expect(units.socket.text.contains("ListenStream=[::1]:4000\n"))
+        #expect(units.service.text.contains("Sockets=\(units.socket.name)\nSlice=\(units.slice.name)\n"))
+    }
+
+    @Test("are replaced when they are ours, and left alone when they are not")
+    func plan() {
+        typealias Present = UnitPlan.Present
+        #expect(UnitPlan.step(wanted: "new", present: nil) == .write)
+        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "new", recorded: nil)) == .keep)
+        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "old", recorded: "old")) == .write)
+        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "edited", recorded: "old")) == .leave)
+        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "foreign", recorded: nil)) == .leave)
+    }
+
+    @Test("are written with our folders, and an edited one is reported and kept")
+    func writing() throws {
+        let home = try ScratchHome()
+        let installation = UnitInstallation(layout: home.layout, files: Files())
+        var receipt = Receipt()
+        let units = UnitFiles(layout: home.layout, settings: try Settings(), log: nil)
+        #expect(try installation.write(units, receipt: &receipt).written == units.all.map(\.name))
+        #expect(receipt.created.filter { $0.kind == .directory }.map(\.path).last == home.layout.userUnits)
+        #expect(try installation.write(units, receipt: &receipt) == .init())
+        let path = Layout.join(home.layout.userUnits, units.socket.name)
+        try Files().append(Array("# mine\n".utf8), to: path)
+        let moved = UnitFiles(
+            layout: home.layout,
+            settings: try Settings(environment: ["LLM_GATEWAY_HTTP_PORT": "4000"]),
+            log: nil
+        )
+        let outcome = try installation.write(moved, receipt: &receipt)
+        #expect(outcome.written.isEmpty && outcome.notices.count == 1)
+        #expect(outcome.notices.first?.hasPrefix("'\(path)' was not written by this program") == true)
+        #expect(try Files().readText(path).hasSuffix("# mine\n"))
+    }
+}
+
+@Suite("Who has the port")
+struct PortOwnerTests {
+    @Test("reads the kernel's tables")
+    func tables() {
+        let four = """
+              sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+               0: 0100007F:0D05 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 100 0 0 10 0
+               1: 0100007F:0D05 0100007F:9999 01 00000000:00000000 00:00000000 00000000  1000        0 4712 1 0 20 4 30 10 -1
+            """
+        #expect(
+            PortOwner.listeners(in: four)
+                == [PortOwner.Listener(address: [127, 0, 0, 1], port: 3333, uid: 1000, inode: "4711")]
+        )
+        let six = """
+              sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+               0: 00000000000000000000000001000000:0D05 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 99 1 0 100 0 0 10 0
+            """
+        #expect(PortOwner.listeners(in: six).first?.address == Array(repeating: 0, count: 15) + [1])
+        #expect(PortOwner.listeners(in: "nonsense\n1 2 3").isEmpty)
+    }
+
+    @Test("knows which listeners are in the way")
+    func conflicts() {
+        #expect(PortOwner.conflicts([0, 0, 0, 0], "127.0.0.1"))
+        #expect(PortOwner.conflicts([127, 0, 0, 1], "0.0.0.0"))
+        #expect(PortOwner.conflicts([127, 0, 0, 1], "127.0.0.1"))
+        #expect(PortOwner.conflicts([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1], "127.0.0.1"))
+        #expect(!PortOwner.conflicts([127, 0, 0, 2], "127.0.0.1"))
+        #expect(PortOwner.conflicts(Array(repeating: 0, count: 15) + [1], "::1"))
+        #expect(!PortOwner.conflicts([127, 0, 0, 1], "::1"))
+    }
+
+    @Test("names the process that listens, and refuses to take it for ours")
+    func foreign() async throws {
+        let listener = try HTTPListener.open(host: "127.0.0.1", port: 0)
+        defer { close(listener.descriptor) }
+        let settings = try Settings(environment: ["LLM_GATEWAY_HTTP_PORT": "\(listener.port)"])
+        let owner = try #require(PortOwner.find(settings))
+        #expect(owner.pid == getpid() && owner.uid == getuid())
+        #expect(owner.command?.isEmpty == false)
+        #expect(
+            GatewayService.portInUse(settings, owner).message.contains("is taken by process \(getpid()) (")
+        )
+        #expect(await Health.ask(settings, within: .milliseconds(50)) == .silent)
+    }
+
+    @Test("finds nobody on a free port")
+    func free() async throws {
+        let listener = try HTTPListener.open(host: "127.0.0.1", port: 0)
+        close(listener.descriptor)
+        let settings = try Settings(environment: ["LLM_GATEWAY_HTTP_PORT": "\(listener.port)"])
+        #expect(PortOwner.find(settings) == nil)
+        #expect(await Health.ask(settings) == .nobody)
+    }
+
+    @Test("only takes an answer for ours that says so")
+    func answers() {
+        func ask(_ status: Int, _ body: String) -> Health.Answer {
+            Health.interpret(status: status, body: Array(body.utf8))
+        }
+        #expect(
+            ask(
+                200,
+                "{\"ok\":true,\"sessions\":3,\"name\":\"llm-cli-gateway\",\"version\":\"1.0.0\",\"pid\":7}"
+            )
+                == .gateway(pid: 7, version: "1.0.0", sessions: 3)
+        )
+        for (status, body) in [
+            (200, "{\"ok\":true,\"sessions\":{}}"), (200, "<html>"), (404, "{}"), (200, ""),
+        ] {
+            #expect(
+                ask(status, body)
+                    == .foreign("it answers /healthz with status \(status) and not as a gateway")
+            )
+        }
+    }
+}
+
+@Suite("Progress of a download")
+struct ProgressTests {
+    @Test("is said in megabytes, with the share where the size is known")
+    func wording() {
+        #expect(ProgressLine.wording(.init(received: 12_345_678, total: nil)) == "downloaded 12.3 MB")
+        #expect(
+            ProgressLine.wording(.init(received: 12_345_678, total: 100_000_000))
+                == "downloaded 12.3 of 100.0 MB (12 %)"
+        )
+    }
+}
