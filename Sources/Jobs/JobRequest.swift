@@ -35,7 +35,7 @@ package struct JobRequest: Sendable {
     package var directories: [String] = []
     /// Output cap, wall and idle time, grace.
     package var limits: ProcessLimits = .job
-    /// Who may see the job; `nil` on the trusted local transport.
+    /// Who may see the job; `nil` means the local principal.
     package var owner: String?
     package var correlationID: String
     /// The dedup key.

@@ -12,7 +12,7 @@ package struct JobSpec: Sendable {
     package var requestKey: String?
     /// As the tool's caller chose it.
     package var outputFormat: String?
-    /// Who may see the job; `nil` on the trusted local transport.
+    /// Who may see the job; `nil` means the local principal.
     package var owner: String?
     /// What the gateway needs to read the output later; opaque here.
     package var context: JSON

@@ -140,8 +140,9 @@ package actor JobScheduler {
     /// The processes of all running jobs.
     package func health() -> JobHealthReport {
         let now = machine.clock.now()
+        let running = jobs.values.filter { $0.machine.status == .running }
         return JobHealthReport(
-            jobs: jobs.values.sorted { $0.spec.id < $1.spec.id }.map { job in
+            jobs: running.sorted { $0.spec.id < $1.spec.id }.map { job in
                 let record = RunnerRecord(job.directory, files: machine.files)
                 return JobHealth(
                     id: job.spec.id,

@@ -168,12 +168,12 @@ package struct FlightRecorder: Sendable {
         }
     }
 
-    /// The record of a request; `nil` when there is none, or none that `owner` may see.
+    /// The record of a request; `nil` when there is none, or none that the principal `owner` may see.
     ///
-    /// `owner` is `nil` on the trusted local transport, which sees everything. Throws what the database throws.
+    /// Throws what the database throws.
     package func record(
         of correlationID: String,
-        owner: String?,
+        owner: String,
         maximumCharacters: Int = 200_000,
         includePrompt: Bool = false
     ) async throws(GatewayError) -> JSON? {
@@ -186,9 +186,9 @@ package struct FlightRecorder: Sendable {
                     r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_creation_tokens, r.prompt,
                     r.response, m.thinking_blocks, r.owner_principal
                 FROM requests r LEFT JOIN gateway_metadata m ON m.request_id = r.id
-                WHERE r.id = ?1 AND (?2 IS NULL OR r.owner_principal = ?2)
+                WHERE r.id = ?1 AND (r.owner_principal = ?2 OR (r.owner_principal IS NULL AND ?2 = '\(Ownership.local)'))
                 """,
-                [.text(correlationID), .optional(owner)]
+                [.text(correlationID), .text(owner)]
             ) { row in
                 let prompt = row.text(16) ?? ""
                 let response = row.text(17)

@@ -17,7 +17,7 @@ package struct JobSnapshot: Sendable, Equatable {
     /// Bytes.
     package var errorBytes: Int
     package var error: String?
-    /// Who may see it; `nil` on the trusted local transport.
+    /// Who may see it; `nil` means the local principal.
     ///
     /// Not part of `json`.
     package var owner: String?

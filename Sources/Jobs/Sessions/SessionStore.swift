@@ -1,0 +1,292 @@
+package import Appliance
+import Glibc
+package import Platform
+import Synchronization
+
+/// The sessions of `sessions.json`, shared by every gateway of the home.
+///
+/// Reading is a stat(2) and, when another gateway has written, one reading of the file. Writing is done on a thread of its
+/// own: take the lock of the file beside it, read, change, replace. A file that cannot be understood is kept aside
+/// as `sessions.json.corrupt-<instant>`, never overwritten. Every session is visible to its owner only.
+package final class SessionStore: Sendable {
+    /// Identifies one state of the file: a replaced file has another inode or another time.
+    private struct Stamp: Equatable {
+        var device: UInt64
+        var inode: UInt64
+        var size: Int
+        var seconds: Int
+        var nanoseconds: Int
+    }
+
+    private struct Cache {
+        var stamp: Stamp?
+        var document = SessionDocument()
+        /// Said once, not at every call.
+        var lastFailure: GatewayError?
+    }
+
+    private let path: String
+    private let lifetime: Duration
+    private let machine: Machine
+    private let report: @Sendable (GatewayError) -> Void
+    private let cache = Mutex(Cache())
+    private let writer = SessionWriter()
+
+    /// The store of a home.
+    ///
+    /// `LLM_GATEWAY_SESSIONS_FILE` names another file, `SESSION_TTL` the seconds that an unused session is kept
+    /// (30 days). `report` gets what is wrong with the file.
+    package init(layout: Layout, machine: Machine, report: @escaping @Sendable (GatewayError) -> Void) {
+        let named = machine.environment["LLM_GATEWAY_SESSIONS_FILE"] ?? ""
+        path = named.isEmpty ? layout.sessions : named
+        let seconds = machine.environment["SESSION_TTL"].flatMap { Int($0) } ?? 0
+        lifetime = .seconds(seconds > 0 ? seconds : 2_592_000)
+        self.machine = machine
+        self.report = report
+    }
+
+    // MARK: reading
+
+    /// The caller's sessions, of one provider or of all, in the order of their creation.
+    package func list(caller: String, provider: String? = nil) -> [SessionRecord] {
+        let oldest = oldest()
+        return reading { document in
+            document.sessions.compactMap { entry in
+                guard provider == nil || entry.record.provider == provider,
+                    Ownership.admits(entry.record.owner, caller), let used = entry.lastUsed, used >= oldest
+                else { return nil }
+                return entry.record
+            }
+        }
+    }
+
+    /// One of the caller's sessions.
+    package func session(_ id: String, caller: String) -> SessionRecord? {
+        let oldest = oldest()
+        return reading { document in
+            guard let index = document.index(of: id), let used = document.sessions[index].lastUsed,
+                used >= oldest,
+                Ownership.admits(document.sessions[index].record.owner, caller)
+            else { return nil }
+            return document.sessions[index].record
+        }
+    }
+
+    /// Which provider an id belongs to and whether the caller may use it; `nil` for an unknown id.
+    ///
+    /// For the contract's wording of a refused resume; nothing else of a foreign session is told.
+    package func standing(of id: String, caller: String) -> (provider: String, isAccessible: Bool)? {
+        let oldest = oldest()
+        return reading { document in
+            guard let index = document.index(of: id), let used = document.sessions[index].lastUsed,
+                used >= oldest
+            else { return nil }
+            let record = document.sessions[index].record
+            return (record.provider, Ownership.admits(record.owner, caller))
+        }
+    }
+
+    /// The caller's active session of a provider.
+    package func active(_ provider: String, caller: String) -> SessionRecord? {
+        reading { $0.active[provider]?.string }.flatMap { session($0, caller: caller) }
+    }
+
+    // MARK: changing
+
+    /// Remembers a session; an id that is known already is refused with `session-exists`.
+    ///
+    /// Without an id it gets a new UUID. The first session of a provider becomes its active one.
+    @discardableResult
+    package func create(
+        _ provider: String,
+        id: String? = nil,
+        description: String? = nil,
+        metadata: JSONObject = JSONObject(),
+        caller: String,
+        activates: Bool = false
+    ) async throws(GatewayError) -> SessionRecord {
+        let id = id ?? machine.random.uuid()
+        let record = SessionRecord(
+            id: id,
+            provider: provider,
+            created: machine.clock.now().iso8601,
+            description: description ?? SessionStore.description(of: provider),
+            metadata: metadata,
+            owner: caller
+        )
+        return try await changing { document throws(GatewayError) in
+            guard document.index(of: id) == nil else {
+                throw GatewayError("session-exists", "there is a session '\(id)' already")
+            }
+            document.append(record)
+            if activates || document.active[provider]?.string == nil {
+                document.active[provider] = .string(id)
+            }
+            return record
+        }
+    }
+
+    /// Changes one of the caller's sessions and marks it as used now; `nil` when there is none.
+    @discardableResult
+    package func update(
+        _ id: String,
+        caller: String,
+        _ change: @escaping @Sendable (inout SessionRecord) -> Void = { _ in }
+    ) async throws(GatewayError) -> SessionRecord? {
+        let now = machine.clock.now()
+        return try await changing { document throws(GatewayError) in
+            guard let index = document.index(of: id),
+                Ownership.admits(document.sessions[index].record.owner, caller)
+            else { return nil }
+            change(&document.sessions[index].record)
+            document.sessions[index].record.lastUsed = now.iso8601
+            document.sessions[index].lastUsed = now
+            return document.sessions[index].record
+        }
+    }
+
+    /// Makes one of the caller's sessions the active one of its provider, or none for `nil`.
+    ///
+    /// `false` when the session is not the caller's or not of that provider.
+    package func setActive(
+        _ id: String?,
+        of provider: String,
+        caller: String
+    ) async throws(GatewayError) -> Bool {
+        try await changing { document throws(GatewayError) in
+            if let id {
+                guard let index = document.index(of: id),
+                    document.sessions[index].record.provider == provider,
+                    Ownership.admits(document.sessions[index].record.owner, caller)
+                else { return false }
+            } else if let current = document.active[provider]?.string,
+                let index = document.index(of: current),
+                !Ownership.admits(document.sessions[index].record.owner, caller)
+            {
+                // Another's choice is not the caller's to undo.
+                return true
+            }
+            document.active[provider] = .optional(id)
+            return true
+        }
+    }
+
+    /// Forgets one of the caller's sessions; `nil` when there is none.
+    package func delete(_ id: String, caller: String) async throws(GatewayError) -> SessionRecord? {
+        try await changing { document throws(GatewayError) in
+            document.remove { record, _ in record.id == id && Ownership.admits(record.owner, caller) }.first
+        }
+    }
+
+    /// Forgets the caller's sessions, of one provider or of all.
+    package func clear(caller: String, provider: String? = nil) async throws(GatewayError) -> [SessionRecord]
+    {
+        try await changing { document throws(GatewayError) in
+            document.remove { record, _ in
+                Ownership.admits(record.owner, caller) && (provider == nil || record.provider == provider)
+            }
+        }
+    }
+
+    // MARK: below
+
+    private static func description(of provider: String) -> String {
+        let names = ["grok-api": "Grok API", "gemini": "Gemini", "mistral": "Mistral"]
+        let name = names[provider] ?? provider.prefix(1).uppercased() + provider.dropFirst()
+        return "\(name) Session"
+    }
+
+    private func oldest() -> Timestamp {
+        machine.clock.now().advanced(byMilliseconds: -Int64(lifetime.milliseconds))
+    }
+
+    private func reading<Value>(_ body: (SessionDocument) -> Value) -> Value {
+        cache.withLock { cache in
+            refresh(&cache)
+            return body(cache.document)
+        }
+    }
+
+    private func refresh(_ cache: inout Cache) {
+        let stamp = stamp()
+        guard stamp != cache.stamp else { return }
+        do throws(GatewayError) {
+            cache.document = try load() ?? SessionDocument()
+            cache.lastFailure = nil
+        } catch {
+            // What cannot be read now may be read later; until then there are no sessions, and the file is left alone.
+            cache.document = SessionDocument()
+            if cache.lastFailure != error { report(error) }
+            cache.lastFailure = error
+        }
+        cache.stamp = stamp
+    }
+
+    private func stamp() -> Stamp? {
+        var info = stat()
+        guard stat(path, &info) == 0 else { return nil }
+        return Stamp(
+            device: UInt64(info.st_dev),
+            inode: UInt64(info.st_ino),
+            size: Int(info.st_size),
+            seconds: info.st_mtim.tv_sec,
+            nanoseconds: info.st_mtim.tv_nsec
+        )
+    }
+
+    /// `nil` when there is no file.
+    private func load() throws(GatewayError) -> SessionDocument? {
+        guard let bytes = try machine.files.readIfPresent(path) else { return nil }
+        return try SessionDocument(bytes, path: path)
+    }
+
+    private func changing<Value: Sendable>(
+        _ change: @escaping @Sendable (inout SessionDocument) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        try await writer.run { () throws(GatewayError) in
+            try self.machine.files.makeDirectory(Files.parent(of: self.path))
+            let lock = try FileLock.wait(self.path + ".lock")
+            defer { withExtendedLifetime(lock) {} }
+            var document = try self.loadOrSetAside()
+            let oldest = self.oldest()
+            _ = document.remove { _, used in used.map { $0 < oldest } ?? true }
+            let before = document.text
+            let value = try change(&document)
+            // Eviction alone is no reason to write.
+            if document.text != before {
+                try self.machine.files.write(document.text.utf8, to: self.path)
+            }
+            return value
+        }
+    }
+
+    /// Only with the lock held: a damaged file is moved, so that the next writing does not replace it.
+    private func loadOrSetAside() throws(GatewayError) -> SessionDocument {
+        do throws(GatewayError) {
+            return try load() ?? SessionDocument()
+        } catch {
+            guard error.code == "sessions-corrupt" else { throw error }
+            let instant = machine.clock.now().iso8601.filter { $0 != ":" }
+            let aside = "\(path).corrupt-\(instant)"
+            try machine.files.rename(path, to: aside)
+            report(
+                GatewayError(
+                    error.code,
+                    "\(error.message); it was kept as '\(aside)' and a new one was begun",
+                    help: "repair that file and put it back, or remove it"
+                )
+            )
+            return SessionDocument()
+        }
+    }
+}
+
+/// The thread that writes sessions.
+private actor SessionWriter {
+    private let executor = ThreadExecutor("sessions")
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    func run<Value: Sendable>(
+        _ body: @Sendable () throws(GatewayError) -> Value
+    ) throws(GatewayError) -> Value { try body() }
+}

@@ -1,0 +1,185 @@
+import Appliance
+import Glibc
+import Jobs
+import Platform
+import Synchronization
+import Testing
+
+@Suite("Sessions")
+struct SessionStoreTests {
+    private let directory: TemporaryDirectory
+    private let findings = Findings()
+    private let now = Instant()
+
+    /// A clock that the test sets.
+    final class Instant: Sendable {
+        private let value = Mutex(Int64(1_795_000_000_000))
+        var milliseconds: Int64 { value.withLock { $0 } }
+        func advance(days: Int64) { value.withLock { $0 += days * 86_400_000 } }
+    }
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    private func store(_ environment: [String: String] = [:]) throws -> SessionStore {
+        let environment = environment.merging(["HOME": directory.root]) { $1 }
+        let now = now, findings = findings
+        let machine = Machine(
+            environment: environment,
+            files: Files(),
+            clock: WallClock(
+                now: { Timestamp(milliseconds: now.milliseconds) },
+                uptime: WallClock.system.uptime,
+                sleep: WallClock.system.sleep
+            ),
+            random: .system,
+            reactor: try Reactor(),
+            terminal: .standard
+        )
+        return SessionStore(
+            layout: try Layout(environment: environment),
+            machine: machine,
+            report: { findings.add($0.description) }
+        )
+    }
+
+    private var path: String { directory.path(".llm-cli-gateway/sessions.json") }
+
+    private func place(_ text: String) throws {
+        try Files().makeDirectory(directory.path(".llm-cli-gateway"))
+        try Files().write(text.utf8, to: path)
+    }
+
+    @Test("are kept in the reference's format, the first of a provider active")
+    func format() async throws {
+        let store = try store()
+        let record = try await store.create("claude", id: "one", caller: "local")
+        #expect(record.description == "Claude Session")
+        try await store.create(
+            "claude",
+            id: "two",
+            metadata: JSONObject([("workspaceAlias", "w")]),
+            caller: "local"
+        )
+        let json = try JSON.parse(try Files().read(path))
+        #expect(json["sessions"]?["one"]?["cli"] == "claude")
+        #expect(json["sessions"]?["two"]?["metadata"]?["workspaceAlias"] == "w")
+        #expect(json["sessions"]?["one"]?["ownerPrincipal"] == "local")
+        #expect(json["activeSession"]?["claude"] == "one")
+        #expect(json["activeSession"]?["grok-api"] == .null)
+        #expect(try Files().status(path)?.mode == 0o600)
+        #expect(store.list(caller: "local").map(\.id) == ["one", "two"])
+        #expect(store.active("claude", caller: "local")?.id == "one")
+    }
+
+    @Test("belong to their owner; what belongs to nobody is the local principal's")
+    func owners() async throws {
+        let used = Timestamp(milliseconds: now.milliseconds).iso8601
+        try place(
+            """
+            {"sessions":{"old":{"id":"old","cli":"codex","createdAt":"\(used)","lastUsedAt":"\(used)",
+            "description":"Codex Session","novelty":[1,2]}},"activeSession":{"codex":"old"},"generation":7}
+            """
+        )
+        let store = try store()
+        try await store.create("codex", id: "theirs", caller: "someone")
+        #expect(store.list(caller: "local").map(\.id) == ["old"])
+        #expect(store.list(caller: "someone").map(\.id) == ["theirs"])
+        #expect(store.session("old", caller: "someone") == nil)
+        #expect(store.standing(of: "old", caller: "someone")?.isAccessible == false)
+        #expect(store.active("codex", caller: "someone") == nil)
+        #expect(try await store.delete("old", caller: "someone") == nil)
+        #expect(try await store.setActive("old", of: "codex", caller: "someone") == false)
+        #expect(try await store.clear(caller: "someone").map(\.id) == ["theirs"])
+        // What this program does not know stays.
+        let json = try JSON.parse(try Files().read(path))
+        #expect(json["generation"] == 7)
+        #expect(json["sessions"]?["old"]?["novelty"] == [1, 2])
+    }
+
+    @Test("of several gateways that write at the same time are all kept")
+    func concurrent() async throws {
+        let stores = try (0..<4).map { _ in try store() }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (index, store) in stores.enumerated() {
+                group.addTask {
+                    for number in 0..<10 {
+                        try await store.create("claude", id: "\(index)-\(number)", caller: "local")
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        for store in stores { #expect(store.list(caller: "local").count == 40) }
+    }
+
+    @Test("carry running totals that a later run reads")
+    func totals() async throws {
+        let store = try store()
+        try await store.create("codex", id: "c", caller: "local")
+        now.advance(days: 1)
+        try await store.update("c", caller: "local") { $0.metadata["runningTotal"] = ["inputTokens": 1500] }
+        let record = try #require(try self.store().session("c", caller: "local"))
+        #expect(record.metadata["runningTotal"]?["inputTokens"] == 1500)
+        #expect(record.lastUsed > record.created)
+        #expect(try await store.update("unknown", caller: "local") == nil)
+    }
+
+    @Test("unused for too long are gone, and so is what pointed to them")
+    func expiry() async throws {
+        let store = try store()
+        try await store.create("claude", id: "a", caller: "local")
+        now.advance(days: 20)
+        try await store.create("claude", id: "b", caller: "local")
+        now.advance(days: 11)
+        #expect(store.list(caller: "local").map(\.id) == ["b"])
+        #expect(store.active("claude", caller: "local") == nil)
+        try await store.create("claude", id: "c", caller: "local")
+        #expect(store.active("claude", caller: "local")?.id == "c")
+        let short = try self.store(["SESSION_TTL": "60"])
+        now.advance(days: 1)
+        #expect(short.list(caller: "local").isEmpty)
+    }
+
+    @Test("in a damaged file are kept aside and reported, never overwritten")
+    func corrupt() async throws {
+        try place(#"{"sessions": {"#)
+        let store = try store()
+        #expect(store.list(caller: "local").isEmpty)
+        #expect(store.list(caller: "local").isEmpty)
+        #expect(findings.all.count == 1)
+        #expect(findings.all.first?.hasPrefix("'\(path)' cannot be read: invalid JSON at byte 14") == true)
+        #expect(try Files().readText(path) == #"{"sessions": {"#)
+        try await store.create("claude", id: "a", caller: "local")
+        let kept = try Files().list(directory.path(".llm-cli-gateway")).filter { $0.contains(".corrupt-") }
+        #expect(kept.count == 1)
+        let aside = try #require(kept.first)
+        #expect(try Files().readText(directory.path(".llm-cli-gateway/\(aside)")) == #"{"sessions": {"#)
+        #expect(store.list(caller: "local").map(\.id) == ["a"])
+        #expect(findings.all.last?.contains("it was kept as") == true)
+    }
+
+    @Test("change the active one, and can have none")
+    func activation() async throws {
+        let store = try store()
+        try await store.create("claude", id: "a", caller: "local")
+        try await store.create("claude", id: "b", caller: "local", activates: true)
+        #expect(store.active("claude", caller: "local")?.id == "b")
+        #expect(try await store.setActive("a", of: "claude", caller: "local"))
+        #expect(try await store.setActive("a", of: "codex", caller: "local") == false)
+        #expect(store.active("claude", caller: "local")?.id == "a")
+        #expect(try await store.setActive(nil, of: "claude", caller: "local"))
+        #expect(store.active("claude", caller: "local") == nil)
+        #expect(try await store.delete("b", caller: "local")?.id == "b")
+    }
+
+    @Test("are listed fast enough for every call of a busy client")
+    func speed() async throws {
+        let store = try store()
+        for number in 0..<20 { try await store.create("claude", id: "s\(number)", caller: "local") }
+        let start = WallClock.system.uptime()
+        for _ in 0..<2000 { _ = store.list(caller: "local") }
+        let each = Double(WallClock.system.uptime() - start) / 2000
+        // A debug build on a busy machine; a release build takes a twentieth of this.
+        #expect(each < 1_000_000, "\(each) ns for each listing")
+    }
+}

@@ -1,0 +1,125 @@
+import Appliance
+import Jobs
+import Testing
+
+@Suite("The states of a job")
+struct StateMachineTests {
+    typealias State = JobStateMachine.State
+    typealias Event = JobStateMachine.Event
+    typealias Action = JobStateMachine.Action
+
+    static let events: [Event] =
+        [.turnCame, .turnMissed, .startFailed, .cancelRequested, .runnerLost, .cleared]
+        + ExitRecord.Verdict.allCases.map { .runnerEnded($0) }
+
+    /// Everything that changes something; any other event in any other state changes nothing.
+    static let table: [(State, Event, State, Action)] = [
+        (.queued, .turnCame, .running, .startRunner),
+        (.queued, .turnMissed, .ended(.failed), .commit(.failed)),
+        (.queued, .cancelRequested, .ended(.canceled), .commit(.canceled)),
+        (.running, .startFailed, .ended(.failed), .commit(.failed)),
+        (.running, .cancelRequested, .canceling, .signalRunner),
+        (.running, .runnerEnded(.succeeded), .ended(.completed), .commit(.completed)),
+        (.running, .runnerEnded(.failed), .ended(.failed), .commit(.failed)),
+        (.running, .runnerEnded(.canceled), .ended(.canceled), .commit(.canceled)),
+        (.running, .runnerLost, .clearing(.orphaned), .clear),
+        (.canceling, .startFailed, .ended(.failed), .commit(.failed)),
+        (.canceling, .runnerEnded(.succeeded), .ended(.completed), .commit(.completed)),
+        (.canceling, .runnerEnded(.failed), .ended(.failed), .commit(.failed)),
+        (.canceling, .runnerEnded(.canceled), .ended(.canceled), .commit(.canceled)),
+        (.canceling, .runnerLost, .clearing(.canceled), .clear),
+        (.clearing(.orphaned), .cleared, .ended(.orphaned), .commit(.orphaned)),
+        (.clearing(.canceled), .cleared, .ended(.canceled), .commit(.canceled)),
+    ]
+
+    @Test("change as the table says, and in no other way")
+    func followsTable() {
+        let states: [State] =
+            [.queued, .running, .canceling, .clearing(.orphaned), .clearing(.canceled)]
+            + [JobStatus.completed, .failed, .canceled, .orphaned].map { .ended($0) }
+        for state in states {
+            for event in Self.events {
+                var machine = JobStateMachine(state)
+                let action = machine.handle(event)
+                let row = Self.table.first { $0.0 == state && $0.1 == event }
+                #expect(machine.state == row?.2 ?? state, "\(state) \(event)")
+                #expect(action == row?.3, "\(state) \(event)")
+            }
+        }
+    }
+
+    @Test("commit once in every order of events, to a depth of six")
+    func commitsOnce() {
+        var reached: Set<String> = []
+        func walk(_ machine: JobStateMachine, _ commits: Int, _ depth: Int) {
+            reached.insert("\(machine.state)")
+            guard depth > 0 else { return }
+            for event in Self.events {
+                var next = machine
+                var count = commits
+                if case .commit(let status) = next.handle(event) {
+                    count += 1
+                    #expect(next.status == status && status.isFinal)
+                }
+                guard count <= 1 else {
+                    Issue.record("a second commit after \(event)")
+                    return
+                }
+                walk(next, count, depth - 1)
+            }
+        }
+        walk(JobStateMachine(), 0, 6)
+        #expect(reached.count == 9, "every state is reached, none is unknown: \(reached.sorted())")
+    }
+}
+
+@Suite("Admission")
+struct AdmissionTests {
+    private func admission(_ running: Int, _ perProvider: Int, _ queued: Int) -> Admission {
+        var limits = Configuration.Limits()
+        limits.maxRunningJobs = running
+        limits.maxRunningJobsPerProvider = perProvider
+        limits.maxQueuedJobs = queued
+        return Admission(limits)
+    }
+
+    @Test("lets jobs run up to the limit, then wait in order")
+    func order() throws {
+        var admission = admission(2, 2, 10)
+        var runs: [Bool] = []
+        for (id, provider) in [("a", "claude"), ("b", "codex"), ("c", "claude"), ("d", "codex")] {
+            runs.append(try admission.admit(id, provider: provider))
+        }
+        #expect(runs == [true, true, false, false])
+        let turns = ["codex", "claude", "claude", "codex"].map { admission.release($0) }
+        #expect(turns == [["c"], ["d"], [], []])
+        #expect(admission.runningCount == 0)
+    }
+
+    @Test("lets other providers pass one that is at its limit")
+    func perProvider() throws {
+        var admission = admission(3, 1, 10)
+        var runs: [Bool] = []
+        for (id, provider) in [("a", "claude"), ("b", "claude"), ("c", "codex")] {
+            runs.append(try admission.admit(id, provider: provider))
+        }
+        #expect(runs == [true, false, true])
+        let turns = ["codex", "claude"].map { admission.release($0) }
+        #expect(turns == [[], ["b"]])
+    }
+
+    @Test("refuses what can neither run nor wait, and says what to do")
+    func saturated() throws {
+        var admission = admission(1, 1, 1)
+        _ = try admission.admit("a", provider: "claude")
+        _ = try admission.admit("b", provider: "claude")
+        let refusal = Result { () throws(GatewayError) in try admission.admit("c", provider: "claude") }
+        let error = #expect(throws: GatewayError.self) { try refusal.get() }
+        #expect(error?.code == "saturated")
+        #expect(error?.message == "1 jobs run and 1 wait, which is the limit")
+        let withdrawals = [admission.withdraw("b"), admission.withdraw("b")]
+        #expect(withdrawals == [true, false])
+        let runs = try admission.admit("c", provider: "claude")
+        #expect(!runs)
+    }
+}

@@ -1,0 +1,268 @@
+import Appliance
+import Glibc
+import Jobs
+import Platform
+import SQLite
+import Testing
+
+@Suite("The store")
+struct StoreTests {
+    private let directory: TemporaryDirectory
+    private var path: String { directory.path("logs.db") }
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    @Test("makes the contract's tables in a file of the user's own")
+    func schema() async throws {
+        let store = Store(path: path, clock: .system)
+        try await store.open()
+        for name in ["", "-wal", "-shm"] {
+            #expect(try Files().status(path + name)?.mode == 0o600, "logs.db\(name)")
+        }
+        let connection = try Connection(path, mode: .readOnly)
+        #expect(
+            try connection.columns(of: "jobs").starts(with: [
+                "id", "correlation_id", "request_key", "cli", "args_json", "output_format", "status",
+                "exit_code",
+                "stdout", "stderr", "output_truncated", "error", "started_at", "finished_at", "pid",
+                "expires_at",
+                "owner_principal", "transport", "http_status", "payload_json",
+            ])
+        )
+        #expect(
+            try connection.columns(of: "requests") == [
+                "id", "cli", "model", "prompt", "system", "response", "session_id", "duration_ms",
+                "datetime_utc",
+                "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens",
+                "stable_prefix_hash",
+                "stable_prefix_tokens", "cache_control_blocks", "cache_control_ttl_seconds",
+                "owner_principal",
+            ]
+        )
+        #expect(
+            try connection.columns(of: "gateway_metadata") == [
+                "request_id", "retry_count", "circuit_breaker_state", "cost_usd", "approval_decision",
+                "optimization_applied", "thinking_blocks", "exit_code", "error_message", "async_job_id",
+                "status",
+                "http_status",
+            ]
+        )
+        let versions = try connection.all("SELECT version FROM _migrations ORDER BY version") {
+            $0.integer(0)
+        }
+        #expect(versions == [1, 2, 3, 4, 5, 6])
+        await store.close()
+    }
+
+    @Test("opens a file of an old reference, adds what is missing, and keeps its history")
+    func reference() async throws {
+        let old = try Connection(path)
+        try old.execute(
+            """
+            CREATE TABLE jobs (id TEXT PRIMARY KEY, correlation_id TEXT NOT NULL, request_key TEXT NOT NULL,
+                cli TEXT NOT NULL, args_json TEXT NOT NULL, output_format TEXT, status TEXT NOT NULL,
+                exit_code INTEGER, stdout TEXT NOT NULL DEFAULT '', stderr TEXT NOT NULL DEFAULT '',
+                output_truncated INTEGER NOT NULL DEFAULT 0, error TEXT, started_at TEXT NOT NULL, finished_at TEXT,
+                pid INTEGER, expires_at TEXT NOT NULL)
+            """
+        )
+        try old.execute(
+            """
+            INSERT INTO jobs (id, correlation_id, request_key, cli, args_json, status, exit_code, stdout, started_at,
+                expires_at) VALUES ('j1', 'c1', 'k', 'claude', '[]', 'completed', 0, 'héllo',
+                '2026-01-01T00:00:00.000Z', '2999-01-01T00:00:00.000Z')
+            """
+        )
+        try old.execute("CREATE TABLE _migrations (version INTEGER PRIMARY KEY, applied_at TEXT)")
+        try old.execute("INSERT INTO _migrations VALUES (1, 'then')")
+        try old.execute(
+            """
+            CREATE TABLE requests (id TEXT PRIMARY KEY, cli TEXT NOT NULL, model TEXT, prompt TEXT, system TEXT,
+                response TEXT, session_id TEXT, duration_ms INTEGER, datetime_utc TEXT NOT NULL,
+                input_tokens INTEGER, output_tokens INTEGER)
+            """
+        )
+        try old.execute(
+            """
+            INSERT INTO requests (id, cli, model, prompt, response, datetime_utc)
+            VALUES ('c1', 'claude', 'opus', 'hi', 'there', '2026-01-01T00:00:00.000Z')
+            """
+        )
+        chmod(path, 0o644)
+        let store = Store(path: path, clock: .system)
+        let job = try #require(try await store.job("j1"))
+        #expect(job.status == .completed && job.outputBytes == 6)
+        let recorder = FlightRecorder(store) { Issue.record("\($0)") }
+        let record = try #require(try await recorder.record(of: "c1", owner: "local", includePrompt: true))
+        #expect(record["response"] == "there" && record["prompt"] == "hi" && record["status"] == .null)
+        #expect(try Files().status(path)?.mode == 0o600)
+        await store.close()
+    }
+
+    @Test("is opened by several gateways at the same moment")
+    func together() async throws {
+        let path = path
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<8 {
+                group.addTask {
+                    let store = Store(path: path, clock: .system)
+                    let recorder = FlightRecorder(store) { Issue.record("\($0)") }
+                    await recorder.start(
+                        FlightStart(correlationID: "c\(number)", provider: "claude", model: "m", prompt: "p")
+                    )
+                    await store.close()
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(try Connection(path).first("SELECT count(*) FROM requests") { $0.integer(0) } == 8)
+    }
+
+    @Test("keeps the same tables in memory")
+    func memory() async throws {
+        let store = Store(path: nil, clock: .system)
+        let recorder = FlightRecorder(store) { Issue.record("\($0)") }
+        await recorder.start(FlightStart(correlationID: "c", provider: "claude", model: "m", prompt: "p"))
+        #expect(try await recorder.record(of: "c", owner: "local")?["status"] == "started")
+    }
+
+    @Test("is absent without a backend, and says that PostgreSQL is not there yet")
+    func backends() throws {
+        let layout = try Layout(environment: ["HOME": directory.root])
+        var persistence = Configuration.Persistence()
+        persistence.backend = .none
+        #expect(try Store(persistence, layout: layout, clock: .system) == nil)
+        persistence.backend = .postgres
+        let error = #expect(throws: GatewayError.self) {
+            try Store(persistence, layout: layout, clock: .system)
+        }
+        #expect(error?.code == "backend-unavailable")
+        persistence.backend = .sqlite
+        #expect(try Store(persistence, layout: layout, clock: .system)?.path == layout.database)
+    }
+}
+
+@Suite("The flight recorder")
+struct FlightRecorderTests {
+    private let directory: TemporaryDirectory
+    private let store: Store
+
+    init() throws {
+        directory = try TemporaryDirectory()
+        store = Store(path: directory.path("logs.db"), clock: .system)
+    }
+
+    private func recorder(_ environment: [String: String] = [:]) -> FlightRecorder {
+        FlightRecorder(store, environment: environment) { Issue.record("\($0)") }
+    }
+
+    @Test("gives the contract's record back")
+    func record() async throws {
+        let recorder = recorder()
+        var start = FlightStart(
+            correlationID: "c",
+            provider: "codex",
+            model: "default",
+            prompt: "What is 2+2?"
+        )
+        start.owner = "someone"
+        start.jobID = "job"
+        await recorder.start(start)
+        var end = FlightEnd(succeeded: true, response: "It is 4 🎉!", durationMilliseconds: 1234)
+        end.exitCode = 0
+        end.model = "gpt-5"
+        end.sessionID = "s"
+        end.inputTokens = 10
+        end.outputTokens = 5
+        end.cacheReadTokens = 3
+        end.costUSD = 0.25
+        end.thinking = ["first", "second"]
+        await recorder.complete("c", end)
+        let record = try #require(try await recorder.record(of: "c", owner: "someone", maximumCharacters: 9))
+        #expect(
+            record.object?.names == [
+                "correlationId", "cli", "model", "sessionId", "datetimeUtc", "durationMs", "status",
+                "exitCode",
+                "errorMessage", "retryCount", "circuitBreakerState", "costUsd", "asyncJobId", "inputTokens",
+                "outputTokens", "cacheReadTokens", "cacheCreationTokens", "promptChars", "responseChars",
+                "responseTruncated", "response", "thinkingBlocks", "ownerPrincipal",
+            ]
+        )
+        #expect(record["model"] == "gpt-5" && record["status"] == "completed" && record["costUsd"] == 0.25)
+        #expect(record["promptChars"] == 12 && record["responseChars"] == 11)
+        // The ninth unit is half of the emoji: it is left out whole.
+        #expect(record["response"] == "It is 4 " && record["responseTruncated"] == true)
+        #expect(record["thinkingBlocks"] == ["first", "second"])
+        #expect(record["cacheCreationTokens"] == .null && record["asyncJobId"] == "job")
+    }
+
+    @Test("shows a record to its owner only")
+    func owner() async throws {
+        let recorder = recorder()
+        var start = FlightStart(correlationID: "c", provider: "codex", model: "m", prompt: "p")
+        start.owner = "someone"
+        await recorder.start(start)
+        #expect(try await recorder.record(of: "c", owner: "local") == nil)
+        #expect(try await recorder.record(of: "c", owner: "another") == nil)
+        #expect(try await recorder.record(of: "c", owner: "someone") != nil)
+    }
+
+    @Test("lets only the first ending count")
+    func firstEnding() async throws {
+        let recorder = recorder()
+        await recorder.start(FlightStart(correlationID: "c", provider: "codex", model: "m", prompt: "p"))
+        await recorder.complete("c", FlightEnd(succeeded: true, response: "first", durationMilliseconds: 1))
+        await recorder.complete("c", FlightEnd(succeeded: false, response: "second", durationMilliseconds: 2))
+        let record = try #require(try await recorder.record(of: "c", owner: "local"))
+        #expect(record["response"] == "first" && record["status"] == "completed" && record["durationMs"] == 1)
+    }
+
+    @Test("takes secrets out, unless the user does not want that")
+    func secrets() async throws {
+        let secret = "sk-ant-api03-abcdefghijklmnop"
+        for (id, environment) in [("a", [:]), ("b", ["LLM_GATEWAY_REDACT_LOGGED_SECRETS": "off"])] {
+            let recorder = recorder(environment)
+            await recorder.start(
+                FlightStart(correlationID: id, provider: "claude", model: "m", prompt: "use \(secret)")
+            )
+            var end = FlightEnd(succeeded: false, response: "got \(secret)", durationMilliseconds: 1)
+            end.errorMessage = "bad key \(secret)"
+            await recorder.complete(id, end)
+        }
+        let texts = try Connection(directory.path("logs.db")).all(
+            """
+            SELECT prompt || response || error_message FROM requests JOIN gateway_metadata ON request_id = id
+            ORDER BY id
+            """
+        ) { $0.text(0) ?? "" }
+        #expect(texts[0].contains("api03") == false)
+        #expect(texts[1].contains(secret))
+    }
+
+    @Test("cuts thinking at a million bytes")
+    func thinking() async throws {
+        let recorder = recorder()
+        await recorder.start(FlightStart(correlationID: "c", provider: "claude", model: "m", prompt: "p"))
+        var end = FlightEnd(succeeded: true, response: "", durationMilliseconds: 1)
+        end.thinking = [String(repeating: "a", count: 999_990), String(repeating: "b", count: 100), "c"]
+        await recorder.complete("c", end)
+        let blocks = try #require(
+            try await recorder.record(of: "c", owner: "local")?["thinkingBlocks"]?.array
+        )
+        #expect(blocks.count == 2)
+        #expect(blocks.last == .string("bbbbbbbbbb[TRUNCATED]"))
+    }
+
+    @Test("that cannot open its database says so once for each call and fails nothing")
+    func unusable() async throws {
+        let path = directory.path("broken.db")
+        try Files().write(repeatElement(0x41, count: 4096), to: path)
+        let findings = Findings()
+        let recorder = FlightRecorder(Store(path: path, clock: .system)) { findings.add($0.code) }
+        await recorder.start(FlightStart(correlationID: "c", provider: "claude", model: "m", prompt: "p"))
+        await recorder.complete("c", FlightEnd(succeeded: true, response: "", durationMilliseconds: 1))
+        #expect(findings.all == ["database-corrupt", "database-corrupt"])
+        // The user's file is as it was.
+        #expect(try Files().read(path).count == 4096)
+    }
+}
