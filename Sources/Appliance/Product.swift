@@ -7,7 +7,7 @@ package enum Product {
     /// The version of manager and gateway: they travel together.
     package static let version = "0.1.0"
     /// The oldest glibc that the binaries run on: the newest symbol version they refer to.
-    package static let oldestGlibc = "2.34"
+    package static let oldestGlibc = "2.35"
     #if arch(x86_64)
     /// The processor, as release files name it.
     package static let architecture = "amd64"
