@@ -57,12 +57,12 @@ struct Installation: Sendable {
             limit: lockLimit,
             say: say
         )
-        return try await withExtendedLifetimeOfLock(lock) { () async throws(GatewayError) in
+        return try await holding(lock) { () async throws(GatewayError) in
             var (receipt, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
             var notices = notice.map { [$0] } ?? []
             if isNewHome { receipt.note(Receipt.Created(path: layout.home, kind: .directory)) }
             notices += try await recover(&receipt)
-            if !options.reinstalls, let report = try unchanged(request, receipt, options, notices) {
+            if !options.reinstalls, let report = try await unchanged(request, receipt, options, notices) {
                 return report
             }
             return try await perform(request, options, &receipt, notices)
@@ -70,7 +70,7 @@ struct Installation: Sendable {
     }
 
     /// Keeps the lock until the work has ended, however it ends.
-    func withExtendedLifetimeOfLock<Value>(
+    func holding<Value>(
         _ lock: FileLock,
         _ body: () async throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
@@ -86,11 +86,15 @@ struct Installation: Sendable {
         _ receipt: Receipt,
         _ options: Options,
         _ notices: [String]
-    ) throws(GatewayError) -> InstallReport? {
+    ) async throws(GatewayError) -> InstallReport? {
+        let layout = layout, files = files
         guard let active = receipt.active, active.sha256 == request.sha256,
-            InstalledVersions.current(layout, files: files) == active.directory,
-            try InstalledVersions.verify(active, layout, files: files).isEmpty
+            InstalledVersions.current(layout, files: files) == active.directory
         else { return nil }
+        let findings = try await BlockingThread.run("verify") { () throws(GatewayError) in
+            try InstalledVersions.verify(active, layout, files: files)
+        }
+        guard findings.isEmpty else { return nil }
         var receipt = receipt
         var notices = notices
         notices += try ensureCommandLink(&receipt)

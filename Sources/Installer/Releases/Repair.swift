@@ -114,8 +114,8 @@ extension Installation {
             limit: lockLimit,
             say: say
         )
-        return try await withExtendedLifetimeOfLock(lock) { () async throws(GatewayError) in
-            let plan = try repairPlan()
+        return try await holding(lock) { () async throws(GatewayError) in
+            let plan = try await BlockingThread.run("verify") { () throws(GatewayError) in try repairPlan() }
             var (receipt, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
             var notices = notice.map { [$0] } ?? []
             notices += try await recover(&receipt)
