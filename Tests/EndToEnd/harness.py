@@ -12,7 +12,7 @@ prints one line per check: `ok - …`, `not ok - …` with what was expected, or
 `run` makes the world (a temporary home, nothing of the caller's environment), and takes it down in reverse order, however
 the driver ends; processes that are left over then are a failure, named and killed.
 
-The built programs are in $LLM_GATEWAY_E2E_BIN, else in .build/release or .build/debug; the tools that
+The built programs are in $LLM_GATEWAY_E2E_BIN, else in .build/releases/tree/bin, .build/release or .build/debug; the tools that
 setup/test-tools installed are in $LLM_GATEWAY_TEST_TOOLS, else in its default place.
 """
 import contextlib
@@ -183,7 +183,7 @@ def run(drive):
 def product(name):
     """The path of a built product."""
     named = os.environ.get("LLM_GATEWAY_E2E_BIN")
-    places = [named] if named else [os.path.join(ROOT, ".build", kind) for kind in ("release", "debug")]
+    places = [named] if named else [os.path.join(ROOT, ".build", kind) for kind in ("releases/tree/bin", "release", "debug")]
     for place in places:
         path = os.path.join(place, name)
         if os.access(path, os.X_OK):

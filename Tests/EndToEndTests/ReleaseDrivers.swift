@@ -1,0 +1,11 @@
+import Testing
+
+@Suite(
+    "A built release",
+    .serialized,
+    .enabled(if: Driver.isProvided, Driver.missing)
+)
+struct ReleaseDrivers {
+    @Test("is packed to the same bytes twice, installs into an empty home, and is refused when it is altered")
+    func release() async throws { try await Driver("release.sh").run(within: .seconds(1800)) }
+}
