@@ -89,6 +89,7 @@ struct GatewayProcess: Sendable {
             input: STDIN_FILENO,
             output: try ProtocolOutput.claimingStandardOutput()
         )
+        log.info("serving one client on standard input", ["version": Product.version])
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 await stop.wait()

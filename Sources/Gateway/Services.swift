@@ -13,6 +13,7 @@ struct Services: Sendable {
     let store: Store?
     let recorder: FlightRecorder
     let completion: Completion
+    let sessions: SessionStore
     let jobs: JobScheduler
     let conversations: Conversations
     let models: ModelCache
@@ -31,8 +32,9 @@ struct Services: Sendable {
             files: machine.files
         )
         recorder = FlightRecorder(store, environment: machine.environment) { log.error($0) }
-        conversations = Conversations(machine: machine, layout: layout)
-        let completion = Completion(recorder: recorder, conversations: conversations)
+        sessions = SessionStore(layout: layout, machine: machine) { log.error($0) }
+        conversations = Conversations(sessions: sessions, machine: machine, layout: layout)
+        let completion = Completion(recorder: recorder, conversations: conversations, log: log)
         self.completion = completion
         jobs = JobScheduler(
             layout: layout,
@@ -79,7 +81,8 @@ struct Services: Sendable {
     /// Every tool, in the order in which clients see them.
     func tools() -> [Tool] {
         Provider.allCases.map { RequestTool(provider: $0, services: self).tool }
-            + RecordTools(services: self).tools + ModelTools(services: self).tools
+            + RecordTools(services: self).tools
+            + SessionTools(services: self).tools + ModelTools(services: self).tools
     }
 
     /// Where the provider CLIs are looked for; read anew for each run, because a CLI may have been installed meanwhile.

@@ -131,6 +131,8 @@ struct Reading {
         case .exited(0) where failure == nil:
             failure = errors.isEmpty ? "\(context.provider.executable) ended without an answer" : errors
             warn("empty_output", "\(context.provider.executable) exited with 0 and wrote no answer")
+        case .signalled(let signal) where failure == nil && errors.isEmpty:
+            failure = "\(context.provider.executable) was ended by signal \(signal)"
         case .exited(0) where context.provider == .claude:
             warn(
                 "claude_result_error",

@@ -15,12 +15,14 @@ import Synchronization
 final class Completion: Sendable {
     private let recorder: FlightRecorder
     private let conversations: Conversations
+    private let log: Log
     /// Results of jobs that somebody waits for, by job id.
     private let expected = Mutex<[String: ProviderResult?]>([:])
 
-    init(recorder: FlightRecorder, conversations: Conversations) {
+    init(recorder: FlightRecorder, conversations: Conversations, log: Log) {
         self.recorder = recorder
         self.conversations = conversations
+        self.log = log
     }
 
     /// Keeps the result of a job for `take`.
@@ -38,19 +40,22 @@ final class Completion: Sendable {
         var workspace: String?
         /// Whether the conversation can be continued later and is to be kept.
         var keepsConversation: Bool
+        /// Whether the caller named the conversation, so that it may become the active one.
+        var isNamed: Bool
 
         var json: JSON {
             [
                 "reading": reading.json, "owner": .string(owner), "workspace": .optional(workspace),
-                "keepsConversation": .bool(keepsConversation),
+                "keepsConversation": .bool(keepsConversation), "isNamed": .bool(isNamed),
             ]
         }
 
-        init(reading: ReadingContext, owner: String, workspace: String?, keepsConversation: Bool) {
+        init(reading: ReadingContext, owner: String, workspace: String?, keepsConversation: Bool, isNamed: Bool) {
             self.reading = reading
             self.owner = owner
             self.workspace = workspace
             self.keepsConversation = keepsConversation
+            self.isNamed = isNamed
         }
 
         /// Reads the stored form; `nil` when it is something else.
@@ -62,7 +67,8 @@ final class Completion: Sendable {
                 reading: reading,
                 owner: owner,
                 workspace: json["workspace"]?.string,
-                keepsConversation: json["keepsConversation"]?.bool ?? false
+                keepsConversation: json["keepsConversation"]?.bool ?? false,
+                isNamed: json["isNamed"]?.bool ?? false
             )
         }
     }
@@ -76,10 +82,13 @@ final class Completion: Sendable {
             files: outcome.files,
             ending: Completion.ending(of: outcome)
         )
-        let result = OutputReader.read(output, context.reading) { conversations.total(of: $0) }
-        if context.keepsConversation, let id = result.sessionID, !result.isError || result.runningTotal != nil
-        {
-            conversations.keep(id, context, total: result.runningTotal)
+        let result = OutputReader.read(output, context.reading) { conversations.total(of: $0, owner: context.owner) }
+        if context.keepsConversation, let id = result.sessionID, !result.isError || result.runningTotal != nil {
+            do throws(GatewayError) {
+                try await conversations.keep(id, context, total: result.runningTotal)
+            } catch {
+                log.error(error)
+            }
         }
         await record(result, outcome)
         expected.withLock { expected in

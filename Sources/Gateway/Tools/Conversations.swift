@@ -7,30 +7,104 @@ import Providers
 /// Which conversation a request belongs to.
 struct Conversation: Sendable {
     var choice: SessionChoice
-    /// The id that is continued; `nil` for a new or the latest one.
+    /// The id that is continued or chosen; `nil` for a new one of the CLI's choice, and for the latest one.
     var id: String?
     /// The workspace that it began in.
     var workspace: String?
     /// Whether it can be continued later, so that it is worth keeping.
     var isKept: Bool
-    var warnings: [RequestWarning]
+    /// Whether the caller named it, so that it may become the active one.
+    var isNamed: Bool
 }
 
-/// The conversations that were held through the gateway.
+/// The conversations that were held through the gateway, and what each had used after its last run.
 struct Conversations: Sendable {
+    let sessions: SessionStore
     let machine: Machine
     let layout: Layout
 
+    private static let totalKey = "runningTotal"
+    private static let workspaceKey = "workspaceAlias"
+
+    // MARK: before a run
+
+    /// Decides which conversation a call belongs to.
+    ///
+    /// An id of somebody else or of another provider is refused. For claude, a call that says nothing about sessions
+    /// continues the caller's active one (contract, section 2.1), and an id that claude does not know yet begins a
+    /// conversation of that id.
     func choose(
         _ provider: Provider,
         _ arguments: RequestArguments,
         _ principal: Principal
     ) throws(GatewayError) -> Conversation {
-        let choice = try SessionChoice.requested(by: arguments, of: provider)
-        return Conversation(choice: choice, id: nil, workspace: nil, isKept: true, warnings: [])
+        var choice = try SessionChoice.requested(by: arguments, of: provider)
+        let named = try arguments.string("sessionId")
+        var id: String?
+        switch choice {
+        case .resume(let asked), .fork(let asked?):
+            if let standing = sessions.standing(of: asked, caller: principal.id) {
+                guard standing.isAccessible else {
+                    throw GatewayError("session-refused", "Session \(asked) is not accessible")
+                }
+                guard standing.provider == provider.rawValue else {
+                    throw GatewayError(
+                        "session-refused",
+                        "Session \(asked) belongs to provider '\(standing.provider)', not '\(provider.rawValue)'"
+                    )
+                }
+            }
+            id = asked
+        case .new, .latest, .fork(nil): break
+        }
+        let saysNothing = try named == nil && !arguments.bool("createNewSession")
+        if provider == .claude, case .new = choice, saysNothing {
+            id = sessions.active(provider.rawValue, caller: principal.id)?.id
+            if let id { choice = .resume(id) }
+        }
+        if provider == .claude, case .resume(let asked) = choice, isNewToClaude(asked) { choice = .new(id: asked) }
+        let record = id.flatMap { sessions.session($0, caller: principal.id) }
+        let isEphemeral = try arguments.bool("noSessionPersistence") || arguments.bool("ephemeral")
+        return Conversation(
+            choice: choice,
+            id: id,
+            workspace: record?.metadata[Conversations.workspaceKey]?.string,
+            isKept: !isEphemeral,
+            isNamed: named != nil
+        )
     }
 
-    func total(of id: String) -> RunningTotal? { nil }
+    /// Whether claude keeps no transcript under an id that it could begin a conversation with.
+    private func isNewToClaude(_ id: String) -> Bool {
+        guard CLIContract.Pattern.uuid.matches(id) else { return false }
+        let folder = machine.environment["CLAUDE_CONFIG_DIR"] ?? Layout.join(layout.userHome, ".claude")
+        let projects = Layout.join(folder, "projects")
+        let names = (try? machine.files.list(projects)) ?? []
+        return !names.contains { machine.files.exists(Layout.join(projects, "\($0)/\(id).jsonl")) }
+    }
 
-    func keep(_ id: String, _ context: Completion.Context, total: RunningTotal?) {}
+    // MARK: after a run
+
+    /// What a conversation had used before; `nil` where that is not known.
+    func total(of id: String, owner: String) -> RunningTotal? {
+        sessions.session(id, caller: owner)?.metadata[Conversations.totalKey].flatMap(RunningTotal.init(json:))
+    }
+
+    /// Keeps a conversation after a run of it.
+    func keep(_ id: String, _ context: Completion.Context, total: RunningTotal?) async throws(GatewayError) {
+        let change: @Sendable (inout JSONObject) -> Void = { metadata in
+            if let total { metadata[Conversations.totalKey] = total.json }
+            if let workspace = context.workspace { metadata[Conversations.workspaceKey] = .string(workspace) }
+        }
+        if try await sessions.update(id, caller: context.owner, { change(&$0.metadata) }) != nil { return }
+        var metadata = JSONObject()
+        change(&metadata)
+        try await sessions.create(
+            context.reading.provider.rawValue,
+            id: id,
+            metadata: metadata,
+            caller: context.owner,
+            activation: context.isNamed ? .whenFirst : .never
+        )
+    }
 }

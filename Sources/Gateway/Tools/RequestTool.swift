@@ -154,7 +154,7 @@ struct RequestTool: Sendable {
             provider: provider,
             correlation: prepared.correlation,
             model: result.model ?? prepared.plan.model,
-            warnings: prepared.plan.warnings + prepared.conversation.warnings + result.warnings
+            warnings: prepared.plan.warnings + result.warnings
         ).toolResult(result, outcome)
     }
 
@@ -191,7 +191,8 @@ struct RequestTool: Sendable {
                 reading: filled.reading,
                 owner: call.principal.id,
                 workspace: prepared.place.workspace,
-                keepsConversation: prepared.conversation.isKept
+                keepsConversation: prepared.conversation.isKept,
+                isNamed: prepared.conversation.isNamed
             ).json
         return request
     }

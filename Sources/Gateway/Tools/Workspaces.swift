@@ -81,7 +81,7 @@ struct Workspaces: Sendable {
         }
         var added: [String] = []
         for path in request.addedDirectories {
-            if path.hasPrefix("/") {
+            if path.hasPrefix("/"), !isInside(root, path) {
                 guard repository.allowAddDir else {
                     throw GatewayError(
                         "path-refused",
@@ -92,7 +92,7 @@ struct Workspaces: Sendable {
                 }
                 added.append(try allowed(path, "addDir"))
             } else {
-                added.append(try inside(root, path, "addDir", alias))
+                added.append(try inside(root, relative(path, to: root), "addDir", alias))
             }
         }
         return Place(directory: directory ?? root, addedDirectories: added, workspace: alias)
@@ -155,6 +155,17 @@ struct Workspaces: Sendable {
         else { throw refusal }
         try refuseSecrets(String(real.dropFirst(root.count)), name, path)
         return real
+    }
+
+    /// Whether an absolute path leads into a root, symlinks resolved.
+    private func isInside(_ root: String, _ path: String) -> Bool {
+        files.realPath(path).map { $0 == root || $0.hasPrefix(root + "/") } ?? false
+    }
+
+    /// What of an absolute path lies below a root; a relative path as it is.
+    private func relative(_ path: String, to root: String) -> String {
+        guard path.hasPrefix("/"), let real = files.realPath(path) else { return path }
+        return real == root ? "." : String(real.dropFirst(root.count + 1))
     }
 
     private func allowed(_ path: String, _ name: String) throws(GatewayError) -> String {
