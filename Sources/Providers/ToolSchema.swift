@@ -8,9 +8,12 @@ package enum ToolSchema {
     /// What a schema depends on.
     package struct Limits: Sendable {
         /// Characters.
-        package var maximumPromptCharacters = 100_000
+        package let maximumPromptCharacters: Int
 
-        package init() {}
+        /// Limits; the contract's unless given.
+        package init(maximumPromptCharacters: Int = 100_000) {
+            self.maximumPromptCharacters = maximumPromptCharacters
+        }
     }
 
     /// The schema of `<provider>_request`.
@@ -38,7 +41,7 @@ package enum ToolSchema {
             case .mistral: "It approves its own tool calls unless permissionMode names another agent."
             }
         return
-            "Run \(provider.displayName) (\(provider.vendor)) with a prompt and wait for its reply. \(note) A run that takes longer than the deadline goes on as a job, and the answer is its handle."
+            "Run \(provider.displayName) (\(provider.vendor)) with a prompt and wait for its reply. \(note)"
     }
 
     /// An object schema without further members.

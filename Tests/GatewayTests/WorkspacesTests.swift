@@ -124,13 +124,14 @@ struct WorkspacesTests {
         )
     }
 
-    @Test("an absolute added folder needs the workspace's permission")
+    @Test("an absolute added folder outside needs the workspace's permission")
     func absolute() throws {
         #expect(
             refusal { _ = try place(added: [home.path("other")]) }
                 == "addDir '\(home.path("other"))' is absolute, and the workspace 'blog' does not allow that"
         )
         #expect(try place("open", added: [home.path("other")]).addedDirectories == [home.path("other")])
+        #expect(try place(added: [home.path("blog/src")]).addedDirectories == [home.path("blog/src")])
         #expect(refusal { _ = try place(directory: home.path("blog")) }?.contains("is absolute") == true)
     }
 

@@ -162,7 +162,7 @@ struct SessionStoreTests {
     func activation() async throws {
         let store = try store()
         try await store.create("claude", id: "a", caller: "local")
-        try await store.create("claude", id: "b", caller: "local", activates: true)
+        try await store.create("claude", id: "b", caller: "local", activation: .always)
         #expect(store.active("claude", caller: "local")?.id == "b")
         #expect(try await store.setActive("a", of: "claude", caller: "local"))
         #expect(try await store.setActive("a", of: "codex", caller: "local") == false)

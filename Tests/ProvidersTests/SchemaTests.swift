@@ -47,8 +47,7 @@ struct SchemaTests {
 
     @Test("follow the configured prompt limit")
     func promptLimit() {
-        var limits = ToolSchema.Limits()
-        limits.maximumPromptCharacters = 4_000_000
+        let limits = ToolSchema.Limits(maximumPromptCharacters: 4_000_000)
         let schema = ToolSchema.request(for: .codex, limits: limits)
         #expect(schema["properties"]?["prompt"]?["maxLength"] == 4_000_000)
     }

@@ -50,7 +50,13 @@ final class Completion: Sendable {
             ]
         }
 
-        init(reading: ReadingContext, owner: String, workspace: String?, keepsConversation: Bool, isNamed: Bool) {
+        init(
+            reading: ReadingContext,
+            owner: String,
+            workspace: String?,
+            keepsConversation: Bool,
+            isNamed: Bool
+        ) {
             self.reading = reading
             self.owner = owner
             self.workspace = workspace
@@ -82,8 +88,11 @@ final class Completion: Sendable {
             files: outcome.files,
             ending: Completion.ending(of: outcome)
         )
-        let result = OutputReader.read(output, context.reading) { conversations.total(of: $0, owner: context.owner) }
-        if context.keepsConversation, let id = result.sessionID, !result.isError || result.runningTotal != nil {
+        let result = OutputReader.read(output, context.reading) {
+            conversations.total(of: $0, owner: context.owner)
+        }
+        if context.keepsConversation, let id = result.sessionID, !result.isError || result.runningTotal != nil
+        {
             do throws(GatewayError) {
                 try await conversations.keep(id, context, total: result.runningTotal)
             } catch {

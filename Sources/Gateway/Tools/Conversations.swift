@@ -62,7 +62,9 @@ struct Conversations: Sendable {
             id = sessions.active(provider.rawValue, caller: principal.id)?.id
             if let id { choice = .resume(id) }
         }
-        if provider == .claude, case .resume(let asked) = choice, isNewToClaude(asked) { choice = .new(id: asked) }
+        if provider == .claude, case .resume(let asked) = choice, isNewToClaude(asked) {
+            choice = .new(id: asked)
+        }
         let record = id.flatMap { sessions.session($0, caller: principal.id) }
         let isEphemeral = try arguments.bool("noSessionPersistence") || arguments.bool("ephemeral")
         return Conversation(
@@ -87,7 +89,9 @@ struct Conversations: Sendable {
 
     /// What a conversation had used before; `nil` where that is not known.
     func total(of id: String, owner: String) -> RunningTotal? {
-        sessions.session(id, caller: owner)?.metadata[Conversations.totalKey].flatMap(RunningTotal.init(json:))
+        sessions.session(id, caller: owner)?.metadata[Conversations.totalKey].flatMap(
+            RunningTotal.init(json:)
+        )
     }
 
     /// Keeps a conversation after a run of it.

@@ -15,8 +15,9 @@ struct RequestTool: Sendable {
     let services: Services
 
     var tool: Tool {
-        var limits = ToolSchema.Limits()
-        limits.maximumPromptCharacters = services.configuration.limits.maxPromptCharacters
+        let limits = ToolSchema.Limits(
+            maximumPromptCharacters: services.configuration.limits.maxPromptCharacters
+        )
         return Tool(
             name: provider.requestTool,
             title: RequestTool.title(provider),
@@ -28,6 +29,13 @@ struct RequestTool: Sendable {
                 idempotent: false,
                 openWorld: true
             ),
+            rewording: { violation in
+                guard violation.path == "/prompt" else { return nil }
+                if violation.message.hasPrefix("expected at least") { return "Prompt cannot be empty" }
+                guard violation.message.hasPrefix("expected at most") else { return nil }
+                let limit = limits.maximumPromptCharacters
+                return "Prompt too long (max \(limit == 100_000 ? "100k" : String(limit)) chars)"
+            },
             handler: .asynchronous { call in await answer(call) }
         )
     }

@@ -44,7 +44,8 @@ struct SessionTools: Sendable {
                                 [
                                     "id": .string(record.id), "cli": .string(record.provider),
                                     "description": .string(record.description),
-                                    "createdAt": .string(record.created), "lastUsedAt": .string(record.lastUsed),
+                                    "createdAt": .string(record.created),
+                                    "lastUsedAt": .string(record.lastUsed),
                                     "isActive": .bool(active[record.provider]?.string == record.id),
                                 ]
                             }
@@ -63,14 +64,19 @@ struct SessionTools: Sendable {
             description: "Show one of your conversations with everything that the gateway keeps of it.",
             inputSchema: [
                 "type": "object",
-                "properties": ["sessionId": ["type": "string", "description": "The id that session_list shows."]],
+                "properties": [
+                    "sessionId": ["type": "string", "description": "The id that session_list shows."]
+                ],
                 "required": ["sessionId"], "additionalProperties": false,
             ],
             annotations: .readOnlyLookup,
             handler: .immediate { call in
                 let id = call.arguments["sessionId"]?.string ?? ""
                 guard let record = services.sessions.session(id, caller: call.principal.id) else {
-                    return .json(["success": false, "error": "Session not found", "sessionId": .string(id)], isError: true)
+                    return .json(
+                        ["success": false, "error": "Session not found", "sessionId": .string(id)],
+                        isError: true
+                    )
                 }
                 var session = record.json
                 let active = services.sessions.active(record.provider, caller: call.principal.id)

@@ -93,9 +93,16 @@ package final class SessionStore: Sendable {
 
     // MARK: changing
 
+    /// When a new session becomes the active one of its provider.
+    package enum Activation: Sendable {
+        case always, never
+        /// When there is no active one yet, as the contract says.
+        case whenFirst
+    }
+
     /// Remembers a session; an id that is known already is refused with `session-exists`.
     ///
-    /// Without an id it gets a new UUID. The first session of a provider becomes its active one.
+    /// Without an id it gets a new UUID.
     @discardableResult
     package func create(
         _ provider: String,
@@ -103,7 +110,7 @@ package final class SessionStore: Sendable {
         description: String? = nil,
         metadata: JSONObject = JSONObject(),
         caller: String,
-        activates: Bool = false
+        activation: Activation = .whenFirst
     ) async throws(GatewayError) -> SessionRecord {
         let id = id ?? machine.random.uuid()
         let record = SessionRecord(
@@ -119,7 +126,8 @@ package final class SessionStore: Sendable {
                 throw GatewayError("session-exists", "there is a session '\(id)' already")
             }
             document.append(record)
-            if activates || document.active[provider]?.string == nil {
+            if activation == .always || (activation == .whenFirst && document.active[provider]?.string == nil)
+            {
                 document.active[provider] = .string(id)
             }
             return record

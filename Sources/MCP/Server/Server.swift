@@ -202,7 +202,9 @@ package struct Server: Sendable {
             let violation = Violation(path: "/", message: "expected object, got \(other.typeName)")
             return .reply(refuse([violation], of: name, request.id, context.version))
         }
-        let violations = entry.schema.violations(of: .object(arguments))
+        let violations = entry.schema.violations(of: .object(arguments)).map { violation in
+            entry.tool.rewording?(violation).map { Violation(path: violation.path, message: $0) } ?? violation
+        }
         guard violations.isEmpty else {
             return .reply(refuse(violations, of: name, request.id, context.version))
         }

@@ -91,6 +91,8 @@ package struct Tool: Sendable {
     package let outputSchema: JSON?
     /// Hints for clients.
     package let annotations: ToolAnnotations
+    /// The tool's own words for a violation of its schema, where clients know them; `nil` keeps ours.
+    package let rewording: (@Sendable (Violation) -> String?)?
     /// What is run for a call.
     package let handler: Handler
 
@@ -102,6 +104,7 @@ package struct Tool: Sendable {
         inputSchema: JSON,
         outputSchema: JSON? = nil,
         annotations: ToolAnnotations = ToolAnnotations(),
+        rewording: (@Sendable (Violation) -> String?)? = nil,
         handler: Handler
     ) {
         self.name = name
@@ -110,6 +113,7 @@ package struct Tool: Sendable {
         self.inputSchema = inputSchema
         self.outputSchema = outputSchema
         self.annotations = annotations
+        self.rewording = rewording
         self.handler = handler
     }
 
