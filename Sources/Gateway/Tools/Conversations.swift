@@ -57,7 +57,8 @@ struct Conversations: Sendable {
             id = asked
         case .new, .latest, .fork(nil): break
         }
-        let saysNothing = try named == nil && !arguments.bool("createNewSession")
+        let startsNew = try arguments.bool("createNewSession")
+        let saysNothing = named == nil && !startsNew
         if provider == .claude, case .new = choice, saysNothing {
             id = sessions.active(provider.rawValue, caller: principal.id)?.id
             if let id { choice = .resume(id) }
@@ -66,12 +67,12 @@ struct Conversations: Sendable {
             choice = .new(id: asked)
         }
         let record = id.flatMap { sessions.session($0, caller: principal.id) }
-        let isEphemeral = try arguments.bool("noSessionPersistence") || arguments.bool("ephemeral")
+        let leavesNoTrace = [try arguments.bool("noSessionPersistence"), try arguments.bool("ephemeral")]
         return Conversation(
             choice: choice,
             id: id,
             workspace: record?.metadata[Conversations.workspaceKey]?.string,
-            isKept: !isEphemeral,
+            isKept: !leavesNoTrace.contains(true),
             isNamed: named != nil
         )
     }
