@@ -10,16 +10,8 @@ import Synchronization
 /// as `sessions.json.corrupt-<instant>`, never overwritten. Every session is visible to its owner only.
 package final class SessionStore: Sendable {
     /// Identifies one state of the file: a replaced file has another inode or another time.
-    private struct Stamp: Equatable {
-        var device: UInt64
-        var inode: UInt64
-        var size: Int
-        var seconds: Int
-        var nanoseconds: Int
-    }
-
     private struct Cache {
-        var stamp: Stamp?
+        var stamp: Files.Status?
         var document = SessionDocument()
         /// Said once, not at every call.
         var lastFailure: GatewayError?
@@ -230,17 +222,8 @@ package final class SessionStore: Sendable {
         cache.stamp = stamp
     }
 
-    private func stamp() -> Stamp? {
-        var info = stat()
-        guard stat(path, &info) == 0 else { return nil }
-        return Stamp(
-            device: UInt64(info.st_dev),
-            inode: UInt64(info.st_ino),
-            size: Int(info.st_size),
-            seconds: info.st_mtim.tv_sec,
-            nanoseconds: info.st_mtim.tv_nsec
-        )
-    }
+    /// What changes whenever another gateway replaces the file.
+    private func stamp() -> Files.Status? { (try? machine.files.target(path)) ?? nil }
 
     /// `nil` when there is no file.
     private func load() throws(GatewayError) -> SessionDocument? {
