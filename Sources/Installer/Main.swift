@@ -26,6 +26,7 @@ struct Main {
     ) async -> ExitCode {
         var output: Output = words.contains("--json") ? .json : .text
         do throws(GatewayError) {
+            try GlibcVersion.check()
             var arguments = try Arguments(words, verbs: Verb.all)
             output = Output(arguments, outputIsTerminal: terminal.outputIsTerminal)
             if arguments.has("help") {

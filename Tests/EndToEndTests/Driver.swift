@@ -9,9 +9,11 @@ struct Driver {
     static let skipped: Int32 = 77
 
     let script: String
+    let arguments: [String]
 
-    init(_ script: String) {
+    init(_ script: String, _ arguments: String...) {
         self.script = script
+        self.arguments = arguments
     }
 
     /// Whether the environment says which programs to drive, as `setup/test` does.
@@ -35,7 +37,7 @@ struct Driver {
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         let processes = Processes(clock: .system, reactor: try Reactor())
         let result = try await processes.run(
-            Command("\(Driver.folder())/\(script)", environment: environment),
+            Command("\(Driver.folder())/\(script)", arguments, environment: environment),
             // Its own clean-up may take a while: it looks for what is left running.
             limits: ProcessLimits(output: 16 << 20, wall: limit, grace: .seconds(30))
         )
