@@ -43,7 +43,7 @@ package struct VersionProbe: Sendable {
     }
 
     /// Files whose presence means a login, below the user's home; never read.
-    var credentialFiles: [String] {
+    package var credentialFiles: [String] {
         switch provider {
         case .gemini: [".gemini/oauth_creds.json", ".gemini/antigravity-cli/oauth_creds.json"]
         case .mistral: [".vibe/.env"]
@@ -119,7 +119,7 @@ package struct VersionProbe: Sendable {
         }
     }
 
-    /// Runs the version and the login command, each with five seconds.
+    /// Runs the version and the login command side by side, each with five seconds.
     ///
     /// `environment` is the whole environment of the children; its `HOME` says where credential files are.
     package func run(
@@ -141,6 +141,8 @@ package struct VersionProbe: Sendable {
         var environment = environment
         environment["PATH"] = search.path
         let limits = ProcessLimits(wall: .seconds(5), grace: .seconds(1))
+        // Side by side: one that hangs must not double the wait.
+        async let state = login(path, environment, processes, files, limits)
         do throws(GatewayError) {
             let command = Command(path, versionArguments, environment: environment)
             let result = try await processes.run(command, limits: limits)
@@ -152,10 +154,10 @@ package struct VersionProbe: Sendable {
             } else if !result.succeeded {
                 report.error = "'\(path) --version' exited with \(result.status.code)"
             }
-            report.login = await login(path, environment, processes, files, limits)
         } catch {
             report.error = error.description
         }
+        report.login = await state
         return report
     }
 
