@@ -13,6 +13,8 @@ package final class Connection {
         case readWrite
         /// The engine refuses every change.
         case readOnly
+        /// Not even a lock file is made: for a file that nobody writes to while it is read.
+        case immutable
     }
 
     /// The file, or `:memory:`.
@@ -31,10 +33,12 @@ package final class Connection {
             switch mode {
             case .readWrite: SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
             case .readOnly: SQLITE_OPEN_READONLY
+            case .immutable: SQLITE_OPEN_READONLY | SQLITE_OPEN_URI
             }
+        let name = mode == .immutable ? Connection.immutableAddress(path) : path
         var opened: OpaquePointer?
         // One thread uses a connection at a time, so SQLite need not lock it.
-        let code = sqlite3_open_v2(path, &opened, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nil)
+        let code = sqlite3_open_v2(name, &opened, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nil)
         guard code == SQLITE_OK, let opened else {
             let error = Connection.failure(code, opened, path, action: "open")
             sqlite3_close_v2(opened)
@@ -45,7 +49,7 @@ package final class Connection {
         sqlite3_busy_timeout(handle, busyMilliseconds)
         try execute("PRAGMA foreign_keys = ON")
         switch mode {
-        case .readOnly: try execute("PRAGMA query_only = ON")
+        case .readOnly, .immutable: try execute("PRAGMA query_only = ON")
         case .readWrite:
             // In WAL mode a commit needs no sync to survive a crash of the process; NORMAL syncs at checkpoints.
             try execute("PRAGMA journal_mode = WAL")
@@ -150,6 +154,18 @@ package final class Connection {
     }
 
     // MARK: below
+
+    /// A file as https://www.sqlite.org/uri.html has it.
+    private static func immutableAddress(_ path: String) -> String {
+        var address = "file:"
+        for byte in path.utf8 {
+            let isPlain =
+                (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20)
+                || "/._-".utf8.contains(byte)
+            address += isPlain ? String(UnicodeScalar(byte)) : "%" + Hex.encode([byte])
+        }
+        return address + "?immutable=1"
+    }
 
     private func prepared(_ sql: String) throws(GatewayError) -> Statement {
         if let statement = statements[sql], !statement.isInUse { return statement }
