@@ -6,9 +6,12 @@ import CShims
 /// The dynamic loader refuses a binary whose symbols are missing, in words that only an expert understands; this check
 /// is for everything between that and what the product promises.
 package enum GlibcVersion {
+    /// The version of this system: `2.36`.
+    package static var running: String { String(cString: gnu_get_libc_version()) }
+
     /// Throws `glibc-too-old` on a system older than `Product.oldestGlibc`.
     package static func check() throws(GatewayError) {
-        try check(running: String(cString: gnu_get_libc_version()), required: Product.oldestGlibc)
+        try check(running: running, required: Product.oldestGlibc)
     }
 
     static func check(running: String, required: String) throws(GatewayError) {

@@ -1,0 +1,88 @@
+package import Appliance
+
+/// What the doctor found: the JSON of `setup/status.schema.json`, and the same as rows for a person.
+package struct DoctorReport: Sendable {
+    /// The whole report.
+    package let json: JSON
+    /// What was noticed, the gravest first.
+    package let findings: [Finding]
+    /// What to do next, the most useful first; never empty.
+    package let nextActions: [String]
+
+    /// Whether nothing stops the gateway from serving.
+    package var isOK: Bool { !findings.contains { $0.severity == .error } }
+
+    /// 0 healthy or only warnings, 1 an error.
+    package var exitCode: ExitCode { isOK ? .done : .failed }
+
+    /// One line of the table: what was looked at, how it is, and what was seen.
+    package struct Row: Sendable, Equatable {
+        package enum Mark: String, Sendable { case good, info, warning, error }
+
+        package var mark: Mark
+        package var subject: String
+        package var text: String
+    }
+
+    /// The report as a table for a person.
+    package var rows: [Row] {
+        var rows: [Row] = []
+        func add(_ mark: Row.Mark, _ subject: String, _ text: String) {
+            rows.append(Row(mark: mark, subject: subject, text: text))
+        }
+        let gateway = json["gateway"], install = gateway?["install"], service = json["service"]
+        if install?["installed"]?.bool == true {
+            let trust = install?["trust"]?.string.map { ", verified by \($0)" } ?? ""
+            add(.good, "installed", "version \(gateway?["version"]?.string ?? "?")\(trust)")
+        } else {
+            add(.error, "installed", "no bundle is installed")
+        }
+        let running = service?["running"]?.bool == true
+        let healthy = service?["healthy"]?.bool == true
+        let supervisor = service?["manager"]?.string ?? "none"
+        add(
+            running && healthy ? .good : running ? .warning : .warning,
+            "service",
+            running
+                ? "\(healthy ? "running" : "running, but not answering"), \(supervisor), pid \(service?["pid"]?.int ?? 0)"
+                : "not running (\(supervisor))"
+        )
+        add(.good, "address", json["endpoint_exposure"]?["local_url"]?.string ?? "")
+        let hasToken = json["auth"]?["token_configured"]?.bool == true
+        add(hasToken ? .good : .error, "token", hasToken ? "configured" : "missing")
+        for (name, provider) in json["providers"]?.object?.members ?? [] {
+            let login = provider["login_status"]?.string ?? "unknown"
+            if provider["cli_available"]?.bool == true {
+                let version = provider["version"]?.string ?? "version unknown"
+                add(
+                    login == "not_authenticated" ? .warning : .good,
+                    name,
+                    "\(version), login: \(login.spaced)"
+                )
+            } else {
+                add(.info, name, "not installed")
+            }
+        }
+        let workspaces = json["workspaces"]
+        let count = workspaces?["repo_count"]?.int ?? 0
+        add(
+            count > 0 ? .good : .info,
+            "workspaces",
+            count > 0 ? "\(count) registered" : "none: HTTP clients cannot run providers yet"
+        )
+        for finding in findings {
+            let mark: Row.Mark =
+                switch finding.severity {
+                case .info: .info
+                case .warning: .warning
+                case .error: .error
+                }
+            add(mark, finding.title, finding.help.map { "\(finding.text). \($0)" } ?? finding.text)
+        }
+        return rows
+    }
+}
+
+extension String {
+    fileprivate var spaced: String { replacing("_", with: " ") }
+}

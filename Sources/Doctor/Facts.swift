@@ -1,0 +1,128 @@
+package import Appliance
+
+/// What supervises the gateway here, and how it is.
+///
+/// Collected by whoever knows the supervisor.
+package struct ServiceFacts: Sendable, Equatable {
+    /// What supervises a gateway.
+    package enum Manager: String, Sendable {
+        case systemd
+        case supervisor
+        case none
+        /// systemd runs, but its bus cannot be reached from this shell.
+        case unreachable
+    }
+
+    /// Who supervises it.
+    package var manager: Manager
+    /// The systemd unit.
+    package var unit: String?
+    package var isRunning: Bool
+    /// Whether our gateway, and nobody else, answers on the port.
+    package var isHealthy: Bool
+    package var pid: Int?
+    package var since: Timestamp?
+    package var restarts: Int
+    /// Whether it starts at login; `nil` without systemd.
+    package var isEnabled: Bool?
+    /// Whether it goes on after logout; `nil` when nobody could say.
+    package var lingers: Bool?
+    /// A process of somebody else that listens on our port.
+    package var portOwner: PortOwner?
+    /// What else was noticed: an unreachable bus, a failed unit, edited units.
+    package var findings: [Finding]
+
+    /// A process that listens on a port; what another user's process is cannot be seen.
+    package struct PortOwner: Sendable, Equatable {
+        package var pid: Int?
+        /// With its arguments.
+        package var command: String?
+
+        /// A listening process.
+        package init(pid: Int?, command: String?) {
+            self.pid = pid
+            self.command = command
+        }
+
+        var wording: String {
+            guard let pid else { return "a process of another user" }
+            return command.map { "process \(pid) (\($0))" } ?? "process \(pid)"
+        }
+    }
+
+    /// Facts; what is left out is unknown or zero.
+    package init(
+        manager: Manager,
+        unit: String? = nil,
+        isRunning: Bool = false,
+        isHealthy: Bool = false,
+        pid: Int? = nil,
+        since: Timestamp? = nil,
+        restarts: Int = 0,
+        isEnabled: Bool? = nil,
+        lingers: Bool? = nil,
+        portOwner: PortOwner? = nil,
+        findings: [Finding] = []
+    ) {
+        self.manager = manager
+        self.unit = unit
+        self.isRunning = isRunning
+        self.isHealthy = isHealthy
+        self.pid = pid
+        self.since = since
+        self.restarts = restarts
+        self.isEnabled = isEnabled
+        self.lingers = lingers
+        self.portOwner = portOwner
+        self.findings = findings
+    }
+
+    var json: JSON {
+        [
+            "manager": .string(manager.rawValue), "unit": .optional(unit), "running": .bool(isRunning),
+            "healthy": .bool(isHealthy), "pid": .optional(pid), "since": .optional(since?.iso8601),
+            "restarts": .integer(restarts), "enabled": isEnabled.map { .bool($0) } ?? .null,
+            "linger": lingers.map { .bool($0) } ?? .null,
+            "port_owner": portOwner.map { ["pid": .optional($0.pid), "command": .optional($0.command)] }
+                ?? .null,
+        ]
+    }
+}
+
+/// What is installed, from the receipt and the manifest.
+///
+/// Collected by the manager.
+package struct InstallFacts: Sendable, Equatable {
+    /// The version in use; `nil` when none is installed.
+    package var version: String?
+    package var previousVersion: String?
+    /// `sigstore` or `pinned-checksum`.
+    package var trust: String?
+    /// Whether every installed file is as the manifest says; `nil` when that was not looked at.
+    package var filesAreIntact: Bool?
+    /// What else was noticed: altered files, an interrupted operation, a foreign command link.
+    package var findings: [Finding]
+
+    /// Facts; what is left out is unknown.
+    package init(
+        version: String? = nil,
+        previousVersion: String? = nil,
+        trust: String? = nil,
+        filesAreIntact: Bool? = nil,
+        findings: [Finding] = []
+    ) {
+        self.version = version
+        self.previousVersion = previousVersion
+        self.trust = trust
+        self.filesAreIntact = filesAreIntact
+        self.findings = findings
+    }
+
+    var json: JSON {
+        [
+            "installed": .bool(version != nil), "trust": .optional(trust),
+            "previous_version": .optional(previousVersion),
+            "files_ok": filesAreIntact.map { .bool($0) } ?? .null,
+        ]
+    }
+}
