@@ -182,7 +182,7 @@ def silence(world, gateway):
         "deaf to SIGTERM": lambda: gateway.tool("claude_request", prompt="@@stubborn@@@@silent@@", idleTimeoutMs=30_000),
         "with a grandchild in its own session": lambda: gateway.tool("claude_request", prompt="@@grandchild@@@@silent@@", idleTimeoutMs=30_000),
         "always talking": lambda: gateway.tool(
-            "grok_request", prompt="@@slow 40@@@@say one two three four five six seven eight@@", idleTimeoutMs=30_000),
+            "grok_request", prompt="@@slow 40@@@@say one two three four five six seven eight@@", idleTimeoutMs=30_000, outputFormat="plain"),
     })
     took = time.monotonic() - began
     check("the idle timeout is kept", 29 < took < 60, "30 s, and some for the deaf one", f"{took:.1f} s")

@@ -6,7 +6,7 @@ came whole.
 """
 import time
 
-from harness import DEEP, Skip, body_of, check, contains, equal, matches, run, section, skip, text_of, together
+from harness import within, DEEP, Skip, body_of, check, contains, equal, matches, run, section, skip, text_of, together
 
 # name: (tool, wire, the user turns that the API sees beside the prompts, parameter that goes on with the latest)
 PROVIDERS = {
@@ -173,18 +173,28 @@ def hangs(world, gateway, api, there):
     began = time.monotonic()
     work = {name: lambda name=name: gateway.tool(PROVIDERS[name][0], prompt="@@fail hang@@", idleTimeoutMs=30_000, createNewSession=True)
             for name in there}
-    if "claude" in there:
-        # Its tool shells lead sessions of their own, so a kill of claude's group alone would miss this one.
-        program = world.write("work/forever.py", "import time\ntime.sleep(900)\n")
-        work["claude, in a tool"] = lambda: gateway.tool(
-            "claude_request", prompt='@@tool Bash {"command": "python3 %s", "description": "wait"}@@' % program,
-            allowedTools=["Bash"], idleTimeoutMs=30_000, createNewSession=True)
     results = together("hang", work)
     took = time.monotonic() - began
     check("a hang is ended after the idle timeout", 29 < took < 75, "30 s and some", f"{took:.1f} s")
     for name, result in results.items():
         error(f"{name}: a hang", result, "idle_timeout", "inactivity", codes=[125])
     world.nothing_left("nothing that hung is left", expected=[gateway.process], seconds=10)
+    if "claude" in there:
+        hanging_tool(world, gateway)
+
+
+def hanging_tool(world, gateway):
+    """A tool that runs long is no silence: claude says every 30 s that it lives. A caller may end it, tool and all."""
+    # Its tool shells lead sessions of their own, so a kill of claude's group alone would miss this one.
+    program = world.write("work/forever.py", "import time\ntime.sleep(900)\n")
+    call = gateway.begin("tools/call", {"name": "claude_request", "arguments": {
+        "prompt": '@@tool Bash {"command": "python3 %s", "description": "wait"}@@' % program,
+        "allowedTools": ["Bash"], "createNewSession": True}})
+    running = within(60, lambda: any("forever.py" in command and "bash" not in command
+                                     for command in world.leftovers([gateway.process]).values()))
+    check("claude's tool runs", running, "a python3 with forever.py", world.leftovers([gateway.process]))
+    gateway.notify("notifications/cancelled", {"requestId": call, "reason": "enough"})
+    world.nothing_left("cancelling ends claude and its tool", expected=[gateway.process], seconds=20)
 
 
 run(drive)
