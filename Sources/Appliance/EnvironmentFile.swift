@@ -155,41 +155,46 @@ package struct EnvironmentFile: Sendable, Equatable {
         }
     }
 
-    /// Reads up to the end of the line: plain text, and parts in single or double quotes, joined as a shell would.
+    /// Reads up to the end of the line, with the states of systemd's own reader: a quote only counts where a value
+    /// begins, or right after another quoted part.
     private static func value(_ text: [Unicode.Scalar], _ position: inout Int, _ line: inout Int) -> String {
+        enum State {
+            case before
+            case plain
+            case single
+            case double
+        }
         var value = String.UnicodeScalarView()
+        var state = State.before
         /// White space at the end of plain text does not count.
         var kept = 0
-        var quote: Unicode.Scalar?
-        while position < text.count, text[position] == " " || text[position] == "\t" { position += 1 }
         while position < text.count {
             let scalar = text[position]
             position += 1
             if scalar == "\n" { line += 1 }
-            switch (scalar, quote) {
-            case ("\n", nil):
+            switch (state, scalar) {
+            case (.before, "\n"), (.plain, "\n"):
                 return String(String.UnicodeScalarView(value.prefix(kept)))
-            case ("'", nil), ("\"", nil):
-                quote = scalar
-                kept = value.count
-            case ("'", "'"), ("\"", "\""):
-                quote = nil
-                kept = value.count
-            case ("\\", nil), ("\\", "\""):
+            case (.before, "'"): state = .single
+            case (.before, "\""): state = .double
+            case (.single, "'"), (.double, "\""): state = .before
+            case (.before, " "), (.before, "\t"), (.before, "\r"): continue
+            case (.before, "\\"), (.plain, "\\"), (.double, "\\"):
                 guard position < text.count else { break }
                 let next = text[position]
                 position += 1
-                if next == "\n" {
-                    line += 1
-                    break
+                if next == "\n" { line += 1 }
+                if state == .double, next != "\n", !"\"\\$`".unicodeScalars.contains(next) {
+                    value.append("\\")
                 }
-                if quote == "\"", !"\"\\$`".unicodeScalars.contains(next) { value.append("\\") }
-                value.append(next)
-                kept = value.count
+                if next != "\n" { value.append(next) }
+                if state == .before { state = .plain }
             default:
                 value.append(scalar)
-                if quote != nil || !" \t\r".unicodeScalars.contains(scalar) { kept = value.count }
+                if state == .before { state = .plain }
+                if state == .plain, " \t\r".unicodeScalars.contains(scalar) { continue }
             }
+            kept = value.count
         }
         line += 1
         return String(String.UnicodeScalarView(value.prefix(kept)))

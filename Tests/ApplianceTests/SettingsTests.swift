@@ -107,7 +107,11 @@ struct EnvironmentFileTests {
                 PLAIN = some words here  \t
                   SINGLE='a "b" \\n $c'
                 DOUBLE="x \\"y\\" \\$z \\q"
-                JOINED=a" b "'c'd
+                JOINED="a" 'b "' c' '
+                INNER=a" b "'c'd
+                HASH=x # not a comment
+                SPACED=a\\ b\\
+                c
                 LONG=one \\
                 two
                 EMPTY=
@@ -119,12 +123,13 @@ struct EnvironmentFileTests {
         #expect(
             file.values == [
                 "PLAIN": "some words here", "SINGLE": #"a "b" \n $c"#, "DOUBLE": #"x "y" $z \q"#,
-                "JOINED": "a b cd", "LONG": "one two", "EMPTY": "", "LAST": "$5",
+                "JOINED": "ab \"c' '", "INNER": "a\" b \"'c'd", "HASH": "x # not a comment", "SPACED": "a bc",
+                "LONG": "one two", "EMPTY": "", "LAST": "$5",
             ]
         )
         #expect(
             file.problems == [
-                "line 10: 'export WORD' is no name of an environment variable", "line 11 has no '='",
+                "line 14: 'export WORD' is no name of an environment variable", "line 15 has no '='",
             ]
         )
     }
