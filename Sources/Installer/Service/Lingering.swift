@@ -13,7 +13,7 @@ struct Lingering {
     }
 
     /// Where logind keeps who lingers, one file for each user.
-    private var isOn: Bool { machine.files.exists("/var/lib/systemd/linger/\(ServiceBus.userName())") }
+    var isOn: Bool { machine.files.exists("/var/lib/systemd/linger/\(ServiceBus.userName())") }
 
     /// Switches it on where it is off; the notices say what could not be had.
     func enable(_ service: GatewayService) async throws(GatewayError) -> [String] {

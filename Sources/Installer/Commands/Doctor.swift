@@ -1,0 +1,147 @@
+import Appliance
+import Doctor
+import Platform
+
+extension Verb {
+    static let doctor = Verb(
+        "doctor",
+        .look,
+        "examine the gateway and what it needs, and say what to do next",
+        details: """
+            Changes nothing. The JSON form follows setup/status.schema.json. The exit code
+            is 1 when an error was found, 0 when all is well or there are only warnings.
+            """,
+        isQuestion: true
+    ) { call throws(GatewayError) in
+        let layout = try call.layout()
+        let machine = call.machine
+        // Settings that cannot be read are a finding of the doctor's, not an end to the examination.
+        let settings =
+            (try? machine.files.settings(of: layout, environment: machine.environment)) ?? .standard
+        let service = GatewayService(machine: machine, layout: layout, settings: settings)
+        let doctor = Doctor(
+            machine: machine,
+            layout: layout,
+            source: .manager,
+            service: { await service.facts() },
+            install: { await InstalledVersions.facts(layout, files: machine.files) }
+        )
+        return Examination(report: await doctor.examine())
+    }
+}
+
+/// What the doctor found, as the command says it.
+private struct Examination: Report {
+    var report: DoctorReport
+
+    var json: JSON { report.json }
+    var exitCode: ExitCode { report.exitCode }
+
+    var text: String {
+        let rows = report.rows.map { row in
+            let mark =
+                switch row.mark {
+                case .good: "ok"
+                case .info: "info"
+                case .warning: "warning"
+                case .error: "error"
+                }
+            return [mark, row.subject, row.text]
+        }
+        return Columns.text(rows) + "\n\nnext:\n"
+            + report.nextActions.map { "  \($0)" }.joined(separator: "\n")
+    }
+}
+
+extension GatewayService {
+    /// The service as the doctor wants to know it.
+    fileprivate func facts() async -> ServiceFacts {
+        let status: ServiceStatus
+        do throws(GatewayError) {
+            status = try await self.status()
+        } catch {
+            return ServiceFacts(manager: .none, findings: [Finding(error, .warning, title: "service")])
+        }
+        let hasSystemd = ServiceBus.machineHasSystemd(files: machine.files)
+        var facts = ServiceFacts(
+            manager: status.supervisor.manager,
+            unit: status.unit,
+            isRunning: status.running,
+            isHealthy: status.healthy,
+            pid: status.pid.map(Int.init),
+            since: status.since,
+            restarts: status.restarts,
+            isEnabled: status.enabled,
+            lingers: hasSystemd ? Lingering(machine: machine).isOn : nil
+        )
+        if let owner = status.portOwner {
+            facts.portOwner = ServiceFacts.PortOwner(pid: owner.pid.map(Int.init), command: owner.command)
+        }
+        if hasSystemd, status.supervisor == .none {
+            do throws(GatewayError) {
+                _ = try await SystemdService(machine: machine, layout: layout).state()
+                facts.manager = .systemd
+            } catch {
+                facts.manager = .unreachable
+                facts.findings.append(Finding(error, .warning, title: "service manager"))
+            }
+        } else {
+            facts.findings += status.notices.map { Finding("service-notice", .info, "service", $0) }
+        }
+        return facts
+    }
+}
+
+extension ServiceStatus.Supervisor {
+    fileprivate var manager: ServiceFacts.Manager {
+        switch self {
+        case .systemd: .systemd
+        case .detached: .supervisor
+        case .none: .none
+        }
+    }
+}
+
+extension InstalledVersions {
+    /// What is installed, every file compared with its manifest, on a thread of its own.
+    fileprivate static func facts(_ layout: Layout, files: Files) async -> InstallFacts {
+        do throws(GatewayError) {
+            return try await BlockingThread.run("doctor") { () throws(GatewayError) in
+                let receipt = try Receipt.read(layout, files: files)
+                guard let active = receipt.active else { return InstallFacts() }
+                let altered = try verify(active, layout, files: files)
+                var facts = InstallFacts(
+                    version: active.version,
+                    previousVersion: receipt.previous?.version,
+                    trust: active.trust.rawValue,
+                    filesAreIntact: altered.isEmpty
+                )
+                if !altered.isEmpty {
+                    facts.findings.append(
+                        Finding(
+                            "installed-files-altered",
+                            .error,
+                            "installed files",
+                            altered.map(\.sentence).joined(separator: "; "),
+                            help: "run: \(Product.name) repair"
+                        )
+                    )
+                }
+                if let operation = receipt.operation {
+                    facts.findings.append(
+                        Finding(
+                            "operation-interrupted",
+                            .warning,
+                            "interrupted command",
+                            "'\(operation.verb)' did not come to its end",
+                            help: "run: \(Product.name) repair"
+                        )
+                    )
+                }
+                return facts
+            }
+        } catch {
+            return InstallFacts(findings: [Finding(error, title: "installation")])
+        }
+    }
+}
