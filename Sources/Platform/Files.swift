@@ -37,6 +37,8 @@ package struct Files: Sendable {
         package var mode: UInt32
         package var owner: UInt32
         package var modified: Timestamp
+        /// Nanoseconds since the epoch, to tell one state of a file from the next.
+        package var modifiedNanoseconds: Int64
         package var inode: UInt64
         package var device: UInt64
     }
@@ -82,6 +84,7 @@ package struct Files: Sendable {
             modified: Timestamp(
                 milliseconds: Int64(info.st_mtim.tv_sec) * 1000 + Int64(info.st_mtim.tv_nsec) / 1_000_000
             ),
+            modifiedNanoseconds: Int64(info.st_mtim.tv_sec) * 1_000_000_000 + Int64(info.st_mtim.tv_nsec),
             inode: UInt64(info.st_ino),
             device: UInt64(info.st_dev)
         )

@@ -74,6 +74,12 @@ struct Workshop {
         return request
     }
 
+    /// Shell text that waits until `openGate` is called.
+    var gate: String { "while [ ! -e '\(directory.path("gate"))' ]; do sleep 0.02; done" }
+
+    /// Lets every script pass its gate.
+    func openGate() throws { try Files().write([], to: directory.path("gate")) }
+
     /// Runs a request to its end.
     func run(_ request: JobRequest) async throws -> JobOutcome {
         let handle = try await scheduler.submit(request)

@@ -94,7 +94,7 @@ int shim_start_writing_back(int descriptor) {
 
 int shim_wait_result(int status) { return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status); }
 
-pid_t shim_siginfo_pid(const siginfo_t *info) { return info->si_pid; }
+pid_t shim_siginfo_pid(const void *info) { return ((const siginfo_t *)info)->si_pid; }
 
 int shim_become_subreaper(void) { return zero_or_error(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }
 

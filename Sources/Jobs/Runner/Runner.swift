@@ -92,6 +92,7 @@ package enum Runner {
             )
             let running = RunnerRecord(runner: own, provider: child.identity, started: started)
             try RecordFile.write(running.json, to: place.runner, files)
+            returnProgramText(files)
             var failure: GatewayError?
             var end: (status: ProcessStatus, intervention: ProcessIntervention?) = (.exited(0), .cancelled)
             do throws(GatewayError) {
@@ -132,6 +133,21 @@ package enum Runner {
             directory: spec.workingDirectory ?? place.path,
             input: spec.hasInput ? .file(place.standardInput) : .none
         )
+    }
+
+    /// Gives the program's pages back that starting has touched: a run takes minutes, and what it still needs is read
+    /// again from the page cache.
+    ///
+    /// Only pages that may be executed: nobody has written to those.
+    private static func returnProgramText(_ files: Files) {
+        guard let maps = try? files.readText("/proc/self/maps", limit: 1 << 20) else { return }
+        for line in maps.split(separator: "\n") {
+            let fields = line.split(separator: " ")
+            guard fields.count == 6, fields[1] == "r-xp", fields[5].hasPrefix("/") else { continue }
+            let bounds = fields[0].split(separator: "-").compactMap { UInt($0, radix: 16) }
+            guard bounds.count == 2, bounds[0] < bounds[1] else { continue }
+            madvise(UnsafeMutableRawPointer(bitPattern: bounds[0]), Int(bounds[1] - bounds[0]), MADV_DONTNEED)
+        }
     }
 
     private static func account(_ record: inout ExitRecord) {

@@ -14,6 +14,9 @@ package struct AdoptionReport: Sendable, Equatable {
     package var lost: [String] = []
     /// Rows of the store that nothing was left of.
     package var orphaned: [String] = []
+
+    /// Nothing was found.
+    package init() {}
 }
 
 extension JobScheduler {

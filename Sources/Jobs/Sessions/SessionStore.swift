@@ -1,5 +1,4 @@
 package import Appliance
-import Glibc
 package import Platform
 import Synchronization
 
@@ -9,9 +8,9 @@ import Synchronization
 /// own: take the lock of the file beside it, read, change, replace. A file that cannot be understood is kept aside
 /// as `sessions.json.corrupt-<instant>`, never overwritten. Every session is visible to its owner only.
 package final class SessionStore: Sendable {
-    /// Identifies one state of the file: a replaced file has another inode or another time.
     private struct Cache {
-        var stamp: Files.Status?
+        /// The file as it was read: a replaced one has another inode or another time.
+        var status: Files.Status?
         var document = SessionDocument()
         /// Said once, not at every call.
         var lastFailure: GatewayError?
@@ -208,8 +207,8 @@ package final class SessionStore: Sendable {
     }
 
     private func refresh(_ cache: inout Cache) {
-        let stamp = stamp()
-        guard stamp != cache.stamp else { return }
+        let status = (try? machine.files.target(path)) ?? nil
+        guard status != cache.status else { return }
         do throws(GatewayError) {
             cache.document = try load() ?? SessionDocument()
             cache.lastFailure = nil
@@ -219,11 +218,8 @@ package final class SessionStore: Sendable {
             if cache.lastFailure != error { report(error) }
             cache.lastFailure = error
         }
-        cache.stamp = stamp
+        cache.status = status
     }
-
-    /// What changes whenever another gateway replaces the file.
-    private func stamp() -> Files.Status? { (try? machine.files.target(path)) ?? nil }
 
     /// `nil` when there is no file.
     private func load() throws(GatewayError) -> SessionDocument? {

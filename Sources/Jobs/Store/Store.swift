@@ -48,7 +48,9 @@ package struct Store: Sendable {
         self.clock = clock
         self.retention = retention
         writer = Database(thread: "store") { () throws(GatewayError) in
-            if let path { try Store.prepare(path, files) }
+            // Gateways that start together would refuse each other the change to WAL, which SQLite does not wait for.
+            let lock = try path.map { path throws(GatewayError) in try Store.prepare(path, files) }
+            defer { withExtendedLifetime(lock) {} }
             let connection = try Connection(path ?? ":memory:")
             try Migration.apply(Schema.migrations, to: connection, appliedAt: clock.now().iso8601)
             return connection
@@ -62,10 +64,18 @@ package struct Store: Sendable {
     }
 
     /// The file must be the user's alone, and SQLite gives its log files the mode of the file.
-    private static func prepare(_ path: String, _ files: Files) throws(GatewayError) {
+    ///
+    /// Returns the lock under which it is to be opened; a file of its own, because closing any descriptor of the database
+    /// would drop SQLite's locks.
+    private static func prepare(_ path: String, _ files: Files) throws(GatewayError) -> FileLock {
         try files.makeDirectory(Files.parent(of: path))
-        guard let status = try files.target(path) else { return try files.append([], to: path) }
-        if status.mode & 0o077 != 0 { try files.changeMode(path, to: 0o600) }
+        let lock = try FileLock.wait(path + ".lock")
+        if let status = try files.target(path) {
+            if status.mode & 0o077 != 0 { try files.changeMode(path, to: 0o600) }
+        } else {
+            try files.append([], to: path)
+        }
+        return lock
     }
 
     /// Opens the database and brings its schema up to date; a store that nobody calls stays closed.

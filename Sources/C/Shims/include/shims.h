@@ -4,7 +4,6 @@
 #define LLM_GATEWAY_SHIMS_H
 
 #include <gnu/libc-version.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,8 +61,8 @@ int shim_start_writing_back(int descriptor);
 
 /// Decodes a wait status: the exit code, or -signal.
 int shim_wait_result(int status);
-/// The process that waitid(2) speaks of; 0 for none.
-pid_t shim_siginfo_pid(const siginfo_t *info);
+/// The process that a siginfo_t of waitid(2) speaks of; 0 for none.
+pid_t shim_siginfo_pid(const void *info);
 /// Becomes the parent of orphaned descendants (prctl PR_SET_CHILD_SUBREAPER).
 int shim_become_subreaper(void);
 /// Sets the soft limit of open descriptors to the hard one.

@@ -1,0 +1,239 @@
+import Appliance
+import Glibc
+import Jobs
+import Platform
+import SQLite
+import Testing
+
+@Suite("Taking over the jobs of a gateway that is gone")
+struct AdoptionTests {
+    private let shop: Workshop
+
+    init() throws { shop = try Workshop() }
+
+    /// The directory of a job as a dead gateway left it.
+    private func leave(_ script: String) throws -> JobDirectory {
+        let id = shop.machine.random.uuid()
+        let place = shop.scheduler.directory(of: id)
+        let json: JSON = [
+            "version": 1,
+            "job": [
+                "id": .string(id), "provider": "claude", "correlationId": "c", "context": ["a": 1],
+                "collected": [], "submittedAt": "2026-01-01T00:00:00.000Z",
+            ],
+            "run": [
+                "executable": "/bin/sh", "arguments": ["-c", .string(script)],
+                "environment": ["PATH": "/usr/bin:/bin", "LLM_GATEWAY_JOB_ID": .string(id)],
+                "hasInput": false, "outputBytes": 1_000_000, "graceMs": 300,
+            ],
+        ]
+        try Files().makeDirectory(place.path)
+        try Files().write("a-gateway-that-is-gone".utf8, to: place.owner)
+        try Files().write(json.compact, to: place.spec)
+        return place
+    }
+
+    private func start(_ place: JobDirectory) throws -> ProcessIdentity {
+        try shop.machine.processes.launch(Command(Workshop.gateway, ["run-job", place.path]))
+    }
+
+    private func end(_ id: String) async throws -> JobSnapshot {
+        if let handle = await shop.scheduler.handle(id) {
+            _ = try #require(await handle.outcome(within: .seconds(20)))
+        }
+        return try #require(try await shop.store.job(id))
+    }
+
+    @Test("watches a runner that lives, and collects what it wrote before and after")
+    func live() async throws {
+        let place = try leave("echo before; \(shop.gate); echo after; exit 5")
+        _ = try start(place)
+        #expect(try await eventually { Files().exists(place.runner) })
+        let report = await shop.scheduler.adopt()
+        #expect(report.live == [place.id])
+        try shop.openGate()
+        let job = try await end(place.id)
+        #expect(job.status == .failed && job.exitCode == 5)
+        #expect(try await shop.store.output(of: place.id)?.output == Array("before\nafter\n".utf8))
+        #expect(shop.ended.all == ["\(place.id) failed"])
+    }
+
+    @Test("collects what ended while nobody watched, with its true exit code")
+    func finished() async throws {
+        let place = try leave("echo done; exit 9")
+        let runner = try start(place)
+        #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
+        let report = await shop.scheduler.adopt()
+        #expect(report.finished == [place.id])
+        #expect(try await end(place.id).exitCode == 9)
+        #expect(try await eventually { !Files().exists(place.path) })
+    }
+
+    @Test("starts what was accepted and never ran")
+    func accepted() async throws {
+        let place = try leave("echo late")
+        let report = await shop.scheduler.adopt()
+        #expect(report.queued == [place.id])
+        #expect(try await end(place.id).status == .completed)
+    }
+
+    @Test("ends what a dead runner left, and never runs it again")
+    func lost() async throws {
+        let place = try leave("echo x >> \(shop.directory.path("runs")); setsid sleep 64 & sleep 64")
+        let runner = try start(place)
+        #expect(try await eventually { RunnerRecord(place)?.provider != nil })
+        let provider = try #require(RunnerRecord(place)?.provider)
+        #expect(
+            try await eventually { ProcessTable.descendants(of: provider.pid).count == 2 }
+        )
+        let family = ProcessTable.descendants(of: provider.pid).map(\.identity) + [provider]
+        ProcessTable.signal(runner, SIGKILL)
+        #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
+        let report = await shop.scheduler.adopt()
+        #expect(report.lost == [place.id])
+        let job = try await end(place.id)
+        #expect(job.status == .orphaned)
+        #expect(
+            job.error
+                == "the process that ran the job is gone and left no record; what it had started was ended"
+        )
+        for process in family { #expect(!ProcessTable.isRunning(process)) }
+        #expect(try Files().readText(shop.directory.path("runs")) == "x\n")
+    }
+
+    @Test("leaves the jobs of a gateway that lives alone")
+    func foreign() async throws {
+        let other = try Workshop(in: shop.directory)
+        let handle = try await other.scheduler.submit(other.script("\(shop.gate); echo mine"))
+        let report = await shop.scheduler.adopt()
+        try shop.openGate()
+        #expect(report == AdoptionReport())
+        #expect(await handle.outcome(within: .seconds(20))?.status == .completed)
+        #expect(shop.ended.all == [] && other.ended.all.count == 1)
+    }
+
+    @Test("reports a job that cannot be read and leaves it where it is")
+    func damaged() async throws {
+        let place = try leave("true")
+        try Files().write("{".utf8, to: place.spec)
+        let report = await shop.scheduler.adopt()
+        #expect(report == AdoptionReport())
+        #expect(shop.findings.all.first?.hasPrefix("'\(place.spec)' is damaged: invalid JSON") == true)
+        #expect(Files().exists(place.spec))
+    }
+
+    @Test("closes rows of the reference whose process is gone, and no others")
+    func rows() async throws {
+        try await shop.store.write { connection throws(GatewayError) in
+            for (id, pid, owner) in [
+                ("gone", SQLiteValue.integer(4_000_000), SQLiteValue.null),
+                ("alive", .integer(Int64(getpid())), .null),
+                ("theirs", .integer(4_000_000), .text("another-instance")),
+            ] {
+                try connection.execute(
+                    """
+                    INSERT INTO jobs (id, cli, status, started_at, pid, owner_instance)
+                    VALUES (?1, 'claude', 'running', '2026-01-01T00:00:00.000Z', ?2, ?3)
+                    """,
+                    [.text(id), pid, owner]
+                )
+            }
+        }
+        #expect(await shop.scheduler.adopt().orphaned == ["gone"])
+        let gone = try #require(try await shop.store.job("gone"))
+        #expect(gone.status == .orphaned && gone.error == "Gateway restarted while job was running")
+        #expect(try await shop.store.job("alive")?.status == .running)
+        #expect(try await shop.store.job("theirs")?.status == .running)
+    }
+}
+
+@Suite("The runner")
+struct RunnerTests {
+    @Test("refuses to run a job twice, at the same time and ever again")
+    func once() async throws {
+        let shop = try Workshop()
+        let handle = try await shop.scheduler.submit(
+            shop.script("echo x >> \(shop.directory.path("runs")); \(shop.gate)")
+        )
+        #expect(try await eventually { Files().exists(handle.directory.runner) })
+        let again = Command(Workshop.gateway, ["run-job", handle.directory.path])
+        #expect(try await shop.machine.processes.run(again).status == .exited(4))
+        try shop.openGate()
+        _ = await handle.outcome(within: .seconds(20))
+        #expect(try await shop.machine.processes.run(again).status == .exited(70))
+        #expect(try Files().readText(shop.directory.path("runs")) == "x\n")
+    }
+
+    @Test("is out of reach of the terminal, and of the gateway's end")
+    func detached() async throws {
+        let shop = try Workshop()
+        let handle = try await shop.scheduler.submit(shop.script("\(shop.gate); echo done"))
+        #expect(try await eventually { RunnerRecord(handle.directory)?.provider != nil })
+        let record = try #require(RunnerRecord(handle.directory))
+        let entry = try #require(ProcessTable.entry(record.runner.pid))
+        #expect(entry.session == record.runner.pid && entry.session != getsid(0))
+        for number in [SIGINT, SIGHUP, SIGQUIT] { ProcessTable.signal(record.runner, number) }
+        // Three descriptors, the lock, and no more than its own work needs.
+        let descriptors = try Files().list("/proc/\(record.runner.pid)/fd").count
+        #expect(descriptors <= 12)
+        try shop.openGate()
+        #expect(await handle.outcome(within: .seconds(20))?.status == .completed)
+    }
+
+    @Test("measures what the provider used")
+    func accounts() async throws {
+        let shop = try Workshop()
+        let outcome = try await shop.run(shop.script("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"))
+        let exit = try #require(outcome.exit)
+        #expect((exit.processorMilliseconds ?? 0) > 10)
+        #expect((exit.maximumResidentKilobytes ?? 0) > 500)
+        #expect(exit.durationMilliseconds >= 10 && exit.durationMilliseconds < 30_000)
+    }
+
+    @Test("collects orphans while the provider runs")
+    func orphans() async throws {
+        let shop = try Workshop()
+        let handle = try await shop.scheduler.submit(
+            shop.script("for i in 1 2 3 4 5; do (sleep 0.01 & ) ; done; echo started; \(shop.gate)")
+        )
+        let output = try handle.output()
+        #expect(await output.next() == Array("started\n".utf8))
+        let record = try #require(RunnerRecord(handle.directory))
+        // Its provider is the only child that stays; a zombie would stay, too.
+        #expect(
+            try await eventually {
+                ProcessTable.all().filter { $0.parent == record.runner.pid }.map(\.identity) == [
+                    record.provider
+                ]
+            }
+        )
+        try shop.openGate()
+        #expect(await handle.outcome(within: .seconds(20))?.status == .completed)
+    }
+
+    @Test(
+        "records say what ended a run, and survive the way through the file",
+        arguments: [
+            ProcessIntervention?.none, .wallTime, .idleTime, .outputLimit, .cancelled,
+        ]
+    )
+    func records(intervention: ProcessIntervention?) throws {
+        var record = ExitRecord(
+            failure: GatewayError("disk-full", "no space", help: "free some"),
+            at: Timestamp(milliseconds: 1)
+        )
+        record.intervention = intervention.map {
+            switch $0 {
+            case .wallTime: .wallTime
+            case .idleTime: .idleTime
+            case .outputLimit: .outputLimit
+            case .cancelled: .canceled
+            }
+        }
+        record.signal = 9
+        record.maximumResidentKilobytes = 5
+        let copy = try #require(ExitRecord(json: try JSON.parse(record.json.compact)))
+        #expect(copy == record)
+        #expect(ExitRecord(json: [:]) == nil)
+    }
+}
