@@ -79,7 +79,7 @@ let package = Package(
         ),
         .testTarget(
             name: "DoctorTests",
-            dependencies: ["Doctor", "Platform", "Appliance"],
+            dependencies: ["Doctor", "Providers", "Jobs", "SQLite", "Platform", "Appliance"],
             swiftSettings: settings
         ),
         .testTarget(

@@ -17,10 +17,14 @@ package struct DoctorReport: Sendable {
 
     /// One line of the table: what was looked at, how it is, and what was seen.
     package struct Row: Sendable, Equatable {
+        /// How it is.
         package enum Mark: String, Sendable { case good, info, warning, error }
 
+        /// How it is.
         package var mark: Mark
+        /// What was looked at, in a word or two.
         package var subject: String
+        /// What was seen, and for a finding what to do.
         package var text: String
     }
 
@@ -35,21 +39,26 @@ package struct DoctorReport: Sendable {
             let trust = install?["trust"]?.string.map { ", verified by \($0)" } ?? ""
             add(.good, "installed", "version \(gateway?["version"]?.string ?? "?")\(trust)")
         } else {
-            add(.error, "installed", "no bundle is installed")
+            add(.warning, "installed", "no bundle is installed")
         }
         let running = service?["running"]?.bool == true
         let healthy = service?["healthy"]?.bool == true
         let supervisor = service?["manager"]?.string ?? "none"
         add(
-            running && healthy ? .good : running ? .warning : .warning,
+            running && healthy ? .good : .warning,
             "service",
             running
                 ? "\(healthy ? "running" : "running, but not answering"), \(supervisor), pid \(service?["pid"]?.int ?? 0)"
                 : "not running (\(supervisor))"
         )
         add(.good, "address", json["endpoint_exposure"]?["local_url"]?.string ?? "")
+        let isRequired = json["auth"]?["required"]?.bool == true
         let hasToken = json["auth"]?["token_configured"]?.bool == true
-        add(hasToken ? .good : .error, "token", hasToken ? "configured" : "missing")
+        if isRequired {
+            add(hasToken ? .good : .error, "token", hasToken ? "configured" : "missing")
+        } else {
+            add(.warning, "token", "not required")
+        }
         for (name, provider) in json["providers"]?.object?.members ?? [] {
             let login = provider["login_status"]?.string ?? "unknown"
             if provider["cli_available"]?.bool == true {

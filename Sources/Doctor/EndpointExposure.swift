@@ -23,7 +23,7 @@ struct EndpointExposure: Sendable, Equatable {
         self.publicURL = publicURL
         isHTTPS = false
         guard let publicURL else {
-            mode = EndpointExposure.isWildcard(host) || EndpointExposure.isPrivate(host) ? .lan : .localOnly
+            mode = EndpointExposure.isLocal(host) ? .localOnly : .lan
             return
         }
         guard let url = try? WebAddress(publicURL) else {
@@ -34,7 +34,7 @@ struct EndpointExposure: Sendable, Equatable {
         tunnelProvider =
             environment["LLM_GATEWAY_TUNNEL_PROVIDER"].flatMap { $0.isEmpty ? nil : $0 }
             ?? EndpointExposure.tunnel(url.host)
-        if url.isLoopback || EndpointExposure.isWildcard(url.host) {
+        if EndpointExposure.isLocal(url.host) || EndpointExposure.isWildcard(url.host) {
             mode = .localOnly
         } else if EndpointExposure.isPrivate(url.host) {
             mode = .lan
@@ -79,6 +79,11 @@ struct EndpointExposure: Sendable, Equatable {
             "verification": ["method": "not_checked", "checked_url": nil, "status_code": nil, "error": nil],
             "next_actions": .strings(nextActions),
         ]
+    }
+
+    /// This machine only, IPv4 addresses in IPv6 form included.
+    static func isLocal(_ host: String) -> Bool {
+        WebAddress.isLoopback(host.hasPrefix("::ffff:") ? String(host.dropFirst(7)) : host)
     }
 
     static func isWildcard(_ host: String) -> Bool { host == "0.0.0.0" || host == "::" }
