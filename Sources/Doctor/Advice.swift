@@ -10,6 +10,7 @@ struct Advice: Sendable {
     var exposure: EndpointExposure
     var remote: RemoteAccess
     var cache: CacheAwareness
+    var clients: ClientFiles
 
     /// The gravest first; what is equally grave stays in the order of a set-up.
     var findings: [Finding] {
@@ -41,7 +42,9 @@ struct Advice: Sendable {
             add("connect a client: 'llm-cli-gateway print-client-config' shows what it needs")
         }
         if remote.stage != .notStarted { for action in remote.nextActions { add(action) } }
-        // With none at all, the finding says it in one sentence.
+        if providers.contains(where: { $0.provider == .mistral && $0.isInstalled }) {
+            add(clients.nextAction)
+        }
         for facts in providers where !facts.isInstalled && facts.shellPath == nil {
             add("\(facts.provider.rawValue): \(facts.provider.installGuidance)")
         }

@@ -40,25 +40,35 @@ struct ClientFiles: Sendable {
         ]
     }
 
+    private var vibeConfiguration: String { Layout.join(userHome, ".vibe/config.toml") }
+
+    /// Whether Vibe keeps its conversations.
+    ///
+    /// Only an explicit false turns that off; a file that cannot be read proves nothing in its favour.
+    var vibeKeepsSessions: Bool {
+        guard files.exists(vibeConfiguration) else { return true }
+        guard let bytes = try? files.read(vibeConfiguration, limit: 128 << 10),
+            let table = try? TOML.parse(bytes)
+        else { return false }
+        return table["session_logging"]?.table?["enabled"]?.boolean != false
+    }
+
+    /// What to do about a Vibe that forgets; `nil` when it does not.
+    var nextAction: String? {
+        vibeKeepsSessions
+            ? nil
+            : "mistral: set enabled = true under [session_logging] in '\(vibeConfiguration)', so that conversations can be resumed"
+    }
+
     private func vibe() -> JSON {
-        let path = Layout.join(userHome, ".vibe/config.toml")
-        let bytes = try? files.read(path, limit: 128 << 10)
-        // Only an explicit false turns it off; a file that cannot be read proves nothing in its favour.
-        let enabled: Bool
-        if let bytes {
-            enabled =
-                (try? TOML.parse(bytes)).map { $0["session_logging"]?.table?["enabled"]?.boolean != false }
-                ?? false
-        } else {
-            enabled = true
-        }
-        return [
-            "config_path": .string(path), "config_present": .bool(bytes != nil),
-            "session_logging_enabled": .bool(enabled),
+        [
+            "config_path": .string(vibeConfiguration),
+            "config_present": .bool(files.exists(vibeConfiguration)),
+            "session_logging_enabled": .bool(vibeKeepsSessions),
             "note": .string(
-                enabled
+                vibeKeepsSessions
                     ? "a Vibe conversation can be resumed"
-                    : "Vibe keeps no sessions, so a conversation cannot be resumed: set [session_logging] enabled = true"
+                    : "Vibe keeps no sessions, or its configuration cannot be read: a conversation cannot be resumed"
             ),
         ]
     }

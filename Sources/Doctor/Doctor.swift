@@ -72,7 +72,12 @@ package struct Doctor: Sendable {
                 providers: await providerFacts,
                 exposure: exposure,
                 remote: remote,
-                cache: await cache
+                cache: await cache,
+                clients: ClientFiles(
+                    files: machine.files,
+                    userHome: layout.userHome,
+                    directory: local.directory
+                )
             )
         )
     }
@@ -100,8 +105,7 @@ package struct Doctor: Sendable {
         )
         json["endpoint_exposure"] = advice.exposure.json
         json["remote_http_oauth"] = advice.remote.json
-        json["client_config"] =
-            ClientFiles(files: machine.files, userHome: layout.userHome, directory: local.directory).json
+        json["client_config"] = advice.clients.json
         json["cache_awareness"] = advice.cache.json(configuration.cacheAwareness)
         json["provider_capabilities"] = CapabilitySummary.json(advice.providers)
         json["least_cost"] = LaterFeatures.leastCost

@@ -87,6 +87,26 @@ struct AdviceTests {
         #expect(report.json["workspaces"]?["repo_count"]?.int == 2)
     }
 
+    @Test("says that a Vibe that keeps no sessions cannot resume, in files that are read and never changed")
+    func vibe() async throws {
+        let world = try World()
+        try world.setUp()
+        try world.install("vibe", "echo 'vibe 3.0.2'")
+        let path = Layout.join(world.user, ".vibe/config.toml")
+        for (text, enabled) in [
+            ("active_model = \"x\"\n", true), ("[session_logging]\nenabled = false\n", false),
+            ("[session", false),
+        ] {
+            try world.files.makeDirectory(Files.parent(of: path))
+            try world.files.write(Array(text.utf8), to: path)
+            let report = try await world.examine()
+            let logging = report.json["client_config"]?["vibe_session_logging"]
+            #expect(logging?["session_logging_enabled"]?.bool == enabled, "\(text)")
+            #expect(report.nextActions.contains { $0.contains("[session_logging]") } == !enabled, "\(text)")
+            #expect(try world.files.readText(path) == text)
+        }
+    }
+
     @Test("warns where nobody needs a token")
     func withoutAuthorization() async throws {
         let world = try World()
