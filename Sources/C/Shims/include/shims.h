@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "shim_curl.h"
+#include "shim_executor.h"
 #include "shim_microhttpd.h"
 
 #pragma clang assume_nonnull begin

@@ -1,0 +1,11 @@
+// The concurrency runtime's hook for jobs that belong to no actor, which is declared in no header of the toolchain.
+#ifndef LLM_GATEWAY_SHIM_EXECUTOR_H
+#define LLM_GATEWAY_SHIM_EXECUTOR_H
+
+#pragma clang assume_nonnull begin
+
+/// Sends every job of the global executor to `enqueue` from now on; to be called before the first task exists.
+void shim_take_global_jobs(void (*enqueue)(void *job));
+
+#pragma clang assume_nonnull end
+#endif
