@@ -48,7 +48,12 @@ struct GatewayProcess: Sendable {
         for finding in findings {
             if finding.stopsStartup { throw finding.error }
             switch finding.severity {
-            case .warning: log.warning(finding.message)
+            case .warning:
+                if let help = finding.help {
+                    log.warning(finding.message, ["help": help])
+                } else {
+                    log.warning(finding.message)
+                }
             case .error: log.error(finding.error)
             }
         }

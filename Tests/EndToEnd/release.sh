@@ -34,6 +34,19 @@ check "lists exactly the files of the bundle in its manifest" bash -c "
   diff <(tar tzf '$archive' | grep -vx manifest.json | sort) \
     <(tar xzOf '$archive' manifest.json | python3 -c 'import json,sys; [print(f[\"path\"]) for f in json.load(sys.stdin)[\"files\"]]' | sort)"
 
+# The published schema, by a validator that nobody here wrote.
+validator=$(setup/test-tools --where)/schema/bin/python
+if [ -x "$validator" ]; then
+  check "has a manifest of the published form" bash -c "
+    tar xzOf '$archive' manifest.json | '$validator' -c '
+import json, sys, jsonschema
+schema = json.load(open(\"releases/manifest.schema.json\"))
+jsonschema.Draft202012Validator.check_schema(schema)
+jsonschema.Draft202012Validator(schema).validate(json.load(sys.stdin))'"
+else
+  echo "skip - the manifest against its schema: no validator at '$validator'; run setup/test-tools"
+fi
+
 manage() { env -i PATH=/usr/bin:/bin HOME="$work/home" "$@"; }
 mkdir "$work/home"
 status() {
