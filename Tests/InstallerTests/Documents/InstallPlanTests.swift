@@ -39,7 +39,8 @@ struct InstallPlanTests {
             #expect(actors.contains(step["actor"]?.string ?? ""), "\(id)")
             #expect(step["idempotent"]?.boolean != nil, "\(id)")
             for key in ["action", "validation"] {
-                #expect((step[key]?.string ?? "").hasSuffix("."), "\(id): \(key)")
+                let text = step[key]?.string ?? ""
+                #expect(text.hasSuffix("."), "\(id): \(key)")
             }
         }
     }
