@@ -106,7 +106,9 @@ struct PagesTests {
                 let words = trimmed(part)
                 guard words.count >= 6 else { continue }
                 count += 1
-                #expect(sources.contains(words), "no source says '\(words)'")
+                // Named first, so that a failure does not print every source.
+                let isSaid = sources.contains(words)
+                #expect(isSaid, "no source says '\(words)'")
             }
         }
         #expect(count > 40)
