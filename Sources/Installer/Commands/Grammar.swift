@@ -177,10 +177,7 @@ struct Arguments: Sendable {
     private mutating func takeFlag(_ word: String, _ rest: inout ArraySlice<String>) throws(GatewayError) {
         let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         let name = String(parts[0])
-        let known = flags.first {
-            name == "--\($0.name)" || (name.count == 2 && name.last == $0.letter && !name.hasPrefix("--"))
-        }
-        guard let flag = known else { throw unknown(name) }
+        guard let flag = declared(name) else { throw unknown(name) }
         let given = parts.count > 1 ? String(parts[1]) : nil
         guard let value = flag.value else {
             guard given == nil else {
@@ -192,7 +189,9 @@ struct Arguments: Sendable {
             }
             return values[flag.name] = ""
         }
-        guard let text = given ?? rest.popFirst(), !text.isEmpty else {
+        // The next flag is no value: `--url --json` lacks one.
+        let isNext = rest.first.map { declared($0) == nil } ?? false
+        guard let text = given ?? (isNext ? rest.popFirst() : nil), !text.isEmpty else {
             throw GatewayError(
                 "missing-value",
                 "'\(name)' needs a value: \(value)",
@@ -200,6 +199,12 @@ struct Arguments: Sendable {
             )
         }
         values[flag.name] = text
+    }
+
+    private func declared(_ name: String) -> Flag? {
+        flags.first {
+            name == "--\($0.name)" || (name.count == 2 && name.last == $0.letter && !name.hasPrefix("--"))
+        }
     }
 
     private func unknown(_ name: String) -> GatewayError {

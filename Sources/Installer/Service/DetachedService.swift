@@ -16,6 +16,15 @@ struct DetachedService: Sendable {
         return record
     }
 
+    /// The record that a killed supervisor left, when its gateway still runs.
+    func stray() throws(GatewayError) -> SupervisorRecord? {
+        guard let record = try SupervisorRecord.read(layout, files: machine.files),
+            !ProcessTable.isRunning(record.supervisor), let gateway = record.gateway,
+            ProcessTable.isRunning(gateway)
+        else { return nil }
+        return record
+    }
+
     /// Starts the supervisor and waits until the gateway is ready; one that runs already is left alone.
     ///
     /// Throws `port-in-use` or `start-failed`.
@@ -113,6 +122,14 @@ struct DetachedService: Sendable {
                 )
             }
             if record.readyAt != nil, record.gateway != before.gateway { return }
+            // One that fails now would be tried again and again; whoever replaces it wants to know.
+            if let failure = record.failure {
+                throw GatewayError(
+                    "start-failed",
+                    "the new gateway ended before it was ready: \(failure)",
+                    help: "'\(Product.name) logs' shows what it said"
+                )
+            }
         }
         throw GatewayError(
             "timed-out",

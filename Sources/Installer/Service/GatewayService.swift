@@ -46,6 +46,12 @@ struct GatewayService: Sendable {
         var status = ServiceStatus(url: settings.localURL)
         if let record = try detached.record() {
             describe(record, &status)
+        } else if let stray = try detached.stray() {
+            describe(stray, &status)
+            status.notices.append(
+                "its supervising process is gone, so nobody would start it again; "
+                    + "'\(Product.name) start' puts that right"
+            )
         } else if machine.files.exists(unitPath) {
             try await describeUnit(&status)
         }
@@ -112,7 +118,7 @@ struct GatewayService: Sendable {
         case .gateway(let pid, let version, _):
             status.portOwner = PortOwner(
                 pid: pid,
-                command: ProcessTable.commandLine(pid),
+                command: PortOwner.shortened(ProcessTable.commandLine(pid)),
                 uid: getuid()
             )
             status.notices.append(
@@ -160,8 +166,9 @@ struct GatewayService: Sendable {
             )
         }
         let runsDetached = try detached.record() != nil
+        let hasStray = try detached.stray() != nil
         var notices: [String] = []
-        if !runsDetached, !options.detached, ServiceBus.machineHasSystemd(files: machine.files) {
+        if !runsDetached, !hasStray, !options.detached, ServiceBus.machineHasSystemd(files: machine.files) {
             notices = try await startUnit(options)
         } else {
             if options.enable {

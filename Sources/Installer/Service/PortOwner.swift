@@ -81,7 +81,10 @@ struct PortOwner: Sendable, Equatable {
         return address == withUnsafeBytes(of: six) { Array($0) }
     }
 
-    private static func shortened(_ command: String) -> String? {
+    /// One line of it, however long and wild it is.
+    static func shortened(_ text: String) -> String? {
+        let command = text.split { $0.isWhitespace || $0.asciiValue.map { $0 < 0x20 } ?? false }
+            .joined(separator: " ")
         if command.isEmpty { return nil }
         return command.count > 160 ? String(command.prefix(157)) + "…" : command
     }

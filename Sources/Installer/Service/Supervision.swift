@@ -61,6 +61,9 @@ struct Supervision: Sendable, Equatable {
     static let readyWithin = Duration.seconds(30)
     static let stopWithin = Duration.seconds(20)
 
+    /// Whether a gateway was started and is not ready yet.
+    var isStarting: Bool { phase == .starting }
+
     /// What to do first.
     var beginning: [Action] { [.start, .wake(after: Supervision.readyWithin)] }
 

@@ -128,6 +128,7 @@ struct Supervisor {
         case .reportReady:
             note("the gateway is ready on \(listener.name)")
             record.readyAt = clock.now()
+            record.failure = nil
             record.restarts = state.restarts
             save()
             tellOnce(["ready": true])
@@ -199,6 +200,7 @@ struct Supervisor {
         if outputPipe >= 0 { close(outputPipe) }
         processDescriptor = -1
         outputPipe = -1
+        record.failure = state.isStarting ? ended.wording : nil
         record.gateway = nil
         record.readyAt = nil
         wakeAt = nil
@@ -232,6 +234,8 @@ struct Supervisor {
     private mutating func readSignals() {
         var info = signalfd_siginfo()
         while read(signals, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
+            // What failed before is not what is asked for now.
+            record.failure = nil
             handle(Int32(info.ssi_signo) == SIGHUP ? .replace : .stop)
         }
     }

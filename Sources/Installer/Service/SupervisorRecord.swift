@@ -14,13 +14,15 @@ struct SupervisorRecord: Sendable, Equatable {
     /// When the gateway last became ready.
     var readyAt: Timestamp?
     var restarts = 0
+    /// How the gateway ended that should have been ready by now; `nil` once one is.
+    var failure: String?
 
     /// The form in the file.
     var json: JSON {
         [
             "supervisor": supervisor.json, "gateway": gateway?.json ?? .null, "address": .string(address),
             "startedAt": .string(startedAt.iso8601), "readyAt": .optional(readyAt?.iso8601),
-            "restarts": .integer(restarts),
+            "restarts": .integer(restarts), "failure": .optional(failure),
         ]
     }
 
@@ -36,6 +38,7 @@ struct SupervisorRecord: Sendable, Equatable {
         record.gateway = ProcessIdentity(json: json["gateway"])
         record.readyAt = json["readyAt"]?.string.flatMap { Timestamp(iso8601: $0) }
         record.restarts = json["restarts"]?.int ?? 0
+        record.failure = json["failure"]?.string
         return record
     }
 
