@@ -77,6 +77,10 @@ struct UninstallPlan: Sendable, Equatable {
             removals.append(Removal(path: path, kind: .tree))
             folders.removeAll { $0 == path }
         }
+        // Locks beside the records say nothing once nobody runs.
+        for lock in UninstallPlan.data.map({ "\($0).lock" }) where names.contains(lock) {
+            removals.append(Removal(path: Layout.join(layout.home, lock), kind: .file))
+        }
         for name in names where UninstallPlan.isData(name) {
             let path = Layout.join(layout.home, name)
             if purge {
@@ -108,7 +112,6 @@ struct UninstallPlan: Sendable, Equatable {
 
     /// Data of the user, with what was kept aside of it.
     static func isData(_ name: String) -> Bool {
-        data.contains(name) || name.hasPrefix("settings.json.corrupt-")
-            || name.hasPrefix("config.toml.corrupt-")
+        data.contains { name == $0 || name.hasPrefix("\($0).corrupt-") }
     }
 }

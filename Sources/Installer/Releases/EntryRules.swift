@@ -63,7 +63,7 @@ struct EntryRules: Sendable {
             }
             try claim(path, as: .link)
         case .hardLink(let target):
-            guard let first = try EntryRules.normalise(target), seen[first] == .file else {
+            guard let first = (try? EntryRules.normalise(target)) ?? nil, seen[first] == .file else {
                 throw EntryRules.unsafe(
                     path,
                     "is a hard link to '\(EntryRules.shown(target))', which is no earlier file of the bundle"
