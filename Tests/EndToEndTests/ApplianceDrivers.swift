@@ -10,4 +10,14 @@ struct ApplianceDrivers {
     func life() async throws {
         try await Driver("appliance.py").run()
     }
+
+    @Test("refuses what is no bundle, is not the one that was asked for, or cannot be installed here")
+    func refusals() async throws {
+        try await Driver("hostile_bundles.py").run()
+    }
+
+    @Test("is a systemd service in systemd's own eyes: units, activation, watchdog, journal, a second home")
+    func systemd() async throws {
+        try await Driver("systemd_service.py").run()
+    }
 }

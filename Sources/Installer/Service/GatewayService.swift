@@ -41,8 +41,6 @@ struct GatewayService: Sendable {
 
     /// What is known now; changes nothing and never fails for want of a service manager.
     func status() async throws(GatewayError) -> ServiceStatus {
-        let settings = settings
-        async let answer = Health.ask(settings)
         var status = ServiceStatus(url: settings.localURL)
         if let record = try detached.record() {
             describe(record, &status)
@@ -53,9 +51,10 @@ struct GatewayService: Sendable {
                     + "'\(Product.name) start' puts that right"
             )
         } else if machine.files.exists(unitPath) {
-            try await describeUnit(&status)
+            // A question must not be the connection that starts the gateway.
+            if try await describeUnit(&status) == .waits { return status }
         }
-        weigh(await answer, &status)
+        weigh(await Health.ask(settings), &status)
         return status
     }
 
@@ -76,13 +75,20 @@ struct GatewayService: Sendable {
         }
     }
 
-    private func describeUnit(_ status: inout ServiceStatus) async throws(GatewayError) {
+    /// What the unit's socket does.
+    private enum SocketState {
+        /// It listens in the place of a gateway that does not run.
+        case waits
+        case other
+    }
+
+    private func describeUnit(_ status: inout ServiceStatus) async throws(GatewayError) -> SocketState {
         let state: SystemdService.State
         do throws(GatewayError) {
             state = try await systemd.state()
         } catch {
             status.notices.append(error.description + (error.help.map { "; \($0)" } ?? ""))
-            return
+            return .other
         }
         let service = state.service
         status.supervisor = .systemd
@@ -106,6 +112,9 @@ struct GatewayService: Sendable {
         if service.activeState == "failed" {
             status.notices.append("the last run ended with '\(service.result)'")
         }
+        guard service.mainPID == nil, state.socket.subState == "listening" else { return .other }
+        status.notices.append("the socket is open: the next connection starts the gateway")
+        return .waits
     }
 
     /// Compares what answers at the address with what the service manager says.
