@@ -15,6 +15,15 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// How the two products are linked.
+///
+/// A position-dependent program has nothing to relocate when it starts: 47,000 relocations are half of the 2 ms that
+/// each job's runner takes to start. The price is a fixed address of the program itself; libraries, stack and heap stay
+/// randomised.
+let productLinking: [LinkerSetting] = [
+    .unsafeFlags(["-Xclang-linker", "-no-pie"], .when(configuration: .release))
+]
+
 let package = Package(
     name: "llm-cli-gateway",
     products: [
@@ -50,12 +59,14 @@ let package = Package(
         .executableTarget(
             name: "Installer",
             dependencies: ["Appliance", "Platform", "Doctor", "Providers", "CArchive"],
-            swiftSettings: settings
+            swiftSettings: settings,
+            linkerSettings: productLinking
         ),
         .executableTarget(
             name: "Gateway",
             dependencies: ["Appliance", "Platform", "MCP", "Providers", "Jobs", "Doctor"],
-            swiftSettings: settings
+            swiftSettings: settings,
+            linkerSettings: productLinking
         ),
 
         // MARK: tests

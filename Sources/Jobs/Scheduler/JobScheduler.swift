@@ -6,8 +6,8 @@ package import Platform
 ///
 /// 1. Admission: run now, wait, or be refused as `saturated`.
 /// 2. Write the job's directory under a hidden name and rename it: a job that can be seen is whole.
-/// 3. Write the row.
-/// 4. When its turn comes, start the runner with the job's lock, and watch it by pid descriptor.
+/// 3. When its turn comes, start the runner with the job's lock, and watch it by pid descriptor.
+/// 4. Write the row.
 /// 5. When it is gone, read its record and output, tell the gateway, commit, remove the directory.
 ///
 /// A store that cannot be written is a finding and never stops a job: the directory is kept until its end is
@@ -96,10 +96,11 @@ package actor JobScheduler {
         }
         let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
         jobs[request.id] = Job(spec, handle, .queued)
+        // The directory is the promise; the row may be written while the runner starts, and adoption adds a missing one.
+        if startsNow { take(.turnCame, request.id) } else { expireTurn(of: request.id) }
         await noting { store throws(GatewayError) in
             try await store.insert(spec, instance: registry.name, host: registry.host)
         }
-        if startsNow { take(.turnCame, request.id) } else { expireTurn(of: request.id) }
         return handle
     }
 
@@ -300,10 +301,11 @@ package actor JobScheduler {
             finished: finished,
             payload: ["context": job.spec.context, "files": files]
         )
+        // Nobody has to wait for the commit: until it is done the directory stays, and would be committed again.
+        job.handle.resolve(outcome)
         let isCommitted = await noting { store throws(GatewayError) in
             try await store.finish(job.spec, ending, instance: registry.name, host: registry.host)
         }
-        job.handle.resolve(outcome)
         if isCommitted {
             do throws(GatewayError) {
                 try machine.files.removeTree(job.directory.path)
