@@ -6,6 +6,12 @@ import Testing
     .enabled(if: Driver.isProvided, Driver.missing)
 )
 struct ApplianceDrivers {
+    // First: it builds the version that the next one upgrades to.
+    @Test("comes up from a clean checkout with one command, and connects a client with one line")
+    func setupUp() async throws {
+        try await Driver("setup_up.py").run(within: .seconds(1800))
+    }
+
     @Test("is installed, used, killed, damaged, repaired, upgraded and removed by its own commands")
     func life() async throws {
         try await Driver("appliance.py").run()
@@ -14,6 +20,11 @@ struct ApplianceDrivers {
     @Test("refuses what is no bundle, is not the one that was asked for, or cannot be installed here")
     func refusals() async throws {
         try await Driver("hostile_bundles.py").run()
+    }
+
+    @Test("runs on a Debian that has nothing but its base packages")
+    func minimalRoot() async throws {
+        try await Driver("minimal_root.py").run()
     }
 
     @Test("is a systemd service in systemd's own eyes: units, activation, watchdog, journal, a second home")
