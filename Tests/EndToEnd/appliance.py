@@ -12,8 +12,8 @@ import signal
 import subprocess
 import time
 
-from harness import PYTHON, body_of, check, contains, equal, matches, product, run, section, within
-from installed import NEXT, Bundle, Home, alive, release, renamed
+from harness import PYTHON, ROOT, body_of, check, contains, equal, matches, product, run, section, together, within
+from installed import NEXT, Bundle, Home, alive, free_port, release, renamed, sources_of
 
 FOREIGN = """
 import http.server, sys
@@ -25,8 +25,9 @@ server.serve_forever()
 
 def next_release(world, bundle):
     """A bundle with a higher version."""
-    for path in glob.glob(os.path.join(NEXT, "dist", "llm-cli-gateway-bundle-*.tar.gz")):
-        return Bundle(path, re.search(r"bundle-(.+)-linux-", path).group(1))
+    if sources_of(NEXT) == sources_of(ROOT):
+        for path in glob.glob(os.path.join(NEXT, "dist", "llm-cli-gateway-bundle-*.tar.gz")):
+            return Bundle(path, re.search(r"bundle-(.+)-linux-", path).group(1))
     return renamed(bundle, os.path.join(world.root, "next.tar.gz"), "0.2.0")
 
 
@@ -278,6 +279,24 @@ def damage(home, following):
         equal("without it all is well", home.json("restart").status["healthy"], True)
 
 
+    with section("another port"):
+        home.port, old = free_port(), home.port
+        home.json("setup", "--port", str(home.port))
+        told = home.json("status").status
+        equal("until the restart, status says where the gateway is", (told["healthy"], told["url"]),
+              (True, f"http://127.0.0.1:{old}/mcp"))
+        contains("and how it moves", " ".join(told["notices"]), "restart")
+        told = home.json("restart").status
+        equal("then it is at the other", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
+
+    with section("two commands at once"):
+        ended = together("two installations", {name: lambda: home.run("install-bundle", *following.flags, "--force", "--json")
+                                               for name in ("one", "other")})
+        equal("one waits for the other, and both end well", sorted(end.code for end in ended.values()), [0, 0])
+        equal("the gateway is healthy, and nothing is left to repair",
+              (home.status()["healthy"], home.json("repair").json["changed"]), (True, False))
+
+
 def clients(home):
     with section("connecting clients"):
         told = home.json("print-client-config").json
@@ -332,6 +351,16 @@ def neighbours(world, bundle):
             equal("with every byte", file.read(), "#!/bin/sh\necho theirs\n")
         home.json("uninstall", "--yes", "--purge")
         equal("uninstall leaves it too", home.tree(), [".local", ".local/bin", ".local/bin/llm-cli-gateway"])
+    with section("a receipt that cannot be read"):
+        home = Home(world, "forgetful")
+        home.json("install-bundle", *bundle.flags)
+        home.write("receipt.json", "garbage")
+        home.json("status")
+        contains("repair begins it anew and says so", " ".join(home.json("repair").json["notices"]), "receipt.json.damaged-")
+        equal("then nothing is left to repair", home.json("repair").json["changed"], False)
+        home.json("uninstall", "--yes", "--purge")
+        # Who made these folders, nobody knows any more.
+        equal("uninstall finds what is ours all the same", home.tree(), [".local", ".local/bin"])
     with section("a second home"):
         home = Home(world, "second")
         other = os.path.join(home.path, "elsewhere")

@@ -33,6 +33,17 @@ def digest_of(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sources_of(checkout):
+    """A digest of all that a build depends on, but for the version."""
+    digest = hashlib.sha256()
+    for parent, folders, files in os.walk(os.path.join(checkout, "Sources")):
+        folders.sort()
+        for name in sorted(set(files) - {"Product.swift"}):
+            path = os.path.join(parent, name)
+            digest.update(f"{os.path.relpath(path, checkout)} {digest_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
 class Bundle:
     """A bundle file with the digest of its bytes."""
 

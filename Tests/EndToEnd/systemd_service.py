@@ -17,7 +17,7 @@ import time
 
 from harness import (FAKES, FIXTURES, PYTHON, ROOT, Skip, Tally, World, body_of, check, contains, equal, matches, product, run,
                      section, skip, text_of, within)
-from installed import Bundle, Home, alive, release
+from installed import Bundle, Home, alive, release, renamed
 
 UNIT = "llm-cli-gateway"
 BAR = 20.0  # milliseconds for `status --json` with a running service
@@ -237,6 +237,23 @@ def speed(home):
         check("status is quick", min(times) <= BAR, f"<= {BAR} ms", f"{min(times):.1f} ms")
 
 
+def upgrades(home):
+    with section("an upgrade to a version that does not work"):
+        before = home.status()
+        broken = renamed(home.bundle, os.path.join(home.world.root, "broken.tar.gz"), "9.0.0", gateway="exit 3")
+        began = time.monotonic()
+        home.refused("upgrade", *broken.flags, code=1, error="unhealthy-version", says=["9.0.0", "is in use again"])
+        print(f"    it took {time.monotonic() - began:.1f} s", flush=True)
+        after = home.status()
+        equal("the version before answers", (after["healthy"], after["version"]), (True, before["version"]))
+        equal("systemd sees no failure", home.shown("ActiveState", "Result"), {"ActiveState": "active", "Result": "success"})
+    with section("an upgrade"):
+        following = renamed(home.bundle, os.path.join(home.world.root, "next.tar.gz"), "8.0.0")
+        told = home.json("upgrade", *following.flags).json
+        equal("to one that works restarts the service", (told["changed"], told["restarted"]), (True, True))
+        equal("which answers", (home.status()["healthy"], home.shown("ActiveState")["ActiveState"]), (True, "active"))
+
+
 def removal(home):
     with section("uninstall"):
         folder = os.path.join(home.path, ".config/systemd/user")
@@ -257,7 +274,7 @@ def inside(bundle, manager):
         home.json("setup", "--port", str(home.port))
         home.json("install-bundle", *home.bundle.flags)
         home.program = home.link
-        for part in (units, activation, crashes, journal, surroundings, edits, second, reach, speed, removal):
+        for part in (units, activation, crashes, journal, surroundings, edits, second, reach, upgrades, speed, removal):
             part(home)
     finally:
         world.close()

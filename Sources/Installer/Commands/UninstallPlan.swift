@@ -113,5 +113,6 @@ struct UninstallPlan: Sendable, Equatable {
     /// Data of the user, with what was kept aside of it.
     static func isData(_ name: String) -> Bool {
         data.contains { name == $0 || name.hasPrefix("\($0).corrupt-") }
+            || name.hasPrefix("receipt.json.damaged-")
     }
 }

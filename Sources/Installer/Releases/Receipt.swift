@@ -251,14 +251,30 @@ extension Receipt {
         } catch  where error.code == "receipt-invalid" {
             let aside = "\(layout.receipt).damaged-\(now.milliseconds)"
             try files.rename(layout.receipt, to: aside)
-            var receipt = Receipt()
-            receipt.installed = try InstalledVersions.found(layout, files: files)
+            let receipt = try rebuilt(layout, files: files)
             try receipt.write(layout, files: files)
             return (
                 receipt,
                 "the receipt could not be read (\(error.message)); it is kept as '\(aside)' and was begun anew"
             )
         }
+    }
+
+    /// What can only be ours, by its place and form; units are noted by the next start, which knows their text.
+    private static func rebuilt(_ layout: Layout, files: Files) throws(GatewayError) -> Receipt {
+        var receipt = Receipt()
+        receipt.installed = try InstalledVersions.found(layout, files: files)
+        for folder in [layout.home, layout.versions, layout.staging, layout.cache]
+        where try files.status(folder)?.kind == .directory {
+            receipt.note(Created(path: folder, kind: .directory))
+        }
+        if InstalledVersions.current(layout, files: files) != nil {
+            receipt.note(Created(path: layout.current, kind: .link))
+        }
+        if layout.isDefaultHome, files.destination(ofLink: layout.commandLink) == layout.currentManager {
+            receipt.note(Created(path: layout.commandLink, kind: .link, target: layout.currentManager))
+        }
+        return receipt
     }
 
     /// Writes the receipt durably.

@@ -42,10 +42,14 @@ struct GatewayService: Sendable {
     /// What is known now; changes nothing and never fails for want of a service manager.
     func status() async throws(GatewayError) -> ServiceStatus {
         var status = ServiceStatus(url: settings.localURL)
+        // Where it listens, which the settings may have left since.
+        var address = settings
         if let record = try detached.record() {
             describe(record, &status)
+            address = record.listening(settings)
         } else if let stray = try detached.stray() {
             describe(stray, &status)
+            address = stray.listening(settings)
             status.notices.append(
                 "its supervising process is gone, so nobody would start it again; "
                     + "'\(Product.name) start' puts that right"
@@ -54,7 +58,8 @@ struct GatewayService: Sendable {
             // A question must not be the connection that starts the gateway.
             if try await describeUnit(&status) == .waits { return status }
         }
-        weigh(await Health.ask(settings), &status)
+        status.url = address.localURL
+        weigh(await Health.ask(address), at: address, &status)
         return status
     }
 
@@ -118,7 +123,7 @@ struct GatewayService: Sendable {
     }
 
     /// Compares what answers at the address with what the service manager says.
-    private func weigh(_ answer: Health.Answer, _ status: inout ServiceStatus) {
+    private func weigh(_ answer: Health.Answer, at settings: Settings, _ status: inout ServiceStatus) {
         switch answer {
         case .gateway(let pid, let version, let sessions) where pid == status.pid:
             status.healthy = true

@@ -42,6 +42,16 @@ struct SupervisorRecord: Sendable, Equatable {
         return record
     }
 
+    /// Settings with the address of the record in place of theirs.
+    func listening(_ settings: Settings) -> Settings {
+        guard let colon = address.lastIndex(of: ":"), let port = Int(address[address.index(after: colon)...])
+        else { return settings }
+        var settings = settings
+        settings.host = String(address[..<colon].filter { $0 != "[" && $0 != "]" })
+        settings.port = port
+        return settings
+    }
+
     /// Writes the record; it means nothing after a power cut, so it is not synced.
     func write(_ layout: Layout, files: Files) throws(GatewayError) {
         try files.write(Array((json.prettyText + "\n").utf8), to: layout.supervisor, durable: false)
