@@ -20,7 +20,7 @@ import tarfile
 import time
 import urllib.request
 
-from harness import FIXTURES, PYTHON, Skip, Tally, check, contains, equal, matches, product, run, section, within
+from harness import FIXTURES, PYTHON, Skip, Tally, check, contains, equal, product, run, section, within
 
 PROGRAMS = ("llm-cli-gateway", "llm-gateway")
 
