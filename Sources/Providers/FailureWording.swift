@@ -48,12 +48,30 @@ package struct FailureWording: Sendable {
             + "\n\nThe '\(provider.executable)' command was not found. Please ensure \(provider.rawValue) CLI is installed and in your PATH."
     }
 
+    /// Phrases of section 1.6 of the contract that mean: this CLI is not logged in.
+    private static let loginPhrases = [
+        "not logged in", "unauthorized", "authentication failed", "invalid api key", "no api key",
+        "expired token",
+        "reauthenticate", "re-authenticate",
+    ]
+
     /// Whether an error output says that the CLI is not logged in (section 1.6 of the contract).
     package static func namesLoginProblem(_ text: String) -> Bool {
-        let pattern =
-            /not logged in|please run .*login|unauthorized|\b401\b|authentication failed|invalid api key|no api key|expired token|re-?authenticate|missing environment variable: `?[A-Z_]*(?:KEY|TOKEN)/
-            .ignoresCase()
-        return text.split(separator: "\n").contains { $0.prefix(4096).contains(pattern) }
+        text.split(separator: "\n").contains { line in
+            let line = line.prefix(4096).lowercased()
+            if loginPhrases.contains(where: { line.contains($0) }) { return true }
+            if let run = line.firstRange(of: "please run "), line[run.upperBound...].contains("login") {
+                return true
+            }
+            if line.split(whereSeparator: { !$0.isLetter && !$0.isNumber && $0 != "_" }).contains("401") {
+                return true
+            }
+            guard let missing = line.firstRange(of: "missing environment variable: ") else { return false }
+            let name = line[missing.upperBound...].drop { $0 == "`" }.prefix {
+                $0.isLetter || $0.isNumber || $0 == "_"
+            }
+            return name.contains("key") || name.contains("token")
+        }
     }
 
     private static func end(of detail: String) -> String {

@@ -54,7 +54,7 @@ struct RecordTools: Sendable {
                 "hint": .string(
                     services.store == nil
                         ? "config.toml says [persistence] backend = \"none\", so nothing is kept"
-                        : "only your own requests are found, and records are deleted after the retention time"
+                        : "only your own requests are found, and only since records are kept"
                 ),
             ],
             isError: true
