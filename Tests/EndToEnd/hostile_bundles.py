@@ -7,6 +7,7 @@ import gzip
 import http.server
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -185,7 +186,7 @@ class Server:
 
 def addresses(home, bundle, world):
     folder = world.directory("published")
-    os.link(bundle.path, os.path.join(folder, "bundle.tar.gz"))
+    shutil.copy(bundle.path, os.path.join(folder, "bundle.tar.gz"))
     server = Server(world, folder)
     pin = ["--sha256", bundle.digest]
     with section("addresses"):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from harness import (FAKES, FIXTURES, PYTHON, ROOT, Skip, Tally, World, body_of, check, contains, equal, matches, product, run,
+from harness import (FIXTURES, PYTHON, ROOT, Skip, Tally, World, check, contains, equal, matches, product, run,
                      section, skip, text_of, within)
 from installed import Bundle, Home, alive, release, renamed
 
