@@ -74,25 +74,33 @@ package final class Reactor: Sendable {
         _ continuation: CheckedContinuation<Bool, Never>
     ) {
         let deadline = limit.map { clock.uptime() &+ $0.nanoseconds } ?? .max
-        let starts = state.withLock { state in
-            state.waits[token] = Wait(continuation: continuation, descriptor: descriptor, deadline: deadline)
+        let (starts, failure) = state.withLock { state in
             defer { state.isRunning = true }
-            return !state.isRunning
-        }
-        var event = epoll_event(
-            events: EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLONESHOT.rawValue,
-            data: epoll_data_t(u64: token)
-        )
-        if descriptor != Reactor.noDescriptor, epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0 {
-            // A regular file or a closed descriptor: reading it tells the caller at once.
-            return complete(token, errno == EPERM)
+            let failure = watch(descriptor, for: token)
+            // What could not be watched is not to be forgotten either: another wait may watch it.
+            let watched = failure == 0 ? descriptor : Reactor.noDescriptor
+            state.waits[token] = Wait(continuation: continuation, descriptor: watched, deadline: deadline)
+            return (!state.isRunning, failure)
         }
         if starts {
             BlockingThread.start("reactor") { self.run() }
         } else if deadline != .max {
             ring()
         }
+        // A regular file or a closed descriptor: reading it tells the caller at once.
+        if failure != 0 { return complete(token, failure == EPERM) }
         if Task.isCancelled { complete(token, false) }
+    }
+
+    /// Only with the lock held: a wait that ends meanwhile would otherwise be forgotten before it is watched, and its
+    /// descriptor, closed and given out again by then, be watched for nobody.
+    private func watch(_ descriptor: Int32, for token: UInt64) -> Int32 {
+        guard descriptor != Reactor.noDescriptor else { return 0 }
+        var event = epoll_event(
+            events: EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLONESHOT.rawValue,
+            data: epoll_data_t(u64: token)
+        )
+        return epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) == 0 ? 0 : errno
     }
 
     private func ring() {

@@ -138,8 +138,7 @@ package struct VersionProbe: Sendable {
         }
         report.command = path
         report.isInstalled = true
-        var environment = environment
-        environment["PATH"] = search.path
+        let environment = environment.merging(["PATH": search.path]) { $1 }
         let limits = ProcessLimits(wall: .seconds(5), grace: .seconds(1))
         // Side by side: one that hangs must not double the wait.
         async let state = login(path, environment, processes, files, limits)

@@ -202,4 +202,54 @@ struct ReactorTests {
         #expect(write(ends[1], &byte, 1) == 1)
         #expect(await reactor.readable(ends[0], within: .seconds(10)))
     }
+
+    @Test("what cannot be waited for is answered at once, and keeps nobody else from waiting")
+    func unwatchable() async throws {
+        let reactor = try Reactor()
+        let file = open("/proc/self/exe", O_RDONLY)
+        defer { close(file) }
+        #expect(await reactor.readable(file, within: .seconds(10)))
+        #expect(await reactor.readable(1_000_000, within: .seconds(10)) == false)
+        let sleep = Task { await reactor.sleep(.milliseconds(10)) }
+        let alarm = Task {
+            try await Task.sleep(for: .seconds(20))
+            sleep.cancel()
+        }
+        #expect(await sleep.value)
+        alarm.cancel()
+    }
+
+    @Test("of two waits for one descriptor one is refused, and the other goes on")
+    func twice() async throws {
+        let reactor = try Reactor()
+        var ends: [Int32] = [0, 0]
+        #expect(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        let (input, output) = (ends[0], ends[1])
+        await withTaskGroup(of: Bool.self) { group in
+            for _ in 0..<2 { group.addTask { await reactor.readable(input, within: .seconds(20)) } }
+            #expect(await group.next() == false)
+            var byte: UInt8 = 1
+            #expect(write(output, &byte, 1) == 1)
+            #expect(await group.next() == true)
+        }
+    }
+
+    @Test("waits that are cancelled while they begin leave nothing behind for the next user of the number")
+    func cancelledEarly() async throws {
+        let reactor = try Reactor()
+        for _ in 0..<2000 {
+            var ends: [Int32] = [0, 0]
+            #expect(pipe(&ends) == 0)
+            let descriptor = ends[0]
+            let wait = Task.detached { await reactor.readable(descriptor, within: .seconds(20)) }
+            wait.cancel()
+            _ = await wait.value
+            var byte: UInt8 = 1
+            #expect(write(ends[1], &byte, 1) == 1)
+            // A leftover of the cancelled wait would refuse this one.
+            #expect(await reactor.readable(descriptor, within: .seconds(20)))
+            for end in ends { close(end) }
+        }
+    }
 }
