@@ -276,7 +276,12 @@ enum Claude {
         try plan.option("--setting-sources", "settingSources")
         if let settings = try plan.arguments.string("settings") {
             plan.add("--settings", value: settings)
-            if !settings.hasPrefix("{") { plan.declare("settings", settings, .readFile) }
+            if !settings.hasPrefix("{") {
+                plan.declare("settings", settings, .readFile)
+            } else if (try? JSON.parse(settings))?.object == nil {
+                // Claude takes what is no JSON for a path, and this one would be confined to nothing.
+                throw .invalidInput("'settings' looks like JSON and is none")
+            }
         }
         try plan.toggle("--bare", "bare")
         try plan.toggle("--safe-mode", "safeMode")

@@ -82,7 +82,7 @@ enum Codex {
         try addDirectories(&plan)
         try addSchema(&plan)
         try addConfiguration(&plan)
-        try plan.each("-i", "images", paths: .readFile, mustExist: true)
+        try addImages(&plan)
         try plan.toggle("--ephemeral", "ephemeral")
         try plan.toggle("--ignore-user-config", "ignoreUserConfig")
         try plan.toggle("--ignore-rules", "ignoreRules")
@@ -150,6 +150,20 @@ enum Codex {
                 "ignored_on_resume",
                 "'\(name)' was ignored: codex takes it only for a new conversation"
             )
+        }
+    }
+
+    /// Attached to the flag: `exec` takes as many images as there are words, the `-` of the prompt among them.
+    private static func addImages(_ plan: inout PlanBuilder) throws(GatewayError) {
+        for path in try plan.arguments.strings("images") where !path.isEmpty {
+            guard !path.contains(",") else {
+                throw .invalidInput(
+                    "images: '\(path)' contains a comma, at which codex would take it for two files",
+                    help: "give the image another name, or link to it"
+                )
+            }
+            plan.add("--image=\(path)")
+            plan.declare("images", path, .readFile, mustExist: true)
         }
     }
 

@@ -39,6 +39,8 @@ package enum SessionChoice: Sendable, Equatable {
     }
 
     /// Checks an id that is to be passed to a CLI.
+    ///
+    /// No id has a slash; a path would lead to a conversation that lies anywhere.
     package static func check(_ id: String, of provider: Provider) throws(GatewayError) {
         guard provider == .claude || !id.hasPrefix("gw-") else {
             throw .invalidInput(
@@ -48,10 +50,10 @@ package enum SessionChoice: Sendable, Equatable {
         }
         let isPlain =
             id.unicodeScalars.allSatisfy { !$0.properties.isWhitespace || $0 == " " }
-            && id.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
+            && id.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F && $0 != 0x2F }
         guard isPlain, !id.hasPrefix("-"), !id.isEmpty, id.utf8.count <= 256 else {
             throw .invalidInput(
-                "session id '\(id.prefix(64))' is not usable: it must not be empty, start with '-', contain control characters or be longer than 256 bytes"
+                "session id '\(id.prefix(64))' is not usable: it must not be empty, start with '-', contain '/' or control characters or be longer than 256 bytes"
             )
         }
     }

@@ -163,6 +163,8 @@ struct ClaudeArgumentTests {
             Row(["agents": ["k": ["description": "d"]]], "Invalid agent definition for \"k\".prompt"),
             Row(["allowedTools": ["--x"]], "'allowedTools' values must not start with '-', found '--x'"),
             Row(["sessionId": "-x"], "session id '-x' is not usable"),
+            Row(["sessionId": "/tmp/x.jsonl"], "session id '/tmp/x.jsonl' is not usable"),
+            Row(["settings": "{/../../x.json"], "'settings' looks like JSON and is none"),
             Row(["maxBudgetUsd": 0], "'maxBudgetUsd' must be greater than 0"),
             Row(["jsonSchema": "nonsense"], "'jsonSchema' must be a JSON object"),
             Row(["effort": "huge"], "'effort' must be one of low, medium, high, xhigh, max, found 'huge'"),
@@ -222,7 +224,7 @@ struct CodexArgumentTests {
                     "dangerouslyBypassHookTrust": true, "strictConfig": true, "enable": ["x"],
                     "disable": ["plugins"], "outputLastMessage": "/m",
                 ],
-                "exec --sandbox read-only --json --skip-git-repo-check -i a.png --ephemeral --ignore-user-config --ignore-rules --dangerously-bypass-hook-trust --strict-config --enable x --disable plugins --output-last-message /m -"
+                "exec --sandbox read-only --json --skip-git-repo-check --image=a.png --ephemeral --ignore-user-config --ignore-rules --dangerously-bypass-hook-trust --strict-config --enable x --disable plugins --output-last-message /m -"
             ),
         ]
     )
@@ -266,6 +268,10 @@ struct CodexArgumentTests {
                 == "the value of configOverrides 'a' contains a line break"
         )
         #expect(refusal(.codex, ["prompt": "x", "configOverrides": ["a b": "c"]])?.code == "invalid-input")
+        #expect(
+            refusal(.codex, ["prompt": "x", "images": ["a,/etc/b.png"]])?.message
+                == "images: 'a,/etc/b.png' contains a comma, at which codex would take it for two files"
+        )
         #expect(refusal(.codex, ["prompt": "x", "mcpServers": ["exa"]])?.code == "unsupported-parameter")
     }
 }
