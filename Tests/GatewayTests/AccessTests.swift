@@ -60,6 +60,8 @@ struct AccessTests {
         #expect(decide(["X-User": "ada@example.org"], header: "X-User").status == 401)
         let odd: HTTPFields = ["Authorization": "Bearer secret-token", "X-User": "a b"]
         #expect(decide(odd, header: "X-User").status == 400)
+        let local: HTTPFields = ["Authorization": "Bearer secret-token", "X-User": "local"]
+        #expect(decide(local, header: "X-User").status == 400)
         #expect(
             decide(["Authorization": "Bearer secret-token"], header: "X-User").principal?.id
                 == "gateway-bearer"

@@ -63,7 +63,8 @@ struct Access: Sendable {
         guard let principalHeader, let name = request.fields[principalHeader] else {
             return .allowed(Principal(id: "gateway-bearer", kind: .bearer))
         }
-        guard Access.isPrincipalName(name) else {
+        // The local user is who sits at this machine; no field makes a caller that.
+        guard Access.isPrincipalName(name), name != Principal.local.id else {
             return .refused(
                 .json(400, ["error": .string("the field \(principalHeader) holds no principal name")])
             )
