@@ -80,6 +80,23 @@ struct WorkspacesTests {
         )
     }
 
+    @Test("the default workspace is for HTTP, and not for a client on stdio, which has a folder of its own")
+    func defaultWorkspace() throws {
+        var configuration = workspaces.configuration
+        configuration.defaultAlias = "blog"
+        let workspaces = Workspaces(
+            configuration: configuration,
+            layout: workspaces.layout,
+            ownDirectory: home.path("other"),
+            files: Files()
+        )
+        var request = Workspaces.Request(provider: "claude", addedDirectories: [], transport: .http)
+        #expect(try workspaces.place(request).workspace == "blog")
+        request.transport = .stdio
+        #expect(try workspaces.place(request).workspace == nil)
+        #expect(try workspaces.place(request).directory == home.path("other"))
+    }
+
     @Test("a gateway on stdio in its own folder asks for a workspace too")
     func ownHome() throws {
         let inside = Workspaces(

@@ -45,7 +45,8 @@ struct Workspaces: Sendable {
 
     /// Decides where a run takes place, or refuses it.
     func place(_ request: Request) throws(GatewayError) -> Place {
-        guard let alias = request.workspace ?? request.sessionWorkspace ?? configuration.defaultAlias else {
+        let fallback = isTrusted(request) ? nil : configuration.defaultAlias
+        guard let alias = request.workspace ?? request.sessionWorkspace ?? fallback else {
             return try unconfined(request)
         }
         // The same words for a workspace that does not exist and one that may not be used here: whoever guesses
@@ -98,8 +99,13 @@ struct Workspaces: Sendable {
         return Place(directory: directory ?? root, addedDirectories: added, workspace: alias)
     }
 
+    /// Whether a run may take place where its client was started: the default workspace is not for those.
+    private func isTrusted(_ request: Request) -> Bool {
+        request.transport == .stdio && files.realPath(ownDirectory) != files.realPath(layout.home)
+    }
+
     private func unconfined(_ request: Request) throws(GatewayError) -> Place {
-        guard request.transport == .stdio, files.realPath(ownDirectory) != files.realPath(layout.home) else {
+        guard isTrusted(request) else {
             throw GatewayError(
                 "workspace-required",
                 "Remote HTTP provider requests require a registered workspace alias, session workspace, or "
