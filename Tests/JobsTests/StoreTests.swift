@@ -217,6 +217,29 @@ struct FlightRecorderTests {
         #expect(record["response"] == "first" && record["status"] == "completed" && record["durationMs"] == 1)
     }
 
+    @Test("a request that came with the id of another one does not end its record")
+    func sameCorrelation() async throws {
+        let recorder = recorder()
+        for (job, owner) in [("first", "someone"), ("second", "another")] {
+            var start = FlightStart(correlationID: "c", provider: "codex", model: "m", prompt: job)
+            start.owner = owner
+            start.jobID = job
+            await recorder.start(start)
+        }
+        func end(_ job: String) async {
+            await recorder.complete(
+                "c",
+                FlightEnd(succeeded: true, response: job, durationMilliseconds: 1),
+                job: job
+            )
+        }
+        await end("second")
+        #expect(try await recorder.record(of: "c", owner: "someone")?["status"] == "started")
+        await end("first")
+        #expect(try await recorder.record(of: "c", owner: "someone")?["response"] == "first")
+        #expect(try await recorder.record(of: "c", owner: "another") == nil)
+    }
+
     @Test("takes secrets out, unless the user does not want that")
     func secrets() async throws {
         let secret = "sk-ant-api03-abcdefghijklmnop"

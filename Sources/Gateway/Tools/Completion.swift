@@ -124,7 +124,7 @@ final class Completion: Sendable {
         end.costUSD = result.costUSD
         end.thinking = result.thinking
         end.httpStatus = result.apiStatus
-        await recorder.complete(outcome.spec.correlationID, end)
+        await recorder.complete(outcome.spec.correlationID, end, job: outcome.spec.id)
     }
 
     /// The contract's response of a failure: standard error, else standard output.

@@ -149,7 +149,7 @@ struct RequestTool: Sendable {
             _ = services.completion.take(request.id)
             var end = FlightEnd(succeeded: false, response: "", durationMilliseconds: 0)
             end.errorMessage = error.description
-            await services.recorder.complete(prepared.correlation, end)
+            await services.recorder.complete(prepared.correlation, end, job: request.id)
             throw error
         }
         guard let outcome = await wait(for: handle, call) else {

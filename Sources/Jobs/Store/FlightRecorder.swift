@@ -125,7 +125,10 @@ package struct FlightRecorder: Sendable {
     }
 
     /// Writes down how a request ended; only the first ending counts.
-    package func complete(_ correlationID: String, _ end: FlightEnd) async {
+    ///
+    /// Callers choose correlation ids, so two requests may have the same; `job` keeps the second one, which has no record,
+    /// from ending the first one's.
+    package func complete(_ correlationID: String, _ end: FlightEnd, job: String? = nil) async {
         guard let store else { return }
         let redacts = redacts
         await noting { () throws(GatewayError) in
@@ -137,6 +140,7 @@ package struct FlightRecorder: Sendable {
                             retry_count = ?6, circuit_breaker_state = ?7, optimization_applied = ?8,
                             thinking_blocks = ?9, http_status = ?10
                         WHERE request_id = ?1 AND status = 'started'
+                            AND (?11 IS NULL OR async_job_id IS NULL OR async_job_id = ?11)
                         """,
                         [
                             .text(correlationID), .text(end.succeeded ? "completed" : "failed"),
@@ -145,7 +149,7 @@ package struct FlightRecorder: Sendable {
                             .optional(end.costUSD), .integer(Int64(end.retryCount)),
                             .text(end.circuitBreakerState), .flag(end.optimizationApplied),
                             .optional(FlightRecorder.thinking(end.thinking, redacts)),
-                            .optional(end.httpStatus),
+                            .optional(end.httpStatus), .optional(job),
                         ]
                     )
                     guard changed == 1 else { return }
