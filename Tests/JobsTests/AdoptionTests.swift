@@ -12,14 +12,14 @@ struct AdoptionTests {
     init() throws { shop = try Workshop() }
 
     /// The directory of a job as a dead gateway left it.
-    private func leave(_ script: String) throws -> JobDirectory {
+    private func leave(_ script: String, boot: String? = nil) throws -> JobDirectory {
         let id = shop.machine.random.uuid()
         let place = shop.scheduler.directory(of: id)
         let json: JSON = [
             "version": 1,
             "job": [
                 "id": .string(id), "provider": "claude", "correlationId": "c", "context": ["a": 1],
-                "collected": [], "submittedAt": "2026-01-01T00:00:00.000Z",
+                "collected": [], "submittedAt": "2026-01-01T00:00:00.000Z", "bootId": .optional(boot),
             ],
             "run": [
                 "executable": "/bin/sh", "arguments": ["-c", .string(script)],
@@ -75,6 +75,23 @@ struct AdoptionTests {
         let report = await shop.scheduler.adopt()
         #expect(report.queued == [place.id])
         #expect(try await end(place.id).status == .completed)
+    }
+
+    @Test("does not start what was accepted before the machine was restarted: it may have run")
+    func earlierBoot() async throws {
+        let boot = try Files().readText("/proc/sys/kernel/random/boot_id").trimmed
+        let same = try leave("true", boot: boot)
+        let earlier = try leave("echo x >> \(shop.directory.path("runs"))", boot: "another")
+        let report = await shop.scheduler.adopt()
+        #expect(report.queued == [same.id] && report.lost == [earlier.id])
+        #expect(try await end(same.id).status == .completed)
+        let job = try await end(earlier.id)
+        #expect(job.status == .orphaned)
+        #expect(
+            job.error
+                == "the machine was restarted, and whether the job had begun is not known; it is not run again"
+        )
+        #expect(!Files().exists(shop.directory.path("runs")))
     }
 
     @Test("ends what a dead runner left, and never runs it again")

@@ -19,6 +19,8 @@ package struct JobSpec: Sendable {
     /// Relative names of files, or of directories with files, that belong to the output.
     package var collected: [String]
     package var submitted: Timestamp
+    /// The kernel's id of the boot in which it was accepted; `nil` where that was not kept.
+    package var boot: String?
 
     /// Absolute.
     package var executable: String
@@ -38,7 +40,7 @@ package struct JobSpec: Sendable {
                 "id": .string(id), "provider": .string(provider), "correlationId": .string(correlationID),
                 "requestKey": .optional(requestKey), "outputFormat": .optional(outputFormat),
                 "owner": .optional(owner), "context": context, "collected": .strings(collected),
-                "submittedAt": .string(submitted.iso8601),
+                "submittedAt": .string(submitted.iso8601), "bootId": .optional(boot),
             ],
             "run": [
                 "executable": .string(executable), "arguments": .strings(arguments),
@@ -77,6 +79,7 @@ package struct JobSpec: Sendable {
         context = job["context"] ?? .null
         collected = (job["collected"]?.array ?? []).compactMap(\.string)
         self.submitted = submitted
+        boot = job["bootId"]?.string
         self.executable = executable
         self.arguments = arguments.compactMap(\.string)
         self.environment = Dictionary(
@@ -98,7 +101,7 @@ package struct JobSpec: Sendable {
         try self.init(json: try RecordFile.read(directory.spec, files), path: directory.spec)
     }
 
-    init(_ request: JobRequest, submitted: Timestamp) {
+    init(_ request: JobRequest, submitted: Timestamp, boot: String?) {
         id = request.id
         provider = request.provider
         correlationID = request.correlationID
@@ -108,6 +111,7 @@ package struct JobSpec: Sendable {
         context = request.context
         collected = request.collected
         self.submitted = submitted
+        self.boot = boot
         executable = request.executable
         arguments = request.arguments
         environment = request.environment

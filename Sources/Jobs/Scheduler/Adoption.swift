@@ -24,7 +24,8 @@ extension JobScheduler {
     ///
     /// 1. With the guard held, claim every directory whose owner is gone.
     /// 2. A held lock: the runner lives, watch it. A record: commit it. Neither runner nor record ever: start it, it was
-    ///    accepted and never ran. A runner without a record: end what it left, `orphaned`.
+    ///    accepted and never ran; unless the machine was restarted since, because a power cut may have taken the traces
+    ///    of a run that began. A runner without a record: end what it left, `orphaned`.
     /// 3. Rows that run and have no directory are of a gateway that kept none: `orphaned` once their process is
     ///    gone.
     ///
@@ -76,14 +77,24 @@ extension JobScheduler {
             // Without a record its gateway died between starting the runner and the runner's first words.
             result.live.append(spec.id)
             watch(await adopt(spec, directory, as: .running), record?.runner)
-        case (false, nil) where ExitRecord(directory, files: machine.files) == nil:
+        case (false, nil) where ExitRecord(directory, files: machine.files) == nil && isOfThisBoot(spec):
             result.queued.append(spec.id)
             _ = await adopt(spec, directory, as: .queued)
         case (false, _):
             let hasRecord = ExitRecord(directory, files: machine.files) != nil
             if hasRecord { result.finished.append(spec.id) } else { result.lost.append(spec.id) }
-            runnerEnded(await adopt(spec, directory, as: .running))
+            let job = await adopt(spec, directory, as: .running)
+            if !hasRecord, record == nil {
+                job.message =
+                    "the machine was restarted, and whether the job had begun is not known; it is not run again"
+            }
+            runnerEnded(job)
         }
+    }
+
+    private func isOfThisBoot(_ spec: JobSpec) -> Bool {
+        guard let then = spec.boot, let now = registry.boot else { return true }
+        return then == now
     }
 
     private func orphanRows(_ store: Store) async throws(GatewayError) -> [String] {

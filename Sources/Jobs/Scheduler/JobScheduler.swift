@@ -82,7 +82,7 @@ package actor JobScheduler {
         try registry.enrol()
         let startsNow = try admission.admit(request.id, provider: request.provider)
         let directory = directory(of: request.id)
-        var spec = JobSpec(request, submitted: machine.clock.now())
+        var spec = JobSpec(request, submitted: machine.clock.now(), boot: registry.boot)
         spec.environment[Leftovers.variable] = request.id
         spec.limits.output = min(spec.limits.output, limits.maxJobOutputBytes)
         do throws(GatewayError) {
