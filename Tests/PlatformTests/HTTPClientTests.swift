@@ -326,13 +326,17 @@ struct LoopbackProbeTests {
             try result.get()
         }
         close(listener.descriptor)
-        let nobody = await #expect(throws: GatewayError.self) {
-            try await LoopbackProbe.ask(
-                host: "127.0.0.1",
-                port: listener.port,
-                path: "/",
-                within: .seconds(1)
-            )
+        var nobody: GatewayError?
+        // A child that another test is starting has the closed socket until its exec, and the kernel accepts for it.
+        for _ in 0..<100 where nobody?.code != "connection-refused" {
+            nobody = await #expect(throws: GatewayError.self) {
+                try await LoopbackProbe.ask(
+                    host: "127.0.0.1",
+                    port: listener.port,
+                    path: "/",
+                    within: .seconds(1)
+                )
+            }
         }
         #expect(nobody?.code == "connection-refused")
         #expect(nobody?.message == "nothing listens on \(listener.name)")
