@@ -140,9 +140,7 @@ struct GatewayProcess: Sendable {
         notification.ready("listening on \(http.listener.name)")
         await withTaskGroup(of: Void.self) { group in
             if let interval = notification.watchdogInterval {
-                group.addTask {
-                    while (try? await machine.clock.sleep(interval / 2)) != nil { notification.watchdog() }
-                }
+                group.addTask { await reassure(every: interval / 2, http) }
             }
             await stop.wait()
             group.cancelAll()
@@ -152,6 +150,21 @@ struct GatewayProcess: Sendable {
         async let answered = endpoint.finish(within: .seconds(10))
         await http.stop(within: .seconds(10))
         _ = await answered
+    }
+
+    /// Tells the service manager that the service lives, for as long as it does.
+    ///
+    /// That this task runs proves the threads of the tasks and the timers; the threads of the jobs and of the server have
+    /// to answer as well. Otherwise nothing is told, and the manager puts an end to it.
+    private func reassure(every interval: Duration, _ http: HTTPServer) async {
+        while (try? await machine.clock.sleep(interval)) != nil {
+            _ = await services.jobs.counts
+            if http.isResponsive(within: interval) {
+                notification.watchdog()
+            } else {
+                log.error("the HTTP server's thread is stuck")
+            }
+        }
     }
 
     private func options() throws(GatewayError) -> HTTPServer.Options {

@@ -31,7 +31,7 @@ final class HTTPExchange: @unchecked Sendable {
     }
 
     // Unchecked because of the variables from here to `shared`: they belong to the connection's server thread.
-    private let server: HTTPServer
+    let server: HTTPServer
     private let connection: OpaquePointer
     private var phase = Phase.head
     private var request: HTTPRequest

@@ -82,6 +82,8 @@ package final class HTTPServer: Sendable {
     private let disconnects: HTTPDisconnects
     private let stopping = Atomic(false)
     private let connections = Atomic<UInt64>(0)
+    /// The uptime at which the server's thread began what it is doing for a request; 0 while it waits.
+    private let busySince = Atomic<UInt64>(0)
     private let state = Mutex(State())
     private let daemon = Mutex<Daemon?>(nil)
 
@@ -173,8 +175,10 @@ package final class HTTPServer: Sendable {
             },
             access: { request, _, method, bytes, size in
                 guard let request else { return false }
-                return Unmanaged<HTTPExchange>.fromOpaque(request).takeUnretainedValue()
-                    .access(method: method, bytes: bytes, size: size)
+                let exchange = Unmanaged<HTTPExchange>.fromOpaque(request).takeUnretainedValue()
+                exchange.server.busySince.store(WallClock.system.uptime(), ordering: .relaxed)
+                defer { exchange.server.busySince.store(0, ordering: .relaxed) }
+                return exchange.access(method: method, bytes: bytes, size: size)
             },
             completed: { request, whole in
                 guard let request else { return }
@@ -219,6 +223,15 @@ package final class HTTPServer: Sendable {
             return state.wake()
         }
         for continuation in waiting { continuation.resume() }
+    }
+
+    /// Whether the server's thread has not been at one request for longer than this: nothing that it calls may wait.
+    ///
+    /// Says nothing of a server with several threads.
+    package func isResponsive(within limit: Duration) -> Bool {
+        let start = busySince.load(ordering: .relaxed)
+        let now = WallClock.system.uptime()
+        return options.threads > 1 || start == 0 || now < start || now - start < limit.nanoseconds
     }
 
     /// Requests from their first line to the end of their answer.

@@ -41,6 +41,43 @@ struct HTTPServerTests {
         }
     }
 
+    @Test("knows when its thread is stuck with a request, and when it is free again")
+    func responsiveness() async throws {
+        var ends: [Int32] = [0, 0]
+        #expect(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        let (gate, opener) = (ends[0], ends[1])
+        let (entered, entry) = AsyncStream.makeStream(of: Void.self)
+        let routes = HTTPServer.Routes(
+            immediately: { _ in
+                entry.yield()
+                var byte: UInt8 = 0
+                _ = read(gate, &byte, 1)
+                return text("at last")
+            },
+            handler: { _ in text("never") }
+        )
+        try await withServer(routes) { server in
+            let port = server.listener.port
+            #expect(server.isResponsive(within: .zero))
+            let answer = Task {
+                try await onThread {
+                    let client = try RawConnection(port: port)
+                    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    return client.answer()
+                }
+            }
+            for await _ in entered { break }
+            #expect(!server.isResponsive(within: .zero))
+            #expect(server.isResponsive(within: .seconds(600)))
+            var byte: UInt8 = 1
+            #expect(write(opener, &byte, 1) == 1)
+            let answered = try await answer.value
+            #expect(answered.body == "at last")
+            #expect(server.isResponsive(within: .zero))
+        }
+    }
+
     @Test("refuses before the body is read, and keeps the connection")
     func admission() async throws {
         let routes = HTTPServer.Routes(
