@@ -49,7 +49,7 @@ final class StdioClient: Sendable {
     }
 
     /// The next line from the server, `null` when none came in time.
-    func receive(within limit: Duration = .seconds(10)) async -> JSON {
+    func receive(within limit: Duration = .seconds(60)) async -> JSON {
         while true {
             if let line = nextLine() { return parsed(line) }
             guard await reactor.readable(fromServer, within: limit) else { return .null }

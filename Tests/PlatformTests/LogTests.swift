@@ -94,7 +94,7 @@ struct LogTests {
         let output = LogOutput(descriptor: ends[1])
         let record = [UInt8](repeating: 120, count: 1023) + [10]
         let took = ContinuousClock().measure { for _ in 0..<1000 { output.write(record) } }
-        #expect(took < .seconds(3))
+        #expect(took < .seconds(15))
         var scratch = [UInt8](repeating: 0, count: 1 << 20)
         var got = read(ends[0], &scratch, scratch.count)
         output.write(record)

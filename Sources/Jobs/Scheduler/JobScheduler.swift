@@ -301,11 +301,10 @@ package actor JobScheduler {
             finished: finished,
             payload: ["context": job.spec.context, "files": files]
         )
-        // Nobody has to wait for the commit: until it is done the directory stays, and would be committed again.
-        job.handle.resolve(outcome)
         let isCommitted = await noting { store throws(GatewayError) in
             try await store.finish(job.spec, ending, instance: registry.name, host: registry.host)
         }
+        job.handle.resolve(outcome)
         if isCommitted {
             do throws(GatewayError) {
                 try machine.files.removeTree(job.directory.path)
