@@ -18,6 +18,7 @@ struct Services: Sendable {
     let conversations: Conversations
     let models: ModelCache
     let workspaces: Workspaces
+    private let probes = SharedProbes()
 
     /// Assembles everything; nothing is opened or started yet.
     init(machine: Machine, layout: Layout, configuration: Configuration, log: Log) throws(GatewayError) {
@@ -102,12 +103,14 @@ struct Services: Sendable {
         return await withTaskGroup(of: VersionProbe.Report.self) { group in
             for provider in providers {
                 group.addTask {
-                    await VersionProbe(provider).run(
-                        search,
-                        environment: environment,
-                        processes: machine.processes,
-                        files: machine.files
-                    )
+                    await probes.report(on: provider) {
+                        await VersionProbe(provider).run(
+                            search,
+                            environment: environment,
+                            processes: machine.processes,
+                            files: machine.files
+                        )
+                    }
                 }
             }
             var reports: [Provider: VersionProbe.Report] = [:]
