@@ -23,7 +23,7 @@ package enum ExitCode: Int32, Sendable {
     package init(errorCode: String) {
         switch errorCode {
         case "usage", "unknown-verb", "unknown-flag", "missing-value", "invalid-value", "malformed-url",
-            "no-release-source":
+            "no-release-source", "foreign-home":
             self = .usage
         case "digest-mismatch", "digest-malformed", "insecure-url", "unsafe-archive", "archive-damaged",
             "archive-too-large", "manifest-missing", "manifest-invalid", "manifest-mismatch",

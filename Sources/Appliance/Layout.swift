@@ -28,19 +28,27 @@ package struct Layout: Sendable, Equatable {
         }
         let standard = Layout.join(anchor, ".llm-cli-gateway")
         let home = chosen.map(Layout.withoutTrailingSlash) ?? standard
-        guard home.hasPrefix("/") else {
+        let file = environment["LLM_GATEWAY_CONFIG"].flatMap { $0.isEmpty ? nil : $0 }
+        // A service runs elsewhere than the shell, so that only absolute paths mean the same to both.
+        for (name, path) in [("LLM_GATEWAY_HOME", chosen), ("HOME", userHome), ("LLM_GATEWAY_CONFIG", file)] {
+            guard let path, !path.hasPrefix("/") else { continue }
             throw GatewayError(
                 "invalid-value",
-                "\(chosen == nil ? "HOME" : "LLM_GATEWAY_HOME") is '\(chosen ?? anchor)', which is not an absolute path",
+                "\(name) is '\(path)', which is not an absolute path",
                 help: "use a path that starts with '/'"
+            )
+        }
+        guard !home.isEmpty else {
+            throw GatewayError(
+                "invalid-value",
+                "LLM_GATEWAY_HOME is '/', which is the whole machine",
+                help: "choose an empty folder, or one that does not exist yet"
             )
         }
         self.home = home
         self.userHome = anchor
         isDefaultHome = home == standard
-        configuration =
-            environment["LLM_GATEWAY_CONFIG"].flatMap { $0.isEmpty ? nil : $0 }
-            ?? Layout.join(home, "config.toml")
+        configuration = file ?? Layout.join(home, "config.toml")
     }
 
     // MARK: the user's data

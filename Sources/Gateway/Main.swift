@@ -15,6 +15,7 @@ struct Main {
         if arguments.first == "run-job", arguments.count == 2, let directory = arguments.last {
             exit(Runner.main(directory: directory))
         }
+        Terminal.fillStandardDescriptors()
         WorkerPool.takeOver()
         var environment = Machine.currentEnvironment()
         do throws(GatewayError) {

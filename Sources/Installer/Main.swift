@@ -6,6 +6,7 @@ import Platform
 @main
 struct Main {
     static func main() async {
+        Terminal.fillStandardDescriptors()
         let words = Array(CommandLine.arguments.dropFirst())
         // Before anything else: these two must find a process with one thread.
         switch words.first {
@@ -24,7 +25,7 @@ struct Main {
         _ terminal: Terminal,
         machine: () throws(GatewayError) -> Machine
     ) async -> ExitCode {
-        var output: Output = words.contains("--json") ? .json : .text
+        var output = Output(words: words, verbs: Verb.all, outputIsTerminal: terminal.outputIsTerminal)
         do throws(GatewayError) {
             try GlibcVersion.check()
             var arguments = try Arguments(words, verbs: Verb.all)
@@ -33,7 +34,7 @@ struct Main {
                 // A help text is for people, whatever it is piped into.
                 output = arguments.has("json") ? .json : .text
                 let manual: any Report = arguments.verb.map(Manual.init) ?? Overview(verbs: Verb.all)
-                output.print(manual, isSilenced: false, to: terminal)
+                try output.print(manual, isSilenced: false, to: terminal)
                 return .done
             }
             if arguments.verb == nil { arguments.verb = terminal.inputIsPipe ? .stdio : .overview }
@@ -41,7 +42,7 @@ struct Main {
             let call = Invocation(arguments: arguments, machine: try machine(), output: output)
             let report = try await verb.run(call)
             let isSilenced = call.isQuiet && !verb.isQuestion
-            output.print(report, isSilenced: isSilenced, to: terminal)
+            try output.print(report, isSilenced: isSilenced, to: terminal)
             return report.exitCode
         } catch {
             output.print(error, to: terminal)

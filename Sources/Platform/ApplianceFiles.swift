@@ -3,9 +3,28 @@ package import Appliance
 extension Files {
     /// The settings of a home, with what the environment overrides.
     ///
-    /// Throws `settings-corrupt`, `settings-invalid` or `invalid-value`, with the file's path.
+    /// Throws `settings-corrupt`, `settings-invalid` or `invalid-value`.
     package func settings(of layout: Layout, environment: [String: String]) throws(GatewayError) -> Settings {
-        try Settings(stored: try storedSettings(of: layout), environment: environment)
+        try settings(try storedSettings(of: layout), of: layout, environment: environment)
+    }
+
+    /// The settings of a home whose `settings.json` is read already.
+    ///
+    /// Throws `settings-invalid`, with the file to correct, or `invalid-value`.
+    package func settings(
+        _ stored: JSONObject,
+        of layout: Layout,
+        environment: [String: String]
+    ) throws(GatewayError) -> Settings {
+        do throws(GatewayError) {
+            return try Settings(stored: stored, environment: environment)
+        } catch  where error.code == "settings-invalid" {
+            throw GatewayError(
+                error.code,
+                error.message,
+                help: "correct or remove this key in '\(layout.settings)'"
+            )
+        }
     }
 
     /// The object in `settings.json`; an absent file is an empty one.

@@ -1,3 +1,4 @@
+package import Appliance
 import CShims
 import Glibc
 
@@ -5,8 +6,7 @@ import Glibc
 ///
 /// Passed in, so that a test can read them.
 package struct Terminal: Sendable {
-    /// Writes to standard output, as it is.
-    package var write: @Sendable (String) -> Void
+    private let output: @Sendable (String) throws(GatewayError) -> Void
     /// Writes to standard error, as it is.
     package var writeError: @Sendable (String) -> Void
     /// Reads one line of standard input without its end; `nil` at the end of input.
@@ -22,7 +22,7 @@ package struct Terminal: Sendable {
 
     /// A terminal from its parts.
     package init(
-        write: @escaping @Sendable (String) -> Void,
+        write: @escaping @Sendable (String) throws(GatewayError) -> Void,
         writeError: @escaping @Sendable (String) -> Void,
         readLine: @escaping @Sendable () -> String? = { nil },
         inputIsTerminal: Bool = false,
@@ -31,7 +31,7 @@ package struct Terminal: Sendable {
         errorIsTerminal: Bool = false,
         columns: Int = 80
     ) {
-        self.write = write
+        output = write
         self.writeError = writeError
         self.readLine = readLine
         self.inputIsTerminal = inputIsTerminal
@@ -41,11 +41,24 @@ package struct Terminal: Sendable {
         self.columns = columns
     }
 
+    /// Writes to standard output, as it is; throws `output-failed` when it cannot take it.
+    package func write(_ text: String) throws(GatewayError) { try output(text) }
+
     /// The descriptors 0, 1 and 2.
     package static var standard: Terminal {
         let columns = Int(shim_terminal_columns(1))
         return Terminal(
-            write: { try? Files.writeAll(Array($0.utf8), to: 1, path: "standard output") },
+            write: { (text) throws(GatewayError) in
+                do throws(GatewayError) {
+                    try Files.writeAll(Array(text.utf8), to: 1, path: "standard output")
+                } catch {
+                    throw GatewayError(
+                        "output-failed",
+                        "the answer could not be written: \(error.message)",
+                        help: "the command itself came to its end; only what it has to say is lost"
+                    )
+                }
+            },
             writeError: { try? Files.writeAll(Array($0.utf8), to: 2, path: "standard error") },
             readLine: { Swift.readLine() },
             inputIsTerminal: isatty(0) == 1,
@@ -54,6 +67,14 @@ package struct Terminal: Sendable {
             errorIsTerminal: isatty(2) == 1,
             columns: columns > 0 ? columns : 80
         )
+    }
+
+    /// Opens /dev/null in place of a standard descriptor that the caller closed.
+    ///
+    /// Otherwise the next file that is opened gets its number, and what is meant for a reader is written into it.
+    package static func fillStandardDescriptors() {
+        // open(2) gives the lowest free number.
+        for number: Int32 in 0...2 where fcntl(number, F_GETFD) < 0 { _ = open("/dev/null", O_RDWR) }
     }
 
     private static func isPipe(_ descriptor: Int32) -> Bool {

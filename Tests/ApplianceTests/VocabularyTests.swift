@@ -95,6 +95,21 @@ struct LayoutTests {
         } throws: { error in
             "\(error)" == "LLM_GATEWAY_HOME is 'here', which is not an absolute path"
         }
+        #expect {
+            try Layout(environment: ["HOME": "here", "LLM_GATEWAY_HOME": "/gateway"])
+        } throws: { error in
+            "\(error)" == "HOME is 'here', which is not an absolute path"
+        }
+        #expect {
+            try Layout(environment: ["HOME": "/home/u", "LLM_GATEWAY_CONFIG": "my.toml"])
+        } throws: { error in
+            "\(error)" == "LLM_GATEWAY_CONFIG is 'my.toml', which is not an absolute path"
+        }
+        #expect {
+            try Layout(environment: ["HOME": "/home/u", "LLM_GATEWAY_HOME": "//"])
+        } throws: { error in
+            "\(error)" == "LLM_GATEWAY_HOME is '/', which is the whole machine"
+        }
     }
 }
 

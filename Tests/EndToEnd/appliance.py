@@ -208,7 +208,7 @@ def damage(home, following):
         os.chmod(home.file("current", "bin", "llm-gateway"), 0o644)
         os.unlink(home.link)
         home.program = home.file("current", "bin", "llm-cli-gateway")
-        os.mkdir(home.file("staging", "deadbeef"))
+        os.mkdir(home.file("staging", "deadbeefdeadbeef"))
         planned = home.json("repair", "--dry-run").json
         equal("a dry run changes nothing", (planned["changed"], oct(os.stat(home.file("auth-token")).st_mode & 0o777)),
               (False, "0o644"))

@@ -55,8 +55,8 @@ struct RepairReport: Report {
 
     private var message: String {
         if steps.isEmpty { return "No repair actions were required." }
-        return isDry
-            ? "\(steps.count) repair actions would be done." : "\(steps.count) repair actions were done."
+        let actions = steps.count == 1 ? "1 repair action" : "\(steps.count) repair actions"
+        return "\(actions) \(isDry ? "would be" : steps.count == 1 ? "was" : "were") done."
     }
 
     var exitCode: ExitCode { remaining.isEmpty ? .done : .failed }

@@ -30,7 +30,8 @@ struct UninstallReport: Report {
     static func make(_ call: Invocation) async throws(GatewayError) -> UninstallReport {
         let layout = try call.layout()
         let files = call.machine.files
-        guard try files.target(layout.home) != nil else { return UninstallReport(home: layout.home) }
+        guard files.exists(layout.home) else { return UninstallReport(home: layout.home) }
+        try HomeClaim.check(layout, files: files)
         let purge = call.arguments.has("purge")
         // Broken settings must not stand in the way of removing the program.
         let settings = (try? files.settings(of: layout, environment: call.machine.environment)) ?? .standard
@@ -44,7 +45,7 @@ struct UninstallReport: Report {
             guard call.output == .text, terminal.inputIsTerminal, terminal.outputIsTerminal else {
                 return report
             }
-            terminal.write(report.text + "\nRemove this? [y/N] ")
+            try terminal.write(report.text + "\nRemove this? [y/N] ")
             let answer = (terminal.readLine() ?? "").trimmed.lowercased()
             guard answer == "y" || answer == "yes" else {
                 return UninstallReport(home: layout.home, plan: report.plan, notices: ["nothing was removed"])
@@ -95,8 +96,8 @@ struct UninstallReport: Report {
         try UninstallPlan(
             receipt: receipt,
             layout: layout,
-            names: try files.list(layout.home),
-            purge: purge
+            purge: purge,
+            list: { (path) throws(GatewayError) in try files.list(path) }
         ) { (path) throws(GatewayError) in
             guard let status = try files.status(path) else { return nil }
             var present = UninstallPlan.Present(kind: status.kind)

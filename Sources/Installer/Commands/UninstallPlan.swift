@@ -46,14 +46,15 @@ struct UninstallPlan: Sendable, Equatable {
         "sessions.json", "approvals.jsonl", "jobs",
     ]
 
-    /// Plans from the receipt; `present` looks at a path, `names` lists the home.
+    /// Plans from the receipt; `present` looks at a path, `list` gives the names in a folder.
     init(
         receipt: Receipt,
         layout: Layout,
-        names: [String],
         purge: Bool,
+        list: (String) throws(GatewayError) -> [String],
         present: (String) throws(GatewayError) -> Present?
     ) throws(GatewayError) {
+        let names = try list(layout.home)
         disablesLinger = receipt.enabledLinger
         var folders: [String] = []
         for entry in receipt.created where entry.path != layout.home {
@@ -61,7 +62,8 @@ struct UninstallPlan: Sendable, Equatable {
             switch (entry.kind, there.kind) {
             case (.directory, .directory):
                 folders.append(entry.path)
-            case (.link, .link) where entry.target == nil || entry.target == there.target,
+            // Only `current` is made to point elsewhere by every upgrade.
+            case (.link, .link) where entry.target == there.target || entry.path == layout.current,
                 (.file, .file) where entry.sha256 == there.sha256,
                 (.unit, .file) where entry.sha256 == there.sha256:
                 removals.append(Removal(path: entry.path, kind: .file))
@@ -73,9 +75,22 @@ struct UninstallPlan: Sendable, Equatable {
             let path = layout.version(installed.directory)
             if try present(path)?.kind == .directory { removals.append(Removal(path: path, kind: .tree)) }
         }
-        for path in [layout.cache, layout.staging, layout.logs] where try present(path)?.kind == .directory {
-            removals.append(Removal(path: path, kind: .tree))
-            folders.removeAll { $0 == path }
+        let working: [(folder: String, isOurs: (String) -> Bool)] = [
+            (layout.cache, HomeClaim.isDownload), (layout.staging, HomeClaim.isStaging),
+            (layout.logs, HomeClaim.isLog),
+        ]
+        for (folder, isOurs) in working where try present(folder)?.kind == .directory {
+            for name in try list(folder) {
+                let path = Layout.join(folder, name)
+                if isOurs(name) {
+                    removals.append(
+                        Removal(path: path, kind: try present(path)?.kind == .directory ? .tree : .file)
+                    )
+                } else {
+                    kept.append(Kept(path: path, reason: "this program did not make it"))
+                }
+            }
+            if !folders.contains(folder) { folders.append(folder) }
         }
         // Locks beside the records say nothing once nobody runs.
         for lock in UninstallPlan.data.map({ "\($0).lock" }) where names.contains(lock) {

@@ -36,7 +36,7 @@ struct BundleRequest: Sendable, Equatable {
         environment: [String: String] = [:]
     ) throws(GatewayError) -> BundleRequest {
         func value(_ name: String) -> String? {
-            environment[name].map(trimmed).flatMap { $0.isEmpty ? nil : $0 }
+            environment[name].map(\.trimmed).flatMap { $0.isEmpty ? nil : $0 }
         }
         if url != nil || sha256 != nil {
             return try BundleRequest(url, sha256, .flags, names: ("--url", "--sha256"))
@@ -59,8 +59,7 @@ struct BundleRequest: Sendable, Equatable {
         names: (url: String, sha256: String)
     ) throws(GatewayError) {
         let location: Location? =
-            if let url { try BundleRequest.locate(BundleRequest.trimmed(url), isPinned: sha256 != nil) } else
-            { nil }
+            if let url { try BundleRequest.locate(url.trimmed, isPinned: sha256 != nil) } else { nil }
         guard let location, let sha256 else {
             let (given, lacking) = location == nil ? (names.sha256, names.url) : (names.url, names.sha256)
             throw GatewayError(
@@ -70,7 +69,7 @@ struct BundleRequest: Sendable, Equatable {
                     "set both \(names.url) and \(names.sha256); without the digest nothing vouches for the file"
             )
         }
-        let digest = BundleRequest.trimmed(sha256).lowercased()
+        let digest = sha256.trimmed.lowercased()
         guard SHA256Text.isWellFormed(digest) else {
             throw GatewayError(
                 "digest-malformed",
@@ -195,12 +194,5 @@ struct BundleRequest: Sendable, Equatable {
         case .file(let path): "file://\(path)"
         case .web(let url): BundleRequest.withoutSecrets(url)
         }
-    }
-
-    private static func trimmed(_ text: String) -> String {
-        var text = Substring(text)
-        while text.first?.isWhitespace == true { text.removeFirst() }
-        while text.last?.isWhitespace == true { text.removeLast() }
-        return String(text)
     }
 }

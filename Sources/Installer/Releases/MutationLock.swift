@@ -7,7 +7,8 @@ import Synchronization
 enum MutationLock {
     /// Takes the lock of a home, waiting at most `limit`.
     ///
-    /// When it takes longer than a second, `say` gets one sentence with who holds it. Throws `busy` when the time is up.
+    /// When it takes longer than a second, `say` gets one sentence with who holds it. Throws `busy` when the time is up,
+    /// and what `HomeClaim.check` throws.
     static func acquire(
         _ layout: Layout,
         verb: String,
@@ -15,6 +16,7 @@ enum MutationLock {
         limit: Duration = .seconds(60),
         say: @escaping @Sendable (String) -> Void
     ) async throws(GatewayError) -> FileLock {
+        try HomeClaim.check(layout, files: machine.files)
         try machine.files.makeDirectory(layout.home)
         let note = "llm-cli-gateway \(verb) (process \(getpid()))"
         if let lock = try FileLock.attempt(layout.lock, note: note) { return lock }

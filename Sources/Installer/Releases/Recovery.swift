@@ -46,10 +46,11 @@ extension Installation {
 
     /// Staging directories, partial downloads, and staged names of an interrupted write.
     func leftovers() throws(GatewayError) -> [String] {
-        var found = try files.list(layout.staging).map { Layout.join(layout.staging, $0) }
-        found += try files.list(layout.cache).filter { $0.hasSuffix(".part") }.map {
-            Layout.join(layout.cache, $0)
+        var found = try files.list(layout.staging).filter(HomeClaim.isStaging).map {
+            Layout.join(layout.staging, $0)
         }
+        found += try files.list(layout.cache).filter { HomeClaim.isDownload($0) && $0.hasSuffix(".part") }
+            .map { Layout.join(layout.cache, $0) }
         let names = [Files.name(of: layout.receipt), Files.name(of: layout.current)]
         found += try files.list(layout.home)
             .filter { name in names.contains { name.hasPrefix($0 + ".tmp.") } }

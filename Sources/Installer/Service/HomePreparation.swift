@@ -68,13 +68,6 @@ struct HomePreparation {
             try files.makeDirectory(layout.home)
             return report.changes.append("made the folder '\(layout.home)'")
         }
-        guard status.kind == .directory else {
-            throw GatewayError(
-                "not-a-directory",
-                "'\(layout.home)' is not a directory",
-                help: "move it away, or choose another place with LLM_GATEWAY_HOME"
-            )
-        }
         try tighten(layout.home, status, 0o700, &report)
     }
 
@@ -123,7 +116,7 @@ struct HomePreparation {
             report.changes.append("kept the unreadable settings as '\(aside)' and began new ones")
             mustWrite = true
         }
-        var settings = try Settings(stored: stored, environment: machine.environment)
+        var settings = try files.settings(stored, of: layout, environment: machine.environment)
         if let host = options.host { settings.host = host }
         if let port = options.port { settings.port = port }
         if let path = options.path { settings.path = path }

@@ -31,11 +31,21 @@ enum Output: Sendable, Equatable {
         }
     }
 
+    /// What a command line calls for that is not understood yet, and perhaps never will be.
+    init(words: [String], verbs: [Verb], outputIsTerminal: Bool) {
+        let verb = words.lazy.compactMap { verbs.first(named: $0) }.first
+        if words.contains("--json") {
+            self = .json
+        } else {
+            self = verb?.style == .reference && !outputIsTerminal && !words.contains("--text") ? .json : .text
+        }
+    }
+
     /// Prints a report: the only place that chooses between the two forms.
-    func print(_ report: any Report, isSilenced: Bool, to terminal: Terminal) {
+    func print(_ report: any Report, isSilenced: Bool, to terminal: Terminal) throws(GatewayError) {
         switch self {
-        case .json: terminal.write(report.json.prettyText + "\n")
-        case .text: if !isSilenced, !report.text.isEmpty { terminal.write(report.text + "\n") }
+        case .json: try terminal.write(report.json.prettyText + "\n")
+        case .text: if !isSilenced, !report.text.isEmpty { try terminal.write(report.text + "\n") }
         }
     }
 
@@ -45,7 +55,8 @@ enum Output: Sendable, Equatable {
     func print(_ error: GatewayError, to terminal: Terminal) {
         terminal.writeError("error: \(error)\n" + (error.help.map { "help: \($0)\n" } ?? ""))
         switch self {
-        case .json: terminal.write(error.json.prettyText + "\n")
+        // Whether it can be written or not, the exit status and standard error say it as well.
+        case .json: try? terminal.write(error.json.prettyText + "\n")
         case .text: break
         }
     }

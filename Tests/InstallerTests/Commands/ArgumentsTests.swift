@@ -1,5 +1,6 @@
 import Appliance
 import Platform
+import Synchronization
 import Testing
 
 @testable import Installer
@@ -201,5 +202,29 @@ struct AnsweringTests {
         let answer = try await Session().run(["status"], with: ["LLM_GATEWAY_HOME": "relative"])
         #expect(answer.code == .usage)
         #expect(answer.error.contains("LLM_GATEWAY_HOME is 'relative', which is not an absolute path"))
+    }
+
+    @Test("answers a program in JSON even when it cannot understand what the program wants")
+    func misunderstood() async throws {
+        let session = try Session()
+        #expect(await session.run("status", "--bogus").json["error"]?["code"]?.string == "unknown-flag")
+        #expect(await session.run("status", "--bogus", "--text").output.isEmpty)
+        #expect(await session.run("logs", "--bogus").output.isEmpty)
+    }
+
+    @Test("fails when its answer cannot be written")
+    func deafReader() async throws {
+        let complaints = Mutex("")
+        let terminal = Terminal(
+            write: { _ throws(GatewayError) in
+                throw GatewayError("output-failed", "the answer could not be written: no space")
+            },
+            writeError: { text in complaints.withLock { $0 += text } }
+        )
+        let code = await Main.run(["version", "--json"], terminal) { () throws(GatewayError) in
+            try Machine.real()
+        }
+        #expect(code == .failed)
+        #expect(complaints.withLock { $0 } == "error: the answer could not be written: no space\n")
     }
 }

@@ -204,4 +204,19 @@ struct NothingInstalledTests {
             broken == [.string("keep the unreadable '\(session.layout.settings)' aside and begin a new one")]
         )
     }
+
+    @Test("says which file to correct when a setting has a wrong value", arguments: ["setup", "status"])
+    func wrongSetting(verb: String) async throws {
+        let session = try Session()
+        try session.write(#"{"http_port": "abc"}"#, session.layout.settings)
+        let answer = await session.run(verb)
+        #expect(
+            answer.error == """
+                error: 'http_port' in settings.json is "abc", expected a port number from 1 to 65535
+                help: correct or remove this key in '\(session.layout.settings)'
+
+                """
+        )
+        #expect(try session.read(session.layout.settings) == #"{"http_port": "abc"}"#)
+    }
 }

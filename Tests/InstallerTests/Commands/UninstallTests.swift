@@ -21,9 +21,13 @@ struct UninstallPlanTests {
     private func plan(
         _ there: [String: UninstallPlan.Present],
         names: [String] = [],
+        inside: [String: [String]] = [:],
         purge: Bool = false
     ) throws -> UninstallPlan {
-        try UninstallPlan(receipt: receipt, layout: layout, names: names, purge: purge) { there[$0] }
+        let listed = [layout.home: names].merging(inside) { $1 }
+        return try UninstallPlan(receipt: receipt, layout: layout, purge: purge, list: { listed[$0] ?? [] }) {
+            there[$0]
+        }
     }
 
     @Test("removes what is as it was made, the deepest folder first")
@@ -68,6 +72,27 @@ struct UninstallPlanTests {
         #expect(purged.kept.map(\.path) == [layout.home + "/notes.txt"])
     }
 
+    @Test("removes from its working folders only what bears a name of its own")
+    func workingFolders() throws {
+        let digest = String(repeating: "a", count: 64)
+        let folders = [layout.cache, layout.staging, layout.logs]
+        let plan = try plan(
+            Dictionary(uniqueKeysWithValues: folders.map { ($0, .init(kind: .directory)) }),
+            inside: [
+                layout.cache: [digest + ".part", "precious"],
+                layout.staging: ["0123456789abcdef", "draft"],
+                layout.logs: ["gateway.log", "gateway.log.1", "gateway.login"],
+            ]
+        )
+        #expect(
+            plan.kept.map(\.path) == [
+                layout.cache + "/precious", layout.staging + "/draft", layout.logs + "/gateway.login",
+            ]
+        )
+        #expect(plan.removals.filter { folders.contains($0.path) }.allSatisfy { $0.kind == .emptyFolder })
+        #expect(plan.removals.contains { $0.path == layout.cache + "/" + digest + ".part" })
+    }
+
     @Test("leaves a home that was there before")
     func foreignHome() throws {
         var other = self
@@ -78,6 +103,54 @@ struct UninstallPlanTests {
 
 @Suite("Uninstalling")
 struct UninstallTests {
+    @Test(
+        "touches nothing in a folder that LLM_GATEWAY_HOME names by mistake",
+        arguments: [
+            ["setup"], ["uninstall", "--yes", "--purge"], ["repair"],
+            ["install-bundle", "--url", "file:///b", "--sha256", String(repeating: "a", count: 64)],
+        ]
+    )
+    func strangersFolder(words: [String]) async throws {
+        let session = try Session()
+        let project = session.scratch.path("project")
+        for name in ["config.toml", "jobs/notes", "staging/draft", "cache/precious"] {
+            try session.write("mine", "\(project)/\(name)")
+        }
+        try session.write("all: test", project + "/Makefile")
+        try Files().changeMode(project, to: 0o755)
+        let answer = await session.run(words, with: ["LLM_GATEWAY_HOME": project])
+        #expect(answer.code == .usage)
+        #expect(
+            answer.error == """
+                error: LLM_GATEWAY_HOME is '\(project)', a folder that holds other things, such as 'Makefile'
+                help: choose an empty folder, or one that does not exist yet
+
+                """
+        )
+        #expect(try Files().list(project) == ["Makefile", "cache", "config.toml", "jobs", "staging"])
+        #expect(try session.mode(project) == 0o755)
+    }
+
+    @Test("takes a home for its own that only a gateway or its user has touched so far")
+    func untouchedHome() async throws {
+        let session = try Session()
+        let home = session.scratch.path("second")
+        for name in ["config.toml", "logs.db", "logs.db-wal", "sessions.json.lock"] {
+            try session.write("", "\(home)/\(name)")
+        }
+        #expect(await session.run(["setup"], with: ["LLM_GATEWAY_HOME": home]).code == .done)
+    }
+
+    @Test("says what a home is that is no folder")
+    func noFolder() async throws {
+        let session = try Session()
+        try session.write("", session.layout.home)
+        let answer = await session.run("setup")
+        #expect(answer.error.hasPrefix("error: '\(session.layout.home)' is not a directory\nhelp: move"))
+        try Files().link(session.layout.home, to: "nowhere")
+        #expect(await session.run("setup").error.contains("is a link that leads nowhere"))
+    }
+
     @Test("lists, changes nothing, and says how to go on")
     func listing() async throws {
         let session = try Session()

@@ -349,7 +349,7 @@ struct RecoveryTests {
         try files.changeMode(home.layout.version("9.9.9") + "/bin/llm-gateway", to: 0o600)
         try files.removeFile(home.layout.current)
         try files.removeFile(home.layout.commandLink)
-        try files.makeDirectory(Layout.join(home.layout.staging, "left"))
+        try files.makeDirectory(Layout.join(home.layout.staging, "0123456789abcdef"))
         let before = try home.tree()
         let plan = try home.installation().repairPlan()
         #expect(try home.tree() == before)
