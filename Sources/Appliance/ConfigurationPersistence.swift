@@ -29,9 +29,6 @@ extension Configuration {
         /// The defaults.
         package init() {}
 
-        /// Whether there is a store for jobs, so that the tools that start them in the background exist.
-        package var keepsJobs: Bool { backend != .none }
-
         /// The database file of the `sqlite` backend.
         package func databaseFile(_ layout: Layout) -> String? {
             backend == .sqlite ? path ?? layout.database : nil

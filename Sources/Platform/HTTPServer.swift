@@ -234,9 +234,6 @@ package final class HTTPServer: Sendable {
         return options.threads > 1 || start == 0 || now < start || now - start < limit.nanoseconds
     }
 
-    /// Requests from their first line to the end of their answer.
-    package var activeRequests: Int { state.withLock { $0.active } }
-
     // MARK: stopping
 
     /// Stops accepting, lets requests finish until the deadline, cuts the rest, and ends the server's threads.

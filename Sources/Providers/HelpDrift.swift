@@ -12,9 +12,6 @@ package struct HelpDrift: Sendable, Equatable {
     /// SHA-256 of the help text.
     package let helpHash: String
 
-    /// Whether nothing that the gateway uses has gone.
-    package var isCompatible: Bool { missing.isEmpty }
-
     /// Compares one command's help.
     package init(_ contract: CLIContract, _ command: CLIContract.Command, help: String) {
         let shown = HelpDrift.flags(in: help)

@@ -112,7 +112,6 @@ struct ContractTests {
         #expect(drift.extra == ["--brand-new"])
         #expect(drift.missing.contains("--model") && !drift.missing.contains("-p"))
         #expect(drift.stale.contains("--max-turns") && drift.stale.contains("--chrome"))
-        #expect(!drift.isCompatible)
     }
 
     @Test("write decimals without exponents")

@@ -81,11 +81,12 @@ struct PortOwner: Sendable, Equatable {
         return address == withUnsafeBytes(of: six) { Array($0) }
     }
 
-    /// One line of it, however long and wild it is.
+    /// One line of it, however long and wild it is, without what is known to be a secret: strangers pass keys in words.
     static func shortened(_ text: String) -> String? {
         let command = text.split { $0.isWhitespace || $0.asciiValue.map { $0 < 0x20 } ?? false }
             .joined(separator: " ")
         if command.isEmpty { return nil }
-        return command.count > 160 ? String(command.prefix(157)) + "…" : command
+        let shown = Redaction.secrets(in: command)
+        return shown.count > 160 ? String(shown.prefix(157)) + "…" : shown
     }
 }

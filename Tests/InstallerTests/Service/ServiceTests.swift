@@ -164,6 +164,16 @@ struct UnitFilesTests {
 
 @Suite("Who has the port")
 struct PortOwnerTests {
+    @Test("shows a stranger's command in one line, without the secrets in it")
+    func strangersCommand() {
+        #expect(
+            PortOwner.shortened("serve\u{0}--url\nhttp://ada:pass@host/")
+                == "serve --url http://<redacted>@host/"
+        )
+        #expect(PortOwner.shortened(String(repeating: "x", count: 200))?.count == 158)
+        #expect(PortOwner.shortened(" \n") == nil)
+    }
+
     @Test("reads the kernel's tables")
     func tables() {
         let four = """
