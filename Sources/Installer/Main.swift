@@ -14,6 +14,8 @@ struct Main {
         case Supervisor.launchVerb: exit(Supervisor.launch())
         default: break
         }
+        // A reader of our output that leaves must not end an installation half-way.
+        signal(SIGPIPE, SIG_IGN)
         exit(await run(words, Terminal.standard, machine: Machine.real).rawValue)
     }
 

@@ -68,6 +68,8 @@ struct RequestTool: Sendable {
         let plan: RequestPlan
         let place: Workspaces.Place
         let executable: String
+        /// Where the CLI finds its own helpers.
+        let searchPath: String
         let prompt: Prompt
         let conversation: Conversation
     }
@@ -103,11 +105,13 @@ struct RequestTool: Sendable {
             )
         }
         try plan.checkPaths(from: place.directory, files: services.machine.files)
+        let search = services.search()
         return Prepared(
             correlation: correlation,
             plan: plan,
             place: place,
-            executable: try services.search().require(provider, files: services.machine.files),
+            executable: try search.require(provider, files: services.machine.files),
+            searchPath: search.path,
             prompt: try Prompt(from: arguments, limit: options.maximumPromptCharacters),
             conversation: conversation
         )
@@ -180,7 +184,7 @@ struct RequestTool: Sendable {
             arguments: filled.arguments,
             environment: ChildEnvironment.make(
                 inherited: services.machine.environment,
-                path: services.search().path,
+                path: prepared.searchPath,
                 added: filled.environment
             ),
             correlationID: prepared.correlation

@@ -11,6 +11,8 @@ enum Replacement {
         _ words: [String],
         environment: [String: String]? = nil
     ) -> GatewayError {
+        // What is ignored stays so across exec(2), and the new program shall find everything as usual.
+        signal(SIGPIPE, SIG_DFL)
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
         arguments.append(nil)
         if let environment {
