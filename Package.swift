@@ -21,7 +21,10 @@ let settings: [SwiftSetting] = [
 /// each job's runner takes to start. The price is a fixed address of the program itself; libraries, stack and heap stay
 /// randomised.
 let productLinking: [LinkerSetting] = [
-    .unsafeFlags(["-Xclang-linker", "-no-pie", "-Xclang-linker", "-static-libgcc"], .when(configuration: .release))
+    .unsafeFlags(
+        ["-Xclang-linker", "-no-pie", "-Xclang-linker", "-static-libgcc"],
+        .when(configuration: .release)
+    )
 ]
 
 let package = Package(
