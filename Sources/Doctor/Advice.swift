@@ -76,7 +76,9 @@ struct Advice: Sendable {
                 )
             ]
         }
-        if local.hasToken { return [] }
+        // A token that could not be read is not a missing one; the reading has said why.
+        let isUnreadable = local.findings.contains { $0.title == "token" && $0.severity == .error }
+        if local.hasToken || isUnreadable { return [] }
         return [
             Finding(
                 "token-missing",
@@ -111,7 +113,9 @@ struct Advice: Sendable {
     }
 
     private var installFindings: [Finding] {
-        guard install.version == nil else { return install.findings }
+        // Without a readable receipt nobody knows what is installed.
+        let isUnknown = install.findings.contains { $0.severity == .error }
+        guard install.version == nil, !isUnknown else { return install.findings }
         return [
             Finding(
                 "not-installed",

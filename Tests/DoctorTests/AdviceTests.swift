@@ -52,6 +52,18 @@ struct AdviceTests {
         #expect(report.nextActions.first?.hasPrefix("stop that process") == true)
     }
 
+    @Test("does not call missing what it could not read")
+    func unreadable() async throws {
+        let world = try World()
+        try world.setUp()
+        let damaged = InstallFacts(findings: [
+            Finding("receipt-damaged", .error, "receipt", "the receipt is damaged")
+        ])
+        let report = try await world.examine(install: damaged)
+        #expect(report.finding("receipt-damaged") != nil)
+        #expect(report.finding("not-installed") == nil)
+    }
+
     @Test("tells a gateway that does not answer from one that does not run")
     func service() async throws {
         let world = try World()

@@ -3,6 +3,7 @@ import Glibc
 import Jobs
 import Platform
 import SQLite
+import Synchronization
 import Testing
 
 @Suite("The store")
@@ -287,5 +288,43 @@ struct FlightRecorderTests {
         #expect(findings.all == ["database-corrupt", "database-corrupt"])
         // The user's file is as it was.
         #expect(try Files().read(path).count == 4096)
+    }
+}
+
+@Suite("Opening the database")
+struct DatabaseTests {
+    /// A clock that a test sets.
+    private final class Hand: Sendable {
+        let nanoseconds = Mutex<UInt64>(1)
+        var clock: WallClock {
+            var clock = WallClock.system
+            clock.uptime = { self.nanoseconds.withLock { $0 } }
+            return clock
+        }
+    }
+
+    @Test("a failure is not repeated at once, is tried again later, and the end is the end")
+    func retry() async throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path("folder/late.db")
+        let hand = Hand(), attempts = Mutex(0)
+        let database = Database(thread: "test", clock: hand.clock, patience: .seconds(10)) {
+            () throws(GatewayError) in
+            attempts.withLock { $0 += 1 }
+            return try Connection(path)
+        }
+        for _ in 0..<2 {
+            await #expect(throws: GatewayError.self) { try await database.run { _ throws(GatewayError) in } }
+        }
+        #expect(attempts.withLock { $0 } == 1)
+        try Files().makeDirectory(directory.path("folder"))
+        hand.nanoseconds.withLock { $0 += 11_000_000_000 }
+        try await database.run { _ throws(GatewayError) in }
+        #expect(attempts.withLock { $0 } == 2)
+        await database.close()
+        let error = await #expect(throws: GatewayError.self) {
+            try await database.run { _ throws(GatewayError) in }
+        }
+        #expect(error?.code == "database-closed")
     }
 }

@@ -1,26 +1,38 @@
 package import Appliance
-import Platform
+package import Platform
 package import SQLite
 
 /// One connection on a thread of its own.
 ///
-/// It is opened by the first call. An opening that failed is not tried again: every call throws what it threw.
+/// It is opened by the first call. An opening that failed is tried again after a while, because the file may have been
+/// busy, or its disk full; until then every call throws what it threw, so that nobody waits for it twice.
 package actor Database {
     private enum State {
         case closed
         case open(Connection)
-        case failed(GatewayError)
+        /// Failed at this value of the clock.
+        case failed(GatewayError, UInt64)
+        case closedForGood
     }
 
     private let executor: ThreadExecutor
+    private let clock: WallClock
+    private let patience: Duration
     private let open: @Sendable () throws(GatewayError) -> Connection
     private var state = State.closed
 
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    /// A database that `open` opens, on the thread.
-    package init(thread: String, open: @escaping @Sendable () throws(GatewayError) -> Connection) {
+    /// A database that `open` opens, on the thread; after a failure again once `patience` has passed.
+    package init(
+        thread: String,
+        clock: WallClock = .system,
+        patience: Duration = .seconds(10),
+        open: @escaping @Sendable () throws(GatewayError) -> Connection
+    ) {
         executor = ThreadExecutor(thread)
+        self.clock = clock
+        self.patience = patience
         self.open = open
     }
 
@@ -33,20 +45,22 @@ package actor Database {
 
     /// Closes the connection for good.
     package func close() {
-        state = .failed(GatewayError("database-closed", "the database is closed"))
+        state = .closedForGood
     }
 
     private func connection() throws(GatewayError) -> Connection {
         switch state {
         case .open(let connection): return connection
-        case .failed(let error): throw error
-        case .closed:
+        case .closedForGood: throw GatewayError("database-closed", "the database is closed")
+        case .failed(let error, let instant) where clock.uptime() &- instant < patience.nanoseconds:
+            throw error
+        case .failed, .closed:
             do throws(GatewayError) {
                 let connection = try open()
                 state = .open(connection)
                 return connection
             } catch {
-                state = .failed(error)
+                state = .failed(error, clock.uptime())
                 throw error
             }
         }

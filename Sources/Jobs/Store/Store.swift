@@ -47,7 +47,7 @@ package struct Store: Sendable {
         self.path = path
         self.clock = clock
         self.retention = retention
-        writer = Database(thread: "store") { () throws(GatewayError) in
+        writer = Database(thread: "store", clock: clock) { () throws(GatewayError) in
             // Gateways that start together would refuse each other the change to WAL, which SQLite does not wait for.
             let lock = try path.map { path throws(GatewayError) in try Store.prepare(path, files) }
             defer { withExtendedLifetime(lock) {} }
@@ -57,7 +57,7 @@ package struct Store: Sendable {
         }
         reader =
             path.map { path in
-                Database(thread: "store-reader") { () throws(GatewayError) in
+                Database(thread: "store-reader", clock: clock) { () throws(GatewayError) in
                     try Connection(path, mode: .readOnly)
                 }
             } ?? writer
