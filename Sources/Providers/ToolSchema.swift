@@ -88,7 +88,10 @@ package enum ToolSchema {
                 "How strict the approval gate is; only with mcp_managed."
             ),
             .list("mcpServers", "Names of MCP servers that the run may use.", preset: []),
-            .text("correlationId", "Your own id for this request; llm_request_result finds it by that."),
+            .text(
+                "correlationId",
+                "Your own id for this request; llm_request_result finds it by that. An id that an earlier request has gets a number appended, and the answer says so."
+            ),
             .toggle("optimizePrompt", "Shorten the prompt before it is sent.", preset: false),
             .toggle("optimizeResponse", "Shorten the reply before it is returned.", preset: false),
             .toggle("compressResponse", "Fold repetitions in the reply."),

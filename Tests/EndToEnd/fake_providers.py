@@ -1,10 +1,12 @@
 #!/usr/bin/python3
-"""agy and grok held strictly to their contract, and CLIs that misbehave: empty, flooding, silent, deaf, dying, forking.
+"""agy and grok held strictly to their contract, and CLIs that misbehave: empty, flooding, silent, deaf, dying, forking;
+and the record of their runs, also after a crash.
 
 The fakes end with status 2 on whatever their contract does not have, so a run that succeeds had a right command line.
 """
 import json
 import os
+import sqlite3
 import time
 
 from harness import body_of, check, contains, equal, matches, run, section, text_of, together, within
@@ -26,6 +28,8 @@ def drive(world):
         bad_ends(world, gateway)
     with section("silence"):
         silence(world, gateway)
+    with section("the record"):
+        record(world, gateway)
     equal("nothing but protocol came on standard output", gateway.noise, [])
     equal("the gateway ends well", gateway.hang_up(), 0)
 
@@ -197,6 +201,56 @@ def silence(world, gateway):
             equal(f"{name}: ended for idleness", [seen.get("errorCategory"), seen.get("exitCode")], ["idle_timeout", 125])
             contains(f"{name}: and says so", text_of(result), "inactivity")
     world.nothing_left("none of them is left, nor its grandchild", expected=[gateway.process], seconds=10)
+
+
+def record(world, gateway):
+    first = gateway.tool("codex_request", prompt="@@say ok fine@@", correlationId="nightly")["structuredContent"]
+    again = gateway.tool("codex_request", prompt="@@say ok fine@@", correlationId="nightly", sessionId=first["sessionId"])
+    seen = again["structuredContent"]
+    equal("a run with the id of an earlier one is answered under the next one", [first["correlationId"], seen["correlationId"]], ["nightly", "nightly~2"])
+    check("and says so", any(warning["code"] == "correlation_id_taken" and "'nightly~2'" in warning["message"]
+                             for warning in seen.get("warnings", [])), "correlation_id_taken", again)
+    usage = ("inputTokens", "outputTokens", "cacheReadTokens")
+
+    def kept(by, identifier):
+        return body_of(by.tool("llm_request_result", correlationId=identifier)).get("request", {})
+
+    for body in (first, seen):
+        record = kept(gateway, body["correlationId"])
+        equal(f"{body['correlationId']} is recorded", [record.get("status"), record.get("asyncJobId") is not None], ["completed", True])
+        equal(f"{body['correlationId']}: with its own usage", [record.get(name) for name in usage], [body.get(name) for name in usage])
+    equal("each turn used the same", [seen.get(name) for name in usage], [first.get(name) for name in usage])
+
+    # The crash falls between two writings: the conversation has its new total, and the database is held by somebody.
+    sessions = os.path.join(world.state, "sessions.json")
+
+    def total():
+        with open(sessions) as file:
+            return json.load(file)["sessions"][first["sessionId"]]["metadata"]["runningTotal"]
+
+    before, started = total(), len(world.starts("codex"))
+    other = world.stdio_gateway()
+    other.begin("tools/call", {"name": "codex_request", "arguments": {
+        "prompt": "@@wait 1@@@@say ok fine@@", "sessionId": first["sessionId"], "correlationId": "cut off"}})
+    within(10, lambda: len(world.starts("codex")) > started)
+    database = sqlite3.connect(os.path.join(world.state, "logs.db"), isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        check("the conversation's total is kept first", within(4.5, lambda: total() != before), "another total", before)
+        other.process.kill()
+        other.process.wait()
+    finally:
+        database.execute("ROLLBACK")
+        database.close()
+    equal("a gateway that is killed then leaves the record open", kept(gateway, "cut off").get("status"), "started")
+    heir = world.stdio_gateway()
+    within(10, lambda: kept(heir, "cut off").get("status") != "started")
+    record = kept(heir, "cut off")
+    equal("the next one closes it", record.get("status"), "completed")
+    equal("with what this run used, though its total was kept already", [record.get(name) for name in usage], [first.get(name) for name in usage])
+    last = heir.tool("codex_request", prompt="@@say ok fine@@", sessionId=first["sessionId"])["structuredContent"]
+    equal("and the run after it is counted from there", [last.get(name) for name in usage], [first.get(name) for name in usage])
+    equal("the heir ends well", heir.hang_up(), 0)
 
 
 run(drive)

@@ -218,15 +218,42 @@ struct FlightRecorderTests {
         #expect(record["response"] == "first" && record["status"] == "completed" && record["durationMs"] == 1)
     }
 
-    @Test("a request that came with the id of another one does not end its record")
+    @Test("a request that came with the id of another one gets a record of its own, and says which")
     func sameCorrelation() async throws {
         let recorder = recorder()
-        for (job, owner) in [("first", "someone"), ("second", "another")] {
-            var start = FlightStart(correlationID: "c", provider: "codex", model: "m", prompt: job)
+        func start(_ id: String, _ prompt: String, owner: String = "someone") async -> String {
+            var start = FlightStart(correlationID: id, provider: "codex", model: "m", prompt: prompt)
             start.owner = owner
-            start.jobID = job
-            await recorder.start(start)
+            return await recorder.start(start)
         }
+        #expect(await start("c", "first") == "c")
+        await recorder.complete("c", FlightEnd(succeeded: true, response: "1", durationMilliseconds: 1))
+        #expect(await start("c", "second", owner: "another") == "c~2")
+        await recorder.complete("c~2", FlightEnd(succeeded: true, response: "2", durationMilliseconds: 1))
+        // Neither a longer id nor one with other characters counts as a number of this one.
+        for id in ["c~x", "c~7y", "c~", "c~~9", "cc~5", "c~99999999999"] {
+            #expect(await start(id, "p") == id)
+        }
+        #expect(await start("c", "third") == "c~3")
+        #expect(await start("c~12", "chosen") == "c~12")
+        #expect(await start("c", "fourth") == "c~13")
+        #expect(await start("c~12", "again") == "c~12~2")
+        for _ in 0..<5 { _ = await start("100% _'?", "p") }
+        #expect(await start("100% _'?", "p") == "100% _'?~6")
+        #expect(try await recorder.record(of: "c", owner: "someone")?["response"] == "1")
+        #expect(try await recorder.record(of: "c~2", owner: "another")?["response"] == "2")
+        #expect(try await recorder.record(of: "c~2", owner: "someone") == nil)
+        let third = try #require(try await recorder.record(of: "c~3", owner: "someone", includePrompt: true))
+        #expect(third["prompt"] == "third" && third["status"] == "started")
+    }
+
+    @Test("a request whose start could not be written does not end the record of another one")
+    func lostStart() async throws {
+        let recorder = recorder()
+        var start = FlightStart(correlationID: "c", provider: "codex", model: "m", prompt: "p")
+        start.owner = "someone"
+        start.jobID = "first"
+        await recorder.start(start)
         func end(_ job: String) async {
             await recorder.complete(
                 "c",

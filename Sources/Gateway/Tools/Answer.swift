@@ -52,20 +52,28 @@ struct Answer: Sendable {
         return .failure(text, structuredContent: body)
     }
 
-    private func addWarnings(_ body: inout JSON) {
+    private func addWarnings(_ body: inout JSON) { Answer.add(warnings, to: &body) }
+
+    private static func add(_ warnings: [RequestWarning], to body: inout JSON) {
         if !warnings.isEmpty { body["warnings"] = .array(warnings.map(\.json)) }
     }
 
-    /// The answer for a request that was refused before anything started.
-    static func refusal(_ provider: Provider, _ error: GatewayError, _ correlation: String) -> ToolResult {
+    /// The answer for a request without a run: refused before anything started, or its caller did not wait.
+    static func refusal(
+        _ provider: Provider,
+        _ error: GatewayError,
+        _ correlation: String,
+        _ warnings: [RequestWarning] = []
+    ) -> ToolResult {
         let category = ErrorCategory(code: error.code)
         let text = FailureWording.text(provider, notStarted: error)
-        let body: JSON = [
+        var body: JSON = [
             "response": .string(text), "correlationId": .string(correlation),
             "cli": .string(provider.rawValue),
             "exitCode": .integer(category == .spawnError ? 127 : 1),
             "errorCategory": .string(category.rawValue), "retryable": .bool(category.isRetryable),
         ]
+        add(warnings, to: &body)
         return .failure(text, structuredContent: body)
     }
 }

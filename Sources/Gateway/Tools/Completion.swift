@@ -7,8 +7,11 @@ import Synchronization
 /// What becomes of a job's output: the same for a caller who waits and for a job that an earlier gateway started.
 ///
 /// 1. Read the output as the provider's contract says, this run's part of running totals included.
-/// 2. Keep the conversation and its new running total.
+/// 2. Keep the conversation and its new running total, with the total that this run was counted from.
 /// 3. Close the request's record.
+///
+/// After a crash the next gateway does it all again, whichever step was the last: a job whose total is kept already is
+/// counted from where it was counted from before, and a record that is closed stays as it is.
 ///
 /// The scheduler calls it before it commits a job. A caller that waits says so beforehand and takes the result afterwards,
 /// so that each output is read once: a running total can be told apart only once.
@@ -88,20 +91,29 @@ final class Completion: Sendable {
             files: outcome.files,
             ending: Completion.ending(of: outcome)
         )
-        let result = OutputReader.read(output, context.reading) {
-            conversations.total(of: $0, owner: context.owner)
+        let job = outcome.spec.id
+        var base: RunningTotal?
+        var result = OutputReader.read(output, context.reading) { id in
+            base = conversations.total(of: id, owner: context.owner)
+            return base
+        }
+        if let step = result.sessionID.flatMap({ conversations.step(of: job, in: $0, owner: context.owner) })
+        {
+            base = step.base
+            result = OutputReader.read(output, context.reading) { _ in step.base }
         }
         if context.keepsConversation, let id = result.sessionID, !result.isError || result.runningTotal != nil
         {
             do throws(GatewayError) {
-                try await conversations.keep(id, context, total: result.runningTotal)
+                let step = Conversations.Step(job: job, base: base)
+                try await conversations.keep(id, context, total: result.runningTotal, after: step)
             } catch {
                 log.error(error)
             }
         }
         await record(result, outcome)
         expected.withLock { expected in
-            if expected[outcome.spec.id] != nil { expected[outcome.spec.id] = .some(result) }
+            if expected[job] != nil { expected[job] = .some(result) }
         }
     }
 

@@ -24,6 +24,10 @@ struct Conversations: Sendable {
     let layout: Layout
 
     private static let totalKey = "runningTotal"
+    private static let stepsKey = "runningTotalSteps"
+    /// How many steps a conversation remembers: more runs of one conversation than this do not end between a crash and the
+    /// next start of a gateway.
+    private static let stepLimit = 8
     private static let workspaceKey = "workspaceAlias"
 
     // MARK: before a run
@@ -95,10 +99,53 @@ struct Conversations: Sendable {
         )
     }
 
+    /// A run that moved a conversation's running total on.
+    struct Step: Sendable, Equatable {
+        let job: String
+        /// What the conversation had used before the run; `nil` where that was not known.
+        let base: RunningTotal?
+
+        init(job: String, base: RunningTotal?) {
+            self.job = job
+            self.base = base
+        }
+
+        init?(json: JSON) {
+            guard let job = json["job"]?.string else { return nil }
+            self.init(job: job, base: json["base"].flatMap(RunningTotal.init(json:)))
+        }
+
+        var json: JSON { ["job": .string(job), "base": base?.json ?? .null] }
+    }
+
+    /// The step by which a job has moved a conversation's total on already; `nil` where it has not, or long ago.
+    func step(of job: String, in id: String, owner: String) -> Step? {
+        guard let record = sessions.session(id, caller: owner) else { return nil }
+        return Conversations.steps(record.metadata).first { $0.job == job }
+    }
+
+    private static func steps(_ metadata: JSONObject) -> [Step] {
+        (metadata[stepsKey]?.array ?? []).compactMap(Step.init(json:))
+    }
+
     /// Keeps a conversation after a run of it.
-    func keep(_ id: String, _ context: Completion.Context, total: RunningTotal?) async throws(GatewayError) {
+    ///
+    /// The new total and the step that led to it are one writing, so that no crash falls between them. A step that is
+    /// there already is not made again: the total may have moved on since.
+    func keep(
+        _ id: String,
+        _ context: Completion.Context,
+        total: RunningTotal?,
+        after step: Step
+    ) async throws(GatewayError) {
         let change: @Sendable (inout JSONObject) -> Void = { metadata in
-            if let total { metadata[Conversations.totalKey] = total.json }
+            let steps = Conversations.steps(metadata)
+            if let total, !steps.contains(where: { $0.job == step.job }) {
+                metadata[Conversations.totalKey] = total.json
+                metadata[Conversations.stepsKey] = .array(
+                    (steps + [step]).suffix(Conversations.stepLimit).map(\.json)
+                )
+            }
             if let workspace = context.workspace { metadata[Conversations.workspaceKey] = .string(workspace) }
         }
         if try await sessions.update(id, caller: context.owner, { change(&$0.metadata) }) != nil { return }

@@ -53,8 +53,7 @@ struct RequestTool: Sendable {
     private func answer(_ call: ToolCall) async -> ToolResult {
         let correlation = call.arguments["correlationId"]?.string ?? services.machine.random.uuid()
         do throws(GatewayError) {
-            let prepared = try prepare(call, correlation)
-            return try await run(prepared, call)
+            return await run(try prepare(call, correlation), call)
         } catch {
             return Answer.refusal(provider, error, correlation)
         }
@@ -133,8 +132,8 @@ struct RequestTool: Sendable {
 
     // MARK: running
 
-    private func run(_ prepared: Prepared, _ call: ToolCall) async throws(GatewayError) -> ToolResult {
-        let request = jobRequest(prepared, call)
+    private func run(_ prepared: Prepared, _ call: ToolCall) async -> ToolResult {
+        var request = jobRequest(prepared, call)
         var flight = FlightStart(
             correlationID: prepared.correlation,
             provider: provider.rawValue,
@@ -144,30 +143,51 @@ struct RequestTool: Sendable {
         flight.sessionID = prepared.conversation.id
         flight.owner = call.principal.id
         flight.jobID = request.id
-        await services.recorder.start(flight)
-        services.completion.expect(request.id)
-        let handle: JobHandle
+        // From here on the run goes by the id of its record, so that its answer and its record are found by the same.
+        request.correlationID = await services.recorder.start(flight)
+        let warnings = RequestTool.warnings(asked: prepared.correlation, recorded: request.correlationID)
         do throws(GatewayError) {
-            handle = try await services.jobs.submit(request)
+            let handle = try await submit(request)
+            guard let outcome = await wait(for: handle, call) else {
+                return try await abandoned(handle, request, prepared, call)
+            }
+            guard let result = services.completion.take(request.id) else {
+                throw GatewayError("internal-error", "the output of the job '\(handle.id)' was not read")
+            }
+            return Answer(
+                provider: provider,
+                correlation: request.correlationID,
+                model: result.model ?? prepared.plan.model,
+                warnings: prepared.plan.warnings + warnings + result.warnings
+            ).toolResult(result, outcome)
+        } catch {
+            return Answer.refusal(provider, error, request.correlationID, warnings)
+        }
+    }
+
+    /// Hands the job over; one that is refused closes its record.
+    private func submit(_ request: JobRequest) async throws(GatewayError) -> JobHandle {
+        services.completion.expect(request.id)
+        do throws(GatewayError) {
+            return try await services.jobs.submit(request)
         } catch {
             _ = services.completion.take(request.id)
             var end = FlightEnd(succeeded: false, response: "", durationMilliseconds: 0)
             end.errorMessage = error.description
-            await services.recorder.complete(prepared.correlation, end, job: request.id)
+            await services.recorder.complete(request.correlationID, end, job: request.id)
             throw error
         }
-        guard let outcome = await wait(for: handle, call) else {
-            return try await abandoned(handle, prepared, call)
-        }
-        guard let result = services.completion.take(request.id) else {
-            throw GatewayError("internal-error", "the output of the job '\(handle.id)' was not read")
-        }
-        return Answer(
-            provider: provider,
-            correlation: prepared.correlation,
-            model: result.model ?? prepared.plan.model,
-            warnings: prepared.plan.warnings + result.warnings
-        ).toolResult(result, outcome)
+    }
+
+    /// Says under which id a run is recorded when it is not the one that the caller chose.
+    static func warnings(asked: String, recorded: String) -> [RequestWarning] {
+        guard asked != recorded else { return [] }
+        let warning = RequestWarning(
+            "correlation_id_taken",
+            "an earlier request has the correlationId '\(asked)', so this run is recorded as '\(recorded)'; llm_request_result finds it by that",
+            details: JSONObject([("requested", .string(asked)), ("correlationId", .string(recorded))])
+        )
+        return [warning]
     }
 
     private func jobRequest(_ prepared: Prepared, _ call: ToolCall) -> JobRequest {
@@ -233,6 +253,7 @@ struct RequestTool: Sendable {
     /// the correlation id later.
     private func abandoned(
         _ handle: JobHandle,
+        _ request: JobRequest,
         _ prepared: Prepared,
         _ call: ToolCall
     ) async throws(GatewayError) -> ToolResult {
@@ -240,13 +261,13 @@ struct RequestTool: Sendable {
         if call.cancellation.reason == .shutdown {
             let text = """
                 The gateway is stopping and \(provider.executable) goes on without it. Ask llm_request_result for \
-                correlationId '\(prepared.correlation)' once the gateway is back.
+                correlationId '\(request.correlationID)' once the gateway is back.
                 """
             return .text(
                 text,
                 structuredContent: [
                     "status": "deferred", "jobId": .string(handle.id), "cli": .string(provider.rawValue),
-                    "correlationId": .string(prepared.correlation), "message": .string(text),
+                    "correlationId": .string(request.correlationID), "message": .string(text),
                     "sessionId": .optional(prepared.conversation.id), "collectWith": "llm_request_result",
                 ]
             )

@@ -84,23 +84,29 @@ package struct FlightRecorder: Sendable {
         redacts = !["0", "false", "off", "no"].contains(wish)
     }
 
-    /// Writes down that a request starts; one with the same correlation id stays as it is.
-    package func start(_ flight: FlightStart) async {
-        guard let store else { return }
+    /// Writes down that a request starts, and returns the id of its record.
+    ///
+    /// That is its correlation id; where an earlier request has it already, `<id>~2`, `<id>~3` and so on. What cannot be
+    /// written keeps the id that it came with.
+    @discardableResult
+    package func start(_ flight: FlightStart) async -> String {
+        guard let store else { return flight.correlationID }
         let now = store.clock.now().iso8601
         let redacts = redacts
+        var recorded = flight.correlationID
         await noting { () throws(GatewayError) in
-            try await store.write { connection throws(GatewayError) in
+            recorded = try await store.write { connection throws(GatewayError) in
                 try connection.transaction { () throws(GatewayError) in
-                    let added = try connection.execute(
+                    let id = try FlightRecorder.freeID(flight.correlationID, connection)
+                    try connection.execute(
                         """
-                        INSERT OR IGNORE INTO requests (id, cli, model, prompt, system, session_id, datetime_utc,
+                        INSERT INTO requests (id, cli, model, prompt, system, session_id, datetime_utc,
                             stable_prefix_hash, stable_prefix_tokens, cache_control_blocks,
                             cache_control_ttl_seconds, owner_principal)
                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                         """,
                         [
-                            .text(flight.correlationID), .text(flight.provider), .text(flight.model),
+                            .text(id), .text(flight.provider), .text(flight.model),
                             .text(FlightRecorder.clean(flight.prompt, redacts)),
                             .optional(flight.system.map { FlightRecorder.clean($0, redacts) }),
                             .optional(flight.sessionID), .text(now), .optional(flight.stablePrefixHash),
@@ -108,26 +114,42 @@ package struct FlightRecorder: Sendable {
                             .optional(flight.cacheControlTTLSeconds), .optional(flight.owner),
                         ]
                     )
-                    guard added == 1 else { return }
                     try connection.execute(
                         """
-                        INSERT OR IGNORE INTO gateway_metadata (request_id, async_job_id, approval_decision, status)
+                        INSERT OR REPLACE INTO gateway_metadata (request_id, async_job_id, approval_decision, status)
                         VALUES (?1, ?2, ?3, 'started')
                         """,
-                        [
-                            .text(flight.correlationID), .optional(flight.jobID),
-                            .optional(flight.approvalDecision),
-                        ]
+                        [.text(id), .optional(flight.jobID), .optional(flight.approvalDecision)]
                     )
+                    return id
                 }
             }
         }
+        return recorded
+    }
+
+    /// The id itself, or the next numbered one where it is taken; only in a transaction that writes.
+    private static func freeID(_ wanted: String, _ connection: Connection) throws(GatewayError) -> String {
+        let isTaken = try connection.first("SELECT 1 FROM requests WHERE id = ?1", [.text(wanted)]) { _ in
+            true
+        }
+        guard isTaken != nil else { return wanted }
+        // A range of the primary key, because a client may send the same id every time: ':' follows '9'.
+        let latest = try connection.first(
+            """
+            SELECT MAX(CAST(substr(id, length(?1) + 1) AS INTEGER)) FROM requests
+            WHERE id >= ?1 || '0' AND id < ?1 || ':' AND length(id) < length(?1) + 10
+                AND substr(id, length(?1) + 1) NOT GLOB '*[^0-9]*'
+            """,
+            [.text("\(wanted)~")]
+        ) { $0.integer(0) ?? 1 }
+        return "\(wanted)~\(max(latest ?? 1, 1) + 1)"
     }
 
     /// Writes down how a request ended; only the first ending counts.
     ///
-    /// Callers choose correlation ids, so two requests may have the same; `job` keeps the second one, which has no record,
-    /// from ending the first one's.
+    /// Callers choose correlation ids; `job` keeps a request whose start could not be written from ending the record of
+    /// another one that came with the same id.
     package func complete(_ correlationID: String, _ end: FlightEnd, job: String? = nil) async {
         guard let store else { return }
         let redacts = redacts
