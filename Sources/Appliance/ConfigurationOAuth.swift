@@ -40,7 +40,9 @@ extension Configuration {
             /// From the environment, to be hashed before use and never written.
             case plaintext(String)
 
+            /// Always `<secret>`, so that neither a log nor an error message can carry the value.
             package var description: String { "<secret>" }
+            /// The same for a debugger and for `String(reflecting:)`.
             package var debugDescription: String { "<secret>" }
         }
 

@@ -5,8 +5,11 @@ extension Configuration {
     package struct APIProvider: Sendable, Equatable {
         /// The protocol it speaks.
         package enum Kind: String, Sendable, CaseIterable {
+            /// Chat completions, as OpenAI and most local servers speak them.
             case openAICompatible = "openai-compatible"
+            /// Anthropic's Messages.
             case anthropic
+            /// Responses, as xAI speaks them.
             case xaiResponses = "xai-responses"
         }
 
@@ -30,7 +33,9 @@ extension Configuration {
     package struct ACP: Sendable, Equatable {
         /// How a provider is reached.
         package enum Transport: String, Sendable, CaseIterable {
+            /// Its CLI, run once for each request.
             case cli
+            /// A program that speaks the Agent Client Protocol.
             case acp
         }
 

@@ -3,7 +3,9 @@ extension Configuration {
     package struct Workspaces: Sendable, Equatable {
         /// What a workspace is.
         package enum Kind: String, Sendable, CaseIterable {
+            /// A Git repository, of which a provider can get a worktree.
             case git
+            /// A plain directory, of which there are no worktrees.
             case folder
         }
 

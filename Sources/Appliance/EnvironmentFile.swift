@@ -5,7 +5,9 @@
 package struct EnvironmentFile: Sendable, Equatable {
     /// One assignment.
     package struct Entry: Sendable, Equatable {
+        /// What stands before the first `=`: a letter or underscore, then letters, digits and underscores.
         package var name: String
+        /// The value as a process gets it: quotes, escapes and line continuations resolved.
         package var value: String
         /// Lines of the text, counted from 0; more than one where a value goes on in the next line.
         package var lines: Range<Int>

@@ -43,6 +43,7 @@ package struct GatewayError: Error, Sendable, Equatable {
 }
 
 extension GatewayError: CustomStringConvertible {
+    /// The message, and after a colon the cause where there is one; `help` is not part of it.
     package var description: String {
         cause.map { "\(message): \($0)" } ?? message
     }

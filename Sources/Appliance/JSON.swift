@@ -3,10 +3,13 @@
 package enum JSON: Sendable, Hashable {
     case null
     case bool(Bool)
+    /// Written without fraction and exponent; a larger number is a `double`.
     case int(Int64)
+    /// Written with a fraction or an exponent, or too large for 64 bits.
     case double(Double)
     case string(String)
     case array([JSON])
+    /// Keeps the order of its members.
     case object(JSONObject)
 }
 
@@ -47,6 +50,7 @@ extension JSONObject: Hashable {
         left.members.count == right.members.count && left.members.allSatisfy { right[$0.name] == $0.value }
     }
 
+    /// Ignores order and values, so that equal objects hash alike.
     package func hash(into hasher: inout Hasher) {
         hasher.combine(members.count)
         for name in names.sorted() { hasher.combine(name) }
@@ -130,12 +134,19 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
     ExpressibleByBooleanLiteral, ExpressibleByNilLiteral, ExpressibleByArrayLiteral,
     ExpressibleByDictionaryLiteral
 {
+    /// A string literal is a JSON string.
     package init(stringLiteral value: String) { self = .string(value) }
+    /// An integer literal is an integer, and is written without a fraction.
     package init(integerLiteral value: Int64) { self = .int(value) }
+    /// A decimal literal is a decimal, also where it has no fraction.
     package init(floatLiteral value: Double) { self = .double(value) }
+    /// `true` and `false` are JSON's own.
     package init(booleanLiteral value: Bool) { self = .bool(value) }
+    /// `nil` is JSON's null, not an absent value.
     package init(nilLiteral: ()) { self = .null }
+    /// An array literal is a JSON array.
     package init(arrayLiteral elements: JSON...) { self = .array(elements) }
+    /// A dictionary literal is a JSON object whose members keep the order in which they are written.
     package init(dictionaryLiteral elements: (String, JSON)...) {
         self = .object(JSONObject(elements.map { (name: $0.0, value: $0.1) }))
     }

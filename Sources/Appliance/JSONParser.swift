@@ -11,6 +11,7 @@ package struct JSONSyntaxError: Error, Sendable, Equatable, CustomStringConverti
         self.offset = offset
     }
 
+    /// One sentence for an error message: where, and why.
     package var description: String { "invalid JSON at byte \(offset): \(reason)" }
 }
 

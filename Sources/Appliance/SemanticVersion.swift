@@ -38,6 +38,7 @@ package struct SemanticVersion: Sendable, Hashable, Comparable, CustomStringConv
     /// Whether this is a prerelease.
     package var isPrerelease: Bool { !prerelease.isEmpty }
 
+    /// Precedence as section 11 says; what follows a `+` counts for nothing.
     package static func < (left: SemanticVersion, right: SemanticVersion) -> Bool {
         if left.numbers != right.numbers { return left.numbers.lexicographicallyPrecedes(right.numbers) }
         guard !left.prerelease.isEmpty, !right.prerelease.isEmpty else {

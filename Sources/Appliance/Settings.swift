@@ -12,8 +12,13 @@ package struct Settings: Sendable, Equatable {
     package var path: String
     /// As given; whether it is fit for web clients is the doctor's finding, not an error here.
     package var publicURL: String?
+    /// Whether the doctor asks the public URL for an answer; on when `settings.json` or the environment says
+    /// so.
     package var verifyPublicURL: Bool
+    /// The path that earlier versions served to ChatGPT without a token; read so that it can be told of,
+    /// never served.
     package var chatGPTNoAuthPath: String?
+    /// The URL that earlier versions gave to ChatGPT; it holds a secret path and is shown redacted only.
     package var chatGPTConnectorURL: String?
 
     /// What holds where nobody said otherwise: 127.0.0.1, port 3333, `/mcp`.

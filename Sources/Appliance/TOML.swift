@@ -6,11 +6,17 @@ package enum TOML: Sendable, Equatable {
     case integer(Int64)
     case float(Double)
     case boolean(Bool)
+    /// With an offset: `1979-05-27T07:32:00Z`.
     case offsetDateTime(String)
+    /// Without an offset: no instant, but what a clock on the wall shows.
     case localDateTime(String)
+    /// `1979-05-27`.
     case localDate(String)
+    /// `07:32:00`, with a fraction where there was one.
     case localTime(String)
+    /// Each element with its place in the text, for error messages.
     case array([TOMLElement])
+    /// Also an inline one, and the tables of dotted keys.
     case table(TOMLTable)
 
     /// The text of a string.
@@ -132,5 +138,6 @@ package struct TOMLError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The column, in Unicode scalars, counted from 1.
     package let column: Int
 
+    /// One sentence for an error message: where, and why.
     package var description: String { "line \(line), column \(column): \(reason)" }
 }

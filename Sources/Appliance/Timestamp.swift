@@ -68,6 +68,7 @@ package struct Timestamp: Sendable, Hashable, Comparable {
             + ".\(padded(inDay % 1000, 3))Z"
     }
 
+    /// Whether the left instant is the earlier one.
     package static func < (left: Timestamp, right: Timestamp) -> Bool {
         left.milliseconds < right.milliseconds
     }

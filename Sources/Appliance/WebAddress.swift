@@ -6,6 +6,7 @@ package struct WebAddress: Sendable, Equatable {
     package var userInfo: String?
     /// Lower case, IPv6 without brackets; empty for `file:///…`.
     package var host: String
+    /// As written, 1 to 65535; `nil` when the URL leaves it to the scheme.
     package var port: Int?
     /// From the first `/`; empty when the URL has none.
     package var path: String

@@ -6,8 +6,11 @@ package import Appliance
 package struct ServiceFacts: Sendable, Equatable {
     /// What supervises a gateway.
     package enum Manager: String, Sendable {
+        /// The user's manager, through our unit.
         case systemd
+        /// Our own detached process, where no user manager is.
         case supervisor
+        /// Nothing does: it was not started, or does not go on in the background.
         case none
         /// systemd runs, but its bus cannot be reached from this shell.
         case unreachable
@@ -17,11 +20,16 @@ package struct ServiceFacts: Sendable, Equatable {
     package var manager: Manager
     /// The systemd unit.
     package var unit: String?
+    /// Whether it is up, as its supervisor sees it; whether it answers is `isHealthy`.
     package var isRunning: Bool
     /// Whether our gateway, and nobody else, answers on the port.
     package var isHealthy: Bool
+    /// The gateway's process, not its supervisor's; `nil` while it does not run.
     package var pid: Int?
+    /// When it came up last; `nil` while it does not run.
     package var since: Timestamp?
+    /// Restarts after crashes, as the supervisor counts them; starts that somebody asked for are not among
+    /// them.
     package var restarts: Int
     /// Whether it starts at login; `nil` without systemd.
     package var isEnabled: Bool?
@@ -34,6 +42,7 @@ package struct ServiceFacts: Sendable, Equatable {
 
     /// A process that listens on a port; what another user's process is cannot be seen.
     package struct PortOwner: Sendable, Equatable {
+        /// `nil` when the process belongs to another user.
         package var pid: Int?
         /// With its arguments.
         package var command: String?
@@ -95,6 +104,7 @@ package struct ServiceFacts: Sendable, Equatable {
 package struct InstallFacts: Sendable, Equatable {
     /// The version in use; `nil` when none is installed.
     package var version: String?
+    /// The version that `rollback` would go back to; `nil` when only one is kept.
     package var previousVersion: String?
     /// `sigstore` or `pinned-checksum`.
     package var trust: String?

@@ -4,10 +4,14 @@ package import Appliance
 package struct Finding: Sendable, Equatable {
     /// How grave it is.
     package enum Severity: String, Sendable, Comparable {
+        /// Good to know; nothing has to be done.
         case info
+        /// Works, but something is not as it should be; the exit code stays 0.
         case warning
+        /// Does not work; the doctor exits with 1.
         case error
 
+        /// Whether the left one is the less grave.
         package static func < (left: Severity, right: Severity) -> Bool { left.rank < right.rank }
 
         private var rank: Int {
@@ -21,6 +25,7 @@ package struct Finding: Sendable, Equatable {
 
     /// Stable kebab-case name.
     package var code: String
+    /// `error` makes the doctor exit with 1; `warning` and `info` do not.
     package var severity: Severity
     /// A few words.
     package var title: String

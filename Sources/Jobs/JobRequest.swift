@@ -7,6 +7,7 @@ package struct JobRequest: Sendable {
     package struct File: Sendable {
         /// Relative to the job's directory, or absolute below it.
         package var name: String
+        /// The file's bytes; they are in place before the provider starts.
         package var contents: [UInt8]
 
         /// A file with its contents.
@@ -30,6 +31,7 @@ package struct JobRequest: Sendable {
     package var workingDirectory: String?
     /// Empty: `/dev/null`.
     package var standardInput: [UInt8] = []
+    /// Written before the runner starts; a name of the job's own files is refused (`JobDirectory.reserved`).
     package var files: [File] = []
     /// Directories to make in the job's directory; relative, or absolute below it.
     package var directories: [String] = []
@@ -37,9 +39,12 @@ package struct JobRequest: Sendable {
     package var limits: ProcessLimits = .job
     /// Who may see the job; `nil` means the local principal.
     package var owner: String?
+    /// The id of the request's record, as `FlightRecorder.start` returned it.
     package var correlationID: String
     /// The dedup key.
     package var requestKey: String?
+    /// The tool's `outputFormat` with its default filled in; only kept in the store, the run does not depend
+    /// on it.
     package var outputFormat: String?
     /// Relative names of files, or of directories with files, that belong to the output.
     package var collected: [String] = []

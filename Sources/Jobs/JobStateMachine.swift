@@ -1,5 +1,6 @@
 /// What happens to a job, as a pure value: events in, actions out.
 package struct JobStateMachine: Sendable, Equatable {
+    /// Where a job is, as the scheduler sees it: finer than `JobStatus`, which callers see.
     package enum State: Sendable, Equatable {
         /// Accepted and written down, waiting for its turn.
         case queued
@@ -13,6 +14,8 @@ package struct JobStateMachine: Sendable, Equatable {
         case ended(JobStatus)
     }
 
+    /// What can happen to a job; the scheduler tells it, from its queue, its clock and the runner's
+    /// descriptors.
     package enum Event: Sendable, Equatable {
         /// It is the job's turn.
         case turnCame
@@ -20,6 +23,7 @@ package struct JobStateMachine: Sendable, Equatable {
         case turnMissed
         /// The runner could not be started.
         case startFailed
+        /// A caller wants the job ended.
         case cancelRequested
         /// The runner is gone and left its record.
         case runnerEnded(ExitRecord.Verdict)
@@ -29,8 +33,11 @@ package struct JobStateMachine: Sendable, Equatable {
         case cleared
     }
 
+    /// What the scheduler has to do next.
     package enum Action: Sendable, Equatable {
+        /// Start the runner; what comes of it is `startFailed` or, later, `runnerEnded`.
         case startRunner
+        /// Tell the runner to end the provider, SIGTERM first; it writes its record nevertheless.
         case signalRunner
         /// End what the lost runner started.
         case clear
@@ -38,6 +45,7 @@ package struct JobStateMachine: Sendable, Equatable {
         case commit(JobStatus)
     }
 
+    /// Changed by `handle` alone.
     package private(set) var state: State
 
     /// A job that waits for its turn, unless it was found in another state.

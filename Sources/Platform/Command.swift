@@ -1,8 +1,10 @@
 /// A program to run: everything explicit, nothing inherited.
 package struct Command: Sendable {
+    /// What the child finds on its standard input.
     package enum Input: Sendable {
         /// /dev/null.
         case none
+        /// Written through a pipe while the child runs; a child that does not read them all is no error.
         case bytes([UInt8])
         /// A file, opened for reading.
         case file(String)
@@ -18,6 +20,7 @@ package struct Command: Sendable {
     package var environment: [String: String]
     /// `nil`: this process's.
     package var directory: String?
+    /// What the child finds on its standard input; it never inherits ours.
     package var input: Input
     /// What the child sees as its own name; the executable when `nil`.
     package var name: String?
@@ -40,6 +43,7 @@ package struct Command: Sendable {
 
 /// How a process ended.
 package enum ProcessStatus: Sendable, Equatable {
+    /// Ended by itself, with the code that it gave: 0 to 255.
     case exited(Int32)
     /// Ended by this signal.
     case signalled(Int32)
@@ -82,15 +86,25 @@ package struct ProcessLimits: Sendable {
 
 /// Why a run was ended from outside.
 package enum ProcessIntervention: Sendable, Equatable {
-    case wallTime, idleTime, outputLimit, cancelled
+    /// `ProcessLimits.wall` had passed.
+    case wallTime
+    /// Nothing was written for `ProcessLimits.idle`.
+    case idleTime
+    /// More than `ProcessLimits.output` was written.
+    case outputLimit
+    /// The waiting task was cancelled.
+    case cancelled
 }
 
 /// The result of a run.
 ///
 /// A non-zero exit is a result, not an error.
 package struct ProcessResult: Sendable {
+    /// How the process ended, also when a limit ended it.
     package var status: ProcessStatus
+    /// Standard output; with `error` at most `ProcessLimits.output` bytes.
     package var output: [UInt8]
+    /// Standard error; with `output` at most `ProcessLimits.output` bytes.
     package var error: [UInt8]
     /// Set when a limit or a cancellation ended it.
     package var intervention: ProcessIntervention?

@@ -8,13 +8,21 @@ import Glibc
 package struct Files: Sendable {
     /// One step that changes the disk, named before it is done.
     package enum Step: Sendable, Equatable {
+        /// A file is made or opened for writing; of an atomic write, the staged one.
         case open(String)
+        /// Bytes are written to an open file.
         case write(String)
+        /// A file, a directory or a file system is made durable.
         case sync(String)
+        /// From, to.
         case rename(String, String)
+        /// A file or an empty directory goes; a tree is announced piece by piece, its root last.
         case remove(String)
+        /// One directory is made; its parents are steps of their own.
         case makeDirectory(String)
+        /// A link is made at the first path: a symbolic one with the second as its text, or a hard one to it.
         case link(String, String)
+        /// Permission bits are set.
         case changeMode(String)
     }
 
@@ -26,20 +34,26 @@ package struct Files: Sendable {
     /// The real file system.
     package init(before: (@Sendable (Step) throws(GatewayError) -> Void)? = nil) { self.before = before }
 
+    /// What lies at a path; `other` is a device, a socket or a FIFO.
     package enum Kind: Sendable, Equatable { case file, directory, link, other }
 
     /// What lstat(2) says.
     package struct Status: Sendable, Equatable {
+        /// Of the path itself: a symbolic link is a `link` when it was not followed.
         package var kind: Kind
         /// Bytes.
         package var size: Int64
         /// Permission bits, 0o7777.
         package var mode: UInt32
+        /// The numeric user id.
         package var owner: UInt32
+        /// The last change of the contents, to the millisecond.
         package var modified: Timestamp
         /// Nanoseconds since the epoch, to tell one state of a file from the next.
         package var modifiedNanoseconds: Int64
+        /// With `device` it names the file itself, whatever its paths are.
         package var inode: UInt64
+        /// The file system: a rename works inside one only.
         package var device: UInt64
     }
 
@@ -329,6 +343,7 @@ package struct Files: Sendable {
 
     // MARK: below
 
+    /// Announces a step that somebody else is about to do on the disk; throws what the fault injection wants.
     package func step(_ step: Step) throws(GatewayError) { try before?(step) }
 
     /// Writes all bytes to a descriptor.

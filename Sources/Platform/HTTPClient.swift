@@ -12,6 +12,7 @@ import Synchronization
 package struct HTTPClient: Sendable {
     /// What a transfer may take.
     package struct Limits: Sendable {
+        /// For looking up the name, TCP and TLS together; each redirect has it anew.
         package var connect = Duration.seconds(15)
         /// How long no byte may come.
         package var stall = Duration.seconds(30)
@@ -19,6 +20,7 @@ package struct HTTPClient: Sendable {
         package var total: Duration? = .seconds(60)
         /// Bytes of a body.
         package var size: Int64 = 64 << 20
+        /// How many are followed; one more fails with `network`.
         package var redirects = 5
 
         /// The defaults suit a small answer: one minute, 64 MiB.
@@ -35,10 +37,13 @@ package struct HTTPClient: Sendable {
 
     /// An answer; of a download, without the body.
     package struct Answer: Sendable {
+        /// The final one, 100 to 599; an answer that is no success is no error here.
         package var status: Int
+        /// Of the final answer: those of redirects are gone.
         package var fields: HTTPFields
         /// Where the answer came from in the end, after redirects.
         package var url: String
+        /// Empty for a download, whose bytes went to the file.
         package var body: [UInt8]
 
         /// Bytes that are still to come in this answer, as the server says.

@@ -8,6 +8,7 @@ package struct HTTPFields: Sendable, ExpressibleByDictionaryLiteral {
     /// Fields in this order.
     package init(_ all: [(name: String, value: String)] = []) { self.all = all }
 
+    /// A dictionary literal keeps its order; a name may occur twice.
     package init(dictionaryLiteral elements: (String, String)...) {
         all = elements.map { (name: $0.0, value: $0.1) }
     }
@@ -46,7 +47,9 @@ package struct HTTPRequest: Sendable {
     package var target: String
     /// The raw query string without `?`; empty when there is none.
     package var query: String
+    /// As received, or to be sent beside those that libcurl adds (Host, Content-Length).
     package var fields: HTTPFields
+    /// As received or to be sent, without transfer coding; empty when there is none.
     package var body: [UInt8]
 
     /// A request.
@@ -67,14 +70,19 @@ package struct HTTPRequest: Sendable {
 
 /// An answer: whole, or a stream that is written while the handler works.
 package struct HTTPResponse: Sendable {
+    /// What follows the fields.
     package enum Body: Sendable {
+        /// Known as a whole; sent with a Content-Length.
         case bytes([UInt8])
         /// Runs in a task that is cancelled when the client leaves; the connection's answer ends when it returns.
         case stream(@Sendable (any HTTPStreamWriter) async -> Void)
     }
 
+    /// 200 to 599.
     package var status: Int
+    /// To be sent beside those that the server adds (Date, Content-Length, Connection).
     package var fields: HTTPFields
+    /// Whole, or written while the handler works.
     package var body: Body
 
     /// An answer.

@@ -26,6 +26,7 @@ package final class HTTPServer: Sendable {
         package var connectionMemory = 16 << 10
         /// How long a connection may be silent between and inside requests; one whose handler works is exempt.
         package var idleTimeout = Duration.seconds(75)
+        /// Threads that wait for connections, at least 1; handlers do not run on them.
         package var threads = 1
         /// The library's file; its name is tried when this is `nil` or does not load.
         package var library: String?

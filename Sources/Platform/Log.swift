@@ -7,12 +7,14 @@ import Synchronization
 /// Every record is one write(2). A reader that does not keep up costs the writer a quarter of a second once; from then
 /// on records are dropped and counted until the reader takes some again.
 package struct Log: Sendable {
+    /// How grave a record is, from what only a developer wants to know to what somebody must look at.
     package enum Level: Int, Sendable, Comparable, CaseIterable {
         case debug
         case info
         case warning
         case error
 
+        /// Whether the left one is the less grave.
         package static func < (left: Level, right: Level) -> Bool { left.rawValue < right.rawValue }
 
         /// As the contract's plain form names it.
@@ -36,6 +38,7 @@ package struct Log: Sendable {
         }
     }
 
+    /// How a record is laid out, which depends on who reads standard error.
     package enum Style: Sendable, Equatable {
         /// `<6>message key=value`: the journal adds the time.
         case journal

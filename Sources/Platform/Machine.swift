@@ -6,11 +6,17 @@ import Glibc
 package struct Machine: Sendable {
     /// The environment variables of this process.
     package var environment: [String: String]
+    /// The disk.
     package var files: Files
+    /// Wall time, uptime and sleeping.
     package var clock: WallClock
+    /// Random bytes and UUIDs of the kernel.
     package var random: Randomness
+    /// Waits for descriptors and timers, on one epoll thread.
     package var reactor: Reactor
+    /// Starts programs, on this machine's clock and reactor.
     package var processes: Processes
+    /// Standard input, output and error, as commands use them.
     package var terminal: Terminal
 
     /// A world from its parts.

@@ -4,6 +4,7 @@ import Glibc
 
 /// A process that cannot be confused with a later one of the same number: pid and start time.
 package struct ProcessIdentity: Sendable, Hashable {
+    /// As the kernel numbers it in our pid namespace; above 0.
     package var pid: Int32
     /// Clock ticks after boot, field 22 of /proc/PID/stat.
     package var startTime: UInt64
@@ -26,9 +27,13 @@ package struct ProcessIdentity: Sendable, Hashable {
 
 /// One line of the process table, from /proc/PID/stat.
 package struct ProcessEntry: Sendable, Equatable {
+    /// Pid and start time.
     package var identity: ProcessIdentity
+    /// The parent's pid; 0 where that is outside our pid namespace.
     package var parent: Int32
+    /// The process group, which a signal to `-group` reaches.
     package var group: Int32
+    /// The session: the pid of the process that began it, which may be gone.
     package var session: Int32
     /// `R`, `S`, `Z`…: proc(5).
     package var state: Character

@@ -208,8 +208,11 @@ package final class ServiceBus {
 
     /// What is asked of a unit.
     package enum Action: String, Sendable {
+        /// Does nothing to a unit that runs.
         case start = "StartUnit"
+        /// Waits until its processes are gone.
         case stop = "StopUnit"
+        /// Also starts one that does not run.
         case restart = "RestartUnit"
     }
 

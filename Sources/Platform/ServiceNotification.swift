@@ -7,6 +7,7 @@ import Glibc
 package struct ServiceNotification: Sendable {
     /// A listening socket that systemd opened (sd_listen_fds(3)).
     package struct InheritedSocket: Sendable, Equatable {
+        /// Open and close-on-exec; whoever takes it closes it.
         package var descriptor: Int32
         /// The unit's `FileDescriptorName=`; empty when it has none.
         package var name: String

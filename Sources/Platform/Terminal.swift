@@ -11,11 +11,13 @@ package struct Terminal: Sendable {
     package var writeError: @Sendable (String) -> Void
     /// Reads one line of standard input without its end; `nil` at the end of input.
     package var readLine: @Sendable () -> String?
-    /// Whether standard input, output and error are terminals.
+    /// Whether standard input is a terminal, so that a person can be asked.
     package var inputIsTerminal: Bool
     /// Whether standard input is a pipe or a socket, so that another program writes to it.
     package var inputIsPipe: Bool
+    /// Whether standard output is a terminal; the verbs of the reference print JSON where it is none.
     package var outputIsTerminal: Bool
+    /// Whether standard error is a terminal, where progress can be redrawn in place.
     package var errorIsTerminal: Bool
     /// Columns of the terminal, 80 when unknown.
     package var columns: Int

@@ -11,10 +11,12 @@ package final class ThreadExecutor: SerialExecutor {
 
     deinit { queue.close() }
 
+    /// Runs a job on the thread, after those that came before it.
     package func enqueue(_ job: consuming ExecutorJob) {
         queue.add(UnownedJob(job), asUnownedSerialExecutor())
     }
 
+    /// What an actor hands out as its `unownedExecutor`; the actor must keep the executor alive.
     package func asUnownedSerialExecutor() -> UnownedSerialExecutor {
         UnownedSerialExecutor(ordinary: self)
     }

@@ -33,6 +33,7 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
         pthread_cond_init(changed, nil)
     }
 
+    /// Runs a job on whichever thread is free first.
     package func enqueue(_ job: consuming ExecutorJob) { add(UnownedJob(job)) }
 
     private func add(_ job: UnownedJob) {

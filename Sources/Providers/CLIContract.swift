@@ -36,9 +36,11 @@ package struct CLIContract: Sendable {
     package struct Flag: Sendable, Equatable {
         /// Every spelling; the first is the one that the gateway writes.
         package let names: [String]
+        /// `optional` and `variadic` end at the next word that looks like a flag.
         package let arity: Arity
         /// The accepted values; empty means any.
         package var values: [String] = []
+        /// The form of its value; `nil` where `values` or nothing restricts it.
         package var pattern: Pattern?
         /// Accepted by the CLI, but absent from its help.
         package var isHidden = false
@@ -52,11 +54,17 @@ package struct CLIContract: Sendable {
 
     /// The form of a value, where it is not one of a few words.
     package enum Pattern: String, Sendable {
+        /// No sign, no leading zero: `1`, `40`.
         case positiveInteger = "^[1-9][0-9]*$"
+        /// No sign, a digit on either side of the dot: `5`, `0.25`.
         case decimal = "^[0-9]+(?:\\.[0-9]+)?$"
+        /// `key=value` of codex's `-c`; the value is on one line and may be empty.
         case configurationOverride = "^[a-zA-Z0-9._]+=([^\\r\\n]*)$"
+        /// No white space, no control characters.
         case modelName = "^[^\\s\\u0000-\\u001f\\u007f]+$"
+        /// With hyphens, in either case.
         case uuid = "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+        /// Go's duration without sign, as agy takes it: `90s`, `5m`, `1h30m`.
         case duration = "^[0-9]+(?:\\.[0-9]+)?(?:ms|s|m|h)(?:[0-9]+(?:ms|s|m|h))*$"
 
         /// Whether a value has the form.
@@ -96,7 +104,9 @@ package struct CLIContract: Sendable {
 
     /// A variable that a request may set.
     package struct EnvironmentKey: Sendable {
+        /// As a shell writes it, without `$`.
         package let name: String
+        /// The form of its value; another one is refused before anything is spawned.
         package let pattern: Pattern
     }
 

@@ -5,6 +5,7 @@ package struct FailureWording: Sendable {
     /// The most of a CLI's error output that goes into an answer, in bytes; the end is kept, where the reason is.
     package static let maximumDetailBytes = 32 << 10
 
+    /// Told to callers as `errorCategory`.
     package let category: ErrorCategory
     /// "Error executing <cli> CLI" and why.
     package let text: String

@@ -66,23 +66,29 @@ package struct ProviderModels: Sendable, Equatable {
 
     /// One model.
     package struct Entry: Sendable, Equatable {
+        /// What the CLI takes as its model argument: not empty, no white space, no control characters.
         package let id: String
+        /// What the configuration says of it; empty where it says nothing more than the name.
         package let description: String
+        /// Who named it first; later mentions of the same name are dropped.
         package let source: Source
         /// The variable or the path.
         package let detail: String
     }
 
+    /// Whose models these are.
     package let provider: Provider
     /// Verified models in their order.
     package var entries: [Entry] = []
     /// What runs without a choice, and where that is said.
     package var defaultModel: String?
+    /// The variable or the path that names `defaultModel`; `nil` exactly when that is.
     package var defaultSource: String?
     /// Alias → model.
     package var aliases: [String: String] = [:]
     /// Names that may work and that no configuration mentions.
     package var hints: [String] = []
+    /// Sentences for a person: what was left out of a configuration, and why.
     package var warnings: [String] = []
     /// Whether the CLI runs nothing else than what its configuration lists.
     package var isComplete = false

@@ -1,9 +1,14 @@
 /// One of the coding CLIs that the gateway runs; the raw value is its id in tools, tables and files.
 package enum Provider: String, Sendable, CaseIterable, Hashable {
+    /// Claude Code, of Anthropic.
     case claude
+    /// Codex, of OpenAI.
     case codex
+    /// Antigravity, of Google; the contract kept the name of the CLI before it.
     case gemini
+    /// Grok, of xAI.
     case grok
+    /// Vibe, of Mistral.
     case mistral
 
     /// The name of the program on the search path.

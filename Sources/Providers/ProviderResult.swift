@@ -38,11 +38,16 @@ package struct ProviderResult: Sendable, Equatable {
 ///
 /// `input` is what the CLI calls input: claude's excludes what came from its cache, codex's and vibe's includes it.
 package struct Usage: Sendable, Equatable {
+    /// Tokens; see above for what the CLIs count in.
     package var input: Int
+    /// Tokens of the reply, reasoning included where the CLI counts it.
     package var output: Int
+    /// Tokens that came from the provider's cache; `nil` where the CLI does not say, 0 where it says none.
     package var cacheRead: Int?
+    /// Tokens that were added to the provider's cache; `nil` where the CLI does not say.
     package var cacheCreation: Int?
 
+    /// Tokens of a run, or of a conversation so far.
     package init(input: Int, output: Int, cacheRead: Int? = nil, cacheCreation: Int? = nil) {
         self.input = input
         self.output = output
@@ -58,6 +63,7 @@ package struct RunningTotal: Sendable, Equatable {
     /// US dollars; `nil` where the CLI counts only tokens (codex).
     package var costUSD: Double?
 
+    /// A total of tokens, of money or of both.
     package init(usage: Usage? = nil, costUSD: Double? = nil) {
         self.usage = usage
         self.costUSD = costUSD
@@ -93,7 +99,9 @@ package struct RunningTotal: Sendable, Equatable {
 
 /// How a run's process came to its end.
 package enum RunEnding: Sendable, Equatable {
+    /// Ended by itself with this code, 0 to 255.
     case exited(Int32)
+    /// Ended by this signal.
     case signalled(Int32)
     /// The wall clock ran out.
     case timedOut
@@ -119,12 +127,16 @@ package enum RunEnding: Sendable, Equatable {
 
 /// Everything that a run left behind.
 package struct RunOutput: Sendable {
+    /// Bytes as written, at most the job's output limit.
     package var standardOutput: [UInt8]
+    /// Bytes as written; together with standard output at most the job's output limit.
     package var standardError: [UInt8]
     /// The files that `ReadingContext.collected` named and that exist.
     package var files: [String: [UInt8]]
+    /// How the process ended, which decides between an answer and an error.
     package var ending: RunEnding
 
+    /// What a run left; what is left out is empty.
     package init(
         standardOutput: [UInt8] = [],
         standardError: [UInt8] = [],
@@ -140,14 +152,23 @@ package struct RunOutput: Sendable {
 
 /// The kinds of failure that a tool reports.
 package enum ErrorCategory: String, Sendable, CaseIterable {
+    /// The wall clock ran out.
     case timeout
+    /// The CLI was silent for longer than the idle timeout.
     case idleTimeout = "idle_timeout"
+    /// The CLI is not there or could not be started.
     case spawnError = "spawn_error"
+    /// The CLI ran and failed, for whatever reason that is not one of the others.
     case cliError = "cli_error"
+    /// The CLI's words name a missing or expired login.
     case authError = "auth_error"
+    /// The CLI wrote more than the job's output limit.
     case outputOverflow = "output_overflow"
+    /// The prompt is longer than the configuration allows; nothing was started.
     case inputTooLarge = "input_too_large"
+    /// The request is not one that the CLI's contract allows; nothing was started.
     case invalidInput = "invalid_input"
+    /// No room for another job; nothing was started.
     case saturated
 
     /// The kind of an error that kept a request from starting.

@@ -95,6 +95,7 @@ package struct Prompt: Sendable, Equatable {
     package struct Block: Sendable, Equatable {
         /// `system`, `tools`, `context` or `task`.
         package let name: String
+        /// As the caller wrote it; from the second part on the assembled prompt puts an empty line before it.
         package let text: String
         /// Whether the caller asked that the provider cache everything up to and including this part.
         package let isCacheMarked: Bool

@@ -6,6 +6,7 @@ package import Platform
 /// Pure: nothing is read, written or started. File names and new session ids are placeholders until `prepared(in:newSessionID:)`, so that two equal requests have
 /// equal `dedupMaterial`.
 package struct RequestPlan: Sendable {
+    /// Whose contract the arguments were checked against.
     package let provider: Provider
     /// The arguments after the program name.
     package let arguments: [PlannedArgument]
@@ -27,6 +28,7 @@ package struct RequestPlan: Sendable {
     package let warnings: [RequestWarning]
     /// The model that was asked for after aliases; `nil` leaves it to the CLI.
     package let model: String?
+    /// Which conversation it begins or continues.
     package let session: SessionChoice
     /// Every path of the caller, so that the gateway can confine it.
     package let paths: [PathUse]
@@ -35,6 +37,7 @@ package struct RequestPlan: Sendable {
 
     /// One argument, or what it will be.
     package enum PlannedArgument: Sendable, Equatable {
+        /// As it is.
         case text(String)
         /// The absolute path of something in the job's directory.
         case jobPath(String)
@@ -44,7 +47,9 @@ package struct RequestPlan: Sendable {
 
     /// A file in the job's directory.
     package struct GeneratedFile: Sendable, Equatable {
+        /// Relative to the job's directory in a plan, absolute in a `Prepared`.
         package let name: String
+        /// The file's bytes.
         package let contents: [UInt8]
     }
 
@@ -54,7 +59,9 @@ package struct RequestPlan: Sendable {
         package enum Kind: String, Sendable { case workingDirectory, directory, readFile, writeFile }
         /// The parameter that named it.
         package let parameter: String
+        /// As the caller wrote it: absolute, or relative to the working directory.
         package let path: String
+        /// Decides which of the workspace's rules apply to it.
         package let kind: Kind
         /// Whether the contract demands that it exists before anything is started.
         package let mustExist: Bool
@@ -62,13 +69,17 @@ package struct RequestPlan: Sendable {
 
     /// A plan whose placeholders are filled in.
     package struct Prepared: Sendable, Equatable {
+        /// The arguments after the program name, complete.
         package let arguments: [String]
+        /// Variables added to the child's environment.
         package let environment: [String: String]
+        /// Empty means `/dev/null`.
         package let standardInput: [UInt8]
         /// Absolute paths and contents.
         package let files: [GeneratedFile]
         /// Absolute paths.
         package let directories: [String]
+        /// With the id of the new conversation where the CLI takes one.
         package let reading: ReadingContext
     }
 
@@ -198,6 +209,7 @@ package struct RequestOptions: Sendable {
     /// The `{"mcpServers":{…}}` document for the requested servers, claude only.
     package var mcpConfiguration: JSON?
 
+    /// The contract's limits, no choice of model, nothing served around the run.
     package init() {}
 }
 
@@ -206,6 +218,7 @@ package struct ApprovalGrant: Sendable, Equatable {
     /// Whether the operator allows a run without permission checks (`LLM_GATEWAY_APPROVAL_ALLOW_BYPASS`).
     package let allowsBypass: Bool
 
+    /// What the gate decided.
     package init(allowsBypass: Bool) { self.allowsBypass = allowsBypass }
 }
 
@@ -223,10 +236,12 @@ package enum ModelStanding: Sendable, Equatable {
 package struct RequestWarning: Sendable, Equatable {
     /// Stable snake_case identifier, as the contract's own are.
     package let code: String
+    /// One sentence for the caller.
     package let message: String
     /// More members of the JSON form.
     package let details: JSONObject
 
+    /// A warning; `details` become members beside code and message and must not repeat those names.
     package init(_ code: String, _ message: String, details: JSONObject = JSONObject()) {
         self.code = code
         self.message = message
@@ -243,10 +258,13 @@ package struct RequestWarning: Sendable, Equatable {
 
 /// What is needed to read a run's output; stored with the job, so that a restarted gateway can read it too.
 package struct ReadingContext: Sendable, Equatable {
+    /// Whose output it is.
     package var provider: Provider
     /// The format that the caller asked for, or the tool's default.
     package var outputFormat: String
+    /// What was asked for: a resumed conversation's totals have to be told apart, a new one's do not.
     package var session: SessionChoice
+    /// The model as asked for after aliases; `nil` left it to the CLI.
     package var requestedModel: String?
     /// The id that the gateway chose for a new conversation.
     package var chosenSessionID: String?
@@ -273,6 +291,7 @@ package struct ReadingContext: Sendable, Equatable {
         ]
     }
 
+    /// What a plan knows; what is left out was not asked for.
     package init(
         provider: Provider,
         outputFormat: String,

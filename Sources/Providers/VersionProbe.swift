@@ -3,6 +3,7 @@ package import Platform
 
 /// Which version of a CLI is installed and whether it is logged in.
 package struct VersionProbe: Sendable {
+    /// Whose program is asked.
     package let provider: Provider
 
     /// A probe of one CLI.
@@ -10,9 +11,13 @@ package struct VersionProbe: Sendable {
 
     /// What the contract calls the state of a login.
     package enum Login: String, Sendable {
+        /// A key in the environment, a credential file, or the CLI's own word for it.
         case authenticated
+        /// The CLI says so, or the file where its login would be is not there.
         case notAuthenticated = "not_authenticated"
+        /// The CLI did not answer in time or in a form that is understood.
         case unknown
+        /// The CLI is not installed.
         case notChecked = "not_checked"
     }
 
@@ -92,15 +97,22 @@ package struct VersionProbe: Sendable {
 
     /// One row of `cli_versions`.
     package struct Report: Sendable, Equatable {
+        /// Whose program was asked.
         package let provider: Provider
         /// The absolute path; the bare name when nothing was found.
         package var command: String
+        /// Whether a program was found on the search path; it may still be broken (`error`).
         package var isInstalled = false
+        /// What `--version` printed, as `2.1.329`; `nil` when it printed no version or did not run.
         package var version: String?
+        /// Stays `notChecked` when the CLI is not installed.
         package var login = Login.notChecked
         /// Redacted, at most 4 KiB each.
         package var output = ""
+        /// Standard error of the version command; redacted, at most 4 KiB.
         package var errorOutput = ""
+        /// Why there is no version, or why it is not to be trusted: not found, ended by a limit, a non-zero
+        /// exit.
         package var error: String?
 
         /// `{cli,command,args,installed,version?,loginStatus?,loginGuidance?,stdout,stderr,error?}`.

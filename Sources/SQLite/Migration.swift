@@ -6,6 +6,7 @@ package import Appliance
 package struct Migration {
     /// Never reused and never changed.
     package let name: String
+    /// Makes the change, inside the transaction that also notes its name.
     package let apply: (Connection) throws(GatewayError) -> Void
 
     /// A named change.

@@ -19,7 +19,10 @@ package enum SQLiteValue: Sendable, Equatable {
 }
 
 extension SQLiteValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByNilLiteral {
+    /// A string literal is bound as text.
     package init(stringLiteral value: String) { self = .text(value) }
+    /// An integer literal is bound as an integer.
     package init(integerLiteral value: Int64) { self = .integer(value) }
+    /// `nil` is bound as null.
     package init(nilLiteral: ()) { self = .null }
 }

@@ -5,15 +5,24 @@ package import Platform
 package struct ExitRecord: Sendable, Equatable {
     /// What ended the run if it was not the provider itself.
     package enum Intervention: String, Sendable, CaseIterable {
+        /// The run took longer than `ProcessLimits.wall`.
         case wallTime = "wall-time"
+        /// Nothing was written for `ProcessLimits.idle`.
         case idleTime = "idle-time"
+        /// More was written than `ProcessLimits.output`.
         case outputLimit = "output-limit"
+        /// The runner was told to end it.
         case canceled
     }
 
     /// What a record means for its job.
     package enum Verdict: Sendable, Equatable, CaseIterable {
-        case succeeded, failed, canceled
+        /// Exit code 0, no intervention, no error.
+        case succeeded
+        /// Anything else that nobody asked for.
+        case failed
+        /// The runner was told to end it, and did.
+        case canceled
 
         /// The final status.
         package var status: JobStatus {
@@ -30,8 +39,12 @@ package struct ExitRecord: Sendable, Equatable {
     package var exitCode: Int32
     /// The signal that ended the provider.
     package var signal: Int32?
+    /// `nil` when the provider ended by itself or was never started.
     package var intervention: Intervention?
+    /// When the runner took up the job, by the wall clock.
     package var started: Timestamp
+    /// When the provider was collected and its output complete, by the wall clock; `durationMilliseconds` is
+    /// the reliable one.
     package var finished: Timestamp
     /// By a clock that nobody sets.
     package var durationMilliseconds: Int
@@ -135,9 +148,11 @@ package struct ExitRecord: Sendable, Equatable {
 
 /// `runner.json`: who runs a job.
 package struct RunnerRecord: Sendable, Equatable {
+    /// The `run-job` process, which outlives the gateway.
     package var runner: ProcessIdentity
     /// `nil` until the provider was started.
     package var provider: ProcessIdentity?
+    /// When the runner took up the job, by the wall clock.
     package var started: Timestamp
 
     init(runner: ProcessIdentity, provider: ProcessIdentity? = nil, started: Timestamp) {

@@ -22,13 +22,21 @@ package struct JobDirectory: Sendable, Hashable {
     /// The job's id.
     package var id: String { String(path.split(separator: "/").last ?? "") }
 
+    /// A `JobSpec`; it is there before the directory has its final name.
     package var spec: String { file("spec.json") }
+    /// The name of the instance that answers for the job; rewritten when another one adopts it.
     package var owner: String { file("owner") }
+    /// What counts is whether somebody holds it (flock(2)), not what is in it.
     package var lock: String { file("lock") }
+    /// A `RunnerRecord`; not there until the runner has begun.
     package var runner: String { file("runner.json") }
+    /// Not there when the provider reads `/dev/null`.
     package var standardInput: String { file("stdin") }
+    /// At most `ProcessLimits.output` bytes; it grows while the provider works.
     package var standardOutput: String { file("stdout") }
+    /// Counts towards the same limit as `stdout`.
     package var standardError: String { file("stderr") }
+    /// An `ExitRecord`, renamed into place: it is there whole, or the job is not over.
     package var exit: String { file("exit.json") }
 
     /// The names above: no request may bring a file that is called like one of them.

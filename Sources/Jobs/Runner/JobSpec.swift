@@ -7,6 +7,7 @@ package struct JobSpec: Sendable {
     package var id: String
     /// `claude`, `codex`, `gemini`, `grok`, `mistral`.
     package var provider: String
+    /// The id of the request's record, as `FlightRecorder.start` returned it.
     package var correlationID: String
     /// The dedup key; `nil` where the job is not to be shared.
     package var requestKey: String?
@@ -18,18 +19,22 @@ package struct JobSpec: Sendable {
     package var context: JSON
     /// Relative names of files, or of directories with files, that belong to the output.
     package var collected: [String]
+    /// When the gateway accepted it, by the wall clock.
     package var submitted: Timestamp
     /// The kernel's id of the boot in which it was accepted; `nil` where that was not kept.
     package var boot: String?
 
     /// Absolute.
     package var executable: String
+    /// Without the program's own name.
     package var arguments: [String]
+    /// The whole environment of the provider; secrets are in it, so the file has mode 0600.
     package var environment: [String: String]
     /// `nil`: the job's own directory.
     package var workingDirectory: String?
     /// Whether there is a file `stdin`.
     package var hasInput: Bool
+    /// Output cap, wall and idle time, grace; the runner keeps to them without the gateway.
     package var limits: ProcessLimits
 
     /// The file's form.

@@ -4,12 +4,15 @@ import Synchronization
 
 /// How a job ended and what it wrote.
 package struct JobOutcome: Sendable {
+    /// As it was accepted; also of a job that an earlier gateway accepted.
     package var spec: JobSpec
     /// Final.
     package var status: JobStatus
     /// `nil` when the job never ran or its runner left no record.
     package var exit: ExitRecord?
+    /// Standard output as bytes, cut at the job's output limit.
     package var output: [UInt8]
+    /// Standard error as bytes, cut at the same limit.
     package var errorOutput: [UInt8]
     /// What `JobRequest.collected` named and existed, by relative name.
     package var files: [String: [UInt8]]

@@ -4,23 +4,32 @@ import Platform
 
 /// The process of a running job, as `llm_process_health` tells it.
 package struct JobHealth: Sendable, Equatable {
+    /// The job's UUID.
     package var id: String
+    /// `claude`, `codex`, `gemini`, `grok`, `mistral`.
     package var provider: String
     /// Who may see it.
     package var owner: String?
+    /// `queued` or `running`: a job that is over has no process to tell of.
     package var status: JobStatus
     /// `nil` where the provider is not started yet.
     package var process: Process?
+    /// Milliseconds since the runner took it up, or since it was accepted while it has none.
     package var runningForMilliseconds: Int
 
+    /// One look at the provider's main process; what it started itself is not counted in.
     package struct Process: Sendable, Equatable {
+        /// The provider's, not the runner's.
         package var pid: Int32
+        /// Whether a process of this pid and start time exists and is no zombie.
         package var isAlive: Bool
         /// `R`, `S`, `Z`…: proc(5).
         package var state: String?
         /// Over the process's life: 100 is one processor.
         package var cpuPercent: Double?
+        /// Resident size, KiB; `nil` when the process is gone.
         package var memoryKilobytes: Int?
+        /// When it was looked at.
         package var sampled: Timestamp
     }
 
@@ -70,10 +79,12 @@ extension JobHealth.Process {
 
 /// All running jobs and how many of them are well.
 package struct JobHealthReport: Sendable, Equatable {
+    /// Ordered by id.
     package var jobs: [JobHealth]
     /// Jobs whose provider's process is alive or not started yet.
     package var running: Int { jobs.count - dead - zombies }
     /// Jobs whose provider's process is gone.
     package var dead: Int { jobs.filter(\.isDead).count }
+    /// Jobs whose provider has ended and was not yet collected by its runner.
     package var zombies: Int { jobs.filter(\.isZombie).count }
 }

@@ -44,6 +44,7 @@ package actor JobScheduler {
     private var admission: Admission
     private var jobs: [String: Job] = [:]
 
+    /// The thread of this actor: its calls read and write files, which the cooperative pool must not.
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
     /// A scheduler that starts `runnerExecutable run-job DIRECTORY` for each job.

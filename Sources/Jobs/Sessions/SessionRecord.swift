@@ -7,12 +7,15 @@ package struct SessionRecord: Sendable, Equatable {
     package let id: String
     /// `claude`, `codex`, `gemini`, `grok`, `mistral`, `grok-api`.
     package let provider: String
+    /// ISO 8601; empty where the file does not say.
     package let created: String
     /// ISO 8601; what cannot be read counts as expired.
     package var lastUsed: String
+    /// A caller's words; empty where nobody gave any.
     package var description: String
     /// What else is kept with the session: worktree, workspace, running totals of its accounting.
     package var metadata: JSONObject
+    /// The principal that may see it; `nil`, in files of the reference, means the local one.
     package let owner: String?
     /// Members that another program wrote and this one does not know.
     private var foreign: JSONObject

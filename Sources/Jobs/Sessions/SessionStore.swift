@@ -86,7 +86,10 @@ package final class SessionStore: Sendable {
 
     /// When a new session becomes the active one of its provider.
     package enum Activation: Sendable {
-        case always, never
+        /// In the place of the active one, if there is one.
+        case always
+        /// The active one stays, or there goes on being none.
+        case never
         /// When there is no active one yet, as the contract says.
         case whenFirst
     }

@@ -4,8 +4,11 @@ import SQLite
 
 /// How the requests of a time used the providers' prompt caches, one row for each provider and model.
 package struct CacheUse: Sendable, Equatable {
+    /// The column `cli`: `claude`, `codex`, `gemini`, `grok`, `mistral`.
     package var provider: String
+    /// As recorded; `nil` in rows whose writer did not know it.
     package var model: String?
+    /// Requests of the time, with or without a hit.
     package var requests: Int
     /// Requests that read something from a cache.
     package var hits: Int

@@ -21,6 +21,7 @@ package actor Database {
     private let open: @Sendable () throws(GatewayError) -> Connection
     private var state = State.closed
 
+    /// The database's own thread: SQLite blocks, which the cooperative pool must not.
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
     /// A database that `open` opens, on the thread; after a failure again once `patience` has passed.

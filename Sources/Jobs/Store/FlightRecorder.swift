@@ -4,19 +4,32 @@ import SQLite
 
 /// What is known of a request when it starts.
 package struct FlightStart: Sendable {
+    /// The id that the record is to have; where an earlier request has it, `start` numbers it.
     package var correlationID: String
+    /// `claude`, `codex`, `gemini`, `grok`, `mistral`.
     package var provider: String
     /// As asked for; `default` where the CLI chooses.
     package var model: String
+    /// The whole text; secrets in it are replaced when it is written, unless that is switched off.
     package var prompt: String
+    /// The part of the prompt that was given as `system`; `nil` for a plain prompt.
     package var system: String?
+    /// The conversation that it continues, or the id chosen for a new one; `nil` where the provider will
+    /// choose.
     package var sessionID: String?
+    /// The principal that may read it back; `nil` means the local one.
     package var owner: String?
+    /// The job that carries it out; its ending alone may complete the record.
     package var jobID: String?
+    /// The approval gate's word; `nil` when the request did not pass one.
     package var approvalDecision: String?
+    /// The digest of the prompt's parts before the task, which requests may share; `nil` for a plain prompt.
     package var stablePrefixHash: String?
+    /// Estimated tokens of those parts; `nil` for a plain prompt.
     package var stablePrefixTokens: Int?
+    /// How many parts the caller marked for the provider's cache; `nil` when none could be.
     package var cacheControlBlocks: Int?
+    /// How long the provider is to keep them, in seconds: 300 or 3600; `nil` without a mark.
     package var cacheControlTTLSeconds: Int?
 
     /// A request that starts.
@@ -30,24 +43,39 @@ package struct FlightStart: Sendable {
 
 /// What is known of a request when it is over.
 package struct FlightEnd: Sendable {
+    /// `false` also for a run that a caller cancelled.
     package var succeeded: Bool
+    /// The answer; of a failure, the provider's standard error or, where that is empty, its output.
     package var response: String
+    /// From the provider's start to its end; 0 when it never ran.
     package var durationMilliseconds: Int
+    /// The contract's numbers, as in `ExitRecord.exitCode`; `nil` when the run left no record.
     package var exitCode: Int32?
+    /// What the caller was told; `nil` after a success.
     package var errorMessage: String?
     /// The model that answered, where the CLI says.
     package var model: String?
+    /// As the provider names the conversation; `nil` keeps what the start said.
     package var sessionID: String?
+    /// Of this run alone, as the provider counts them (`Usage.input`); `nil` where it does not say.
     package var inputTokens: Int?
+    /// Of this run alone; `nil` where the provider does not say.
     package var outputTokens: Int?
+    /// Tokens that came from the provider's prompt cache; `nil` where it does not say.
     package var cacheReadTokens: Int?
+    /// Tokens that were added to the provider's prompt cache; `nil` where it does not say.
     package var cacheCreationTokens: Int?
+    /// US dollars of this run; `nil` where unknown.
     package var costUSD: Double?
+    /// Attempts after the first one; a provider run is never repeated by itself.
     package var retryCount = 0
     /// `closed`, `open`, `half_open`.
     package var circuitBreakerState = "closed"
+    /// Whether the prompt was rewritten by `optimizePrompt` before it was sent.
     package var optimizationApplied = false
+    /// The model's visible reasoning, in order; cut at 1,000,000 bytes when it is written.
     package var thinking: [String] = []
+    /// The status of the provider's API that ended the run; `nil` where none did or the CLI hides it.
     package var httpStatus: Int?
 
     /// A request that is over.

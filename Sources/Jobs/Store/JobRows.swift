@@ -4,18 +4,28 @@ import SQLite
 
 /// A row of `jobs` without its output.
 package struct JobSnapshot: Sendable, Equatable {
+    /// The job's UUID.
     package var id: String
+    /// The column `cli`: `claude`, `codex`, `gemini`, `grok`, `mistral`.
     package var provider: String
+    /// A stored `running` may still be waiting for its turn: the store has no word for that.
     package var status: JobStatus
+    /// ISO 8601: when the job was accepted, not when its provider started.
     package var started: String
+    /// ISO 8601; `nil` until the job is over.
     package var finished: String?
+    /// The contract's numbers, as in `ExitRecord.exitCode`; `nil` until the job is over, and of a lost one
+    /// for ever.
     package var exitCode: Int?
+    /// The flight recorder's key; `nil` only in rows of other programs.
     package var correlationID: String?
+    /// Whether the provider wrote more than was kept.
     package var outputTruncated: Bool
     /// Bytes.
     package var outputBytes: Int
     /// Bytes.
     package var errorBytes: Int
+    /// Why the job did not end by itself; `nil` when it did.
     package var error: String?
     /// Who may see it; `nil` means the local principal.
     ///

@@ -10,13 +10,17 @@ package enum Era: Sendable, Hashable {
 
 /// The revisions of the protocol that this server speaks, oldest first.
 package enum ProtocolVersion: String, Sendable, Hashable, CaseIterable, Comparable {
+    /// `initialize`; structured tool results; no batches.
     case june2025 = "2025-06-18"
+    /// `initialize`; adds tasks.
     case november2025 = "2025-11-25"
+    /// Stateless: no handshake, no session.
     case july2026 = "2026-07-28"
 
     /// How the revision is spoken.
     package var era: Era { self == .july2026 ? .modern : .legacy }
 
+    /// Whether the left revision is the older one: their names are dates.
     package static func < (left: ProtocolVersion, right: ProtocolVersion) -> Bool {
         left.rawValue < right.rawValue
     }
