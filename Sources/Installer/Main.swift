@@ -34,7 +34,7 @@ struct Main {
             output = Output(arguments, outputIsTerminal: terminal.outputIsTerminal)
             if arguments.has("help") {
                 // A help text is for people, whatever it is piped into.
-                output = arguments.has("json") ? .json : .text
+                if output != .events { output = arguments.has("json") ? .json : .text }
                 let manual: any Report = arguments.verb.map(Manual.init) ?? Overview(verbs: Verb.all)
                 try output.print(manual, isSilenced: false, to: terminal)
                 return .done

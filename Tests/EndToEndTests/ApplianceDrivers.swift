@@ -22,6 +22,11 @@ struct ApplianceDrivers {
         try await Driver("hostile_bundles.py").run()
     }
 
+    @Test("is completed by bash, zsh and fish as they are")
+    func completions() async throws {
+        try await Driver("completions.py").run()
+    }
+
     @Test("runs on a Debian that has nothing but its base packages")
     func minimalRoot() async throws {
         try await Driver("minimal_root.py").run()

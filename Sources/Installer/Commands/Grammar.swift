@@ -1,5 +1,14 @@
 import Appliance
 
+/// What a shell can offer for a value that is being typed.
+enum Offer: Sendable, Equatable {
+    case nothing
+    case files
+    case words([String])
+    /// The names of the commands.
+    case commands
+}
+
 /// One option of a command, as declared: parsing, help and completions come from this.
 struct Flag: Sendable, Equatable {
     /// The long form without its dashes.
@@ -10,12 +19,21 @@ struct Flag: Sendable, Equatable {
     var value: String?
     /// One sentence without a final period.
     var help: String
+    /// What a shell offers for its value.
+    var offers: Offer
 
-    init(_ name: String, letter: Character? = nil, value: String? = nil, _ help: String) {
+    init(
+        _ name: String,
+        letter: Character? = nil,
+        value: String? = nil,
+        _ help: String,
+        offers: Offer = .nothing
+    ) {
         self.name = name
         self.letter = letter
         self.value = value
         self.help = help
+        self.offers = offers
     }
 
     /// `-n, --lines NUMBER`.
@@ -27,6 +45,7 @@ struct Flag: Sendable, Equatable {
     static let common = [
         Flag("json", "print one JSON document on standard output, whatever it is connected to"),
         Flag("text", "print text for people, whatever standard output is connected to"),
+        Flag("progress", "print JSON while it works: one object a line, the result last"),
         Flag("quiet", letter: "q", "print no information, only answers and errors"),
         Flag("help", letter: "h", "say what the command does, and stop"),
     ]
@@ -59,6 +78,8 @@ struct Verb: Sendable {
     var details: String
     /// What the command takes beside flags, and whether it may be left out.
     var operand: (name: String, help: String)?
+    /// What a shell offers for the operand.
+    var offers: Offer
     var flags: [Flag]
     var style: Style
     /// Whether it is run for its answer, which `--quiet` then leaves alone.
@@ -71,6 +92,7 @@ struct Verb: Sendable {
         _ summary: String,
         details: String = "",
         operand: (name: String, help: String)? = nil,
+        offers: Offer = .nothing,
         flags: [Flag] = [],
         style: Style = .reference,
         isQuestion: Bool = false,
@@ -81,6 +103,7 @@ struct Verb: Sendable {
         self.summary = summary
         self.details = details
         self.operand = operand
+        self.offers = offers
         self.flags = flags
         self.style = style
         self.isQuestion = isQuestion
@@ -104,6 +127,16 @@ struct Arguments: Sendable {
 
     /// The value of an option.
     subscript(flag: String) -> String? { values[flag] }
+
+    /// The operand of a command that cannot do without one.
+    func requiredOperand() throws(GatewayError) -> String {
+        if let operand, !operand.isEmpty { return operand }
+        throw GatewayError(
+            "missing-value",
+            "'\(verb?.name ?? "")' needs an argument: \(verb?.operand?.name ?? "")",
+            help: verb.map(Arguments.seeHelp)
+        )
+    }
 
     /// The value of an option as a number of at least 1.
     func number(_ flag: String) throws(GatewayError) -> Int? {
@@ -136,8 +169,12 @@ struct Arguments: Sendable {
         for name in values.keys where !flags.contains(where: { $0.name == name }) {
             throw unknown("--\(name)")
         }
-        if has("json"), has("text") {
-            throw GatewayError("usage", "'--json' and '--text' exclude each other", help: "give one of them")
+        for name in ["json", "progress"] where has(name) && has("text") {
+            throw GatewayError(
+                "usage",
+                "'--\(name)' and '--text' exclude each other",
+                help: "give one of them"
+            )
         }
     }
 

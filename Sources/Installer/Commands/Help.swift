@@ -6,6 +6,7 @@ extension Verb {
         .look,
         "say what the commands do",
         operand: ("COMMAND", "the command to explain"),
+        offers: .commands,
         style: .text,
         isQuestion: true
     ) { call throws(GatewayError) in
@@ -40,7 +41,9 @@ struct Overview: Report {
             Without a command: this text and the state on a terminal; the gateway on
             standard input and output when a program is connected to them.
             Errors go to standard error; with JSON output also to standard output as
-            {"error":{"code","message","help"}}. Exit codes: 0 done, 1 failed or
+            {"error":{"code","message","help"}}. With --progress each line of output is an
+            object with the member "event": message, progress, and last result or error.
+            Exit codes: 0 done, 1 failed or
             findings, 2 usage, 3 verification refused, 4 busy, 5 network, 70 internal,
             128+n ended by signal n.
             """

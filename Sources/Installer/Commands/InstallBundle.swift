@@ -22,7 +22,11 @@ extension Invocation {
             sha256: arguments["sha256"],
             environment: machine.environment
         )
-        let progress = ProgressLine(machine.terminal, clock: machine.clock, isQuiet: isQuiet)
+        var event: (@Sendable (FetchProgress) -> Void)?
+        if output == .events {
+            event = { self.progress("download", bytes: $0.received, total: $0.total) }
+        }
+        let progress = ProgressLine(machine.terminal, clock: machine.clock, isQuiet: isQuiet, event: event)
         defer { progress.finish() }
         return try await installation(progress: progress).install(request, options)
     }

@@ -11,6 +11,7 @@ extension Verb {
             <redacted>; the commands read it from its file.
             """,
         operand: ("CLIENT", "claude, codex, gemini, vibe, cursor or generic; all when left out"),
+        offers: .words(ClientConfiguration.all.map(\.id)),
         flags: [Flag("show-token", "put the token itself into the snippets")],
         isQuestion: true
     ) { call throws(GatewayError) in

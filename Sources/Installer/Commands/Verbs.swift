@@ -3,6 +3,6 @@ extension Verb {
     static let all: [Verb] = [
         setup, installBundle, upgrade, uninstall, start, stop, restart, status, logs, doctor, repair, help,
         version,
-        stdio, printClientConfig,
+        stdio, printClientConfig, completions,
     ]
 }

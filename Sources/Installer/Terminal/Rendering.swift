@@ -18,11 +18,16 @@ extension Report {
 /// How a command answers.
 enum Output: Sendable, Equatable {
     case text
+    /// One document, at the end.
     case json
+    /// One object a line while the command works; the last one is its result or its error.
+    case events
 
     /// What the flags say, else what the command and the kind of standard output call for.
     init(_ arguments: Arguments, outputIsTerminal: Bool) {
-        if arguments.has("json") {
+        if arguments.has("progress") {
+            self = .events
+        } else if arguments.has("json") {
             self = .json
         } else if arguments.has("text") || outputIsTerminal {
             self = .text
@@ -34,17 +39,20 @@ enum Output: Sendable, Equatable {
     /// What a command line calls for that is not understood yet, and perhaps never will be.
     init(words: [String], verbs: [Verb], outputIsTerminal: Bool) {
         let verb = words.lazy.compactMap { verbs.first(named: $0) }.first
-        if words.contains("--json") {
+        if words.contains("--progress") {
+            self = .events
+        } else if words.contains("--json") {
             self = .json
         } else {
             self = verb?.style == .reference && !outputIsTerminal && !words.contains("--text") ? .json : .text
         }
     }
 
-    /// Prints a report: the only place that chooses between the two forms.
+    /// Prints a report: the only place that chooses between the forms.
     func print(_ report: any Report, isSilenced: Bool, to terminal: Terminal) throws(GatewayError) {
         switch self {
         case .json: try terminal.write(report.json.prettyText + "\n")
+        case .events: try terminal.write(Event.result(report.json, report.exitCode).line)
         case .text: if !isSilenced, !report.text.isEmpty { try terminal.write(report.text + "\n") }
         }
     }
@@ -57,6 +65,7 @@ enum Output: Sendable, Equatable {
         switch self {
         // Whether it can be written or not, the exit status and standard error say it as well.
         case .json: try? terminal.write(error.json.prettyText + "\n")
+        case .events: try? terminal.write(Event.failure(error).line)
         case .text: break
         }
     }
@@ -71,10 +80,22 @@ struct Invocation: Sendable {
     /// Whether information is unwanted.
     var isQuiet: Bool { arguments.has("quiet") }
 
-    /// One line of information while the command works, on standard error.
+    /// One line of information while the command works: on standard error, or as an event.
     func note(_ line: String) {
-        if !isQuiet { machine.terminal.writeError(line + "\n") }
+        if isQuiet { return }
+        if output == .events { return tell(.message(line)) }
+        machine.terminal.writeError(line + "\n")
     }
+
+    /// Says that a phase of long work begins, and how far it is; only as an event.
+    ///
+    /// Bytes; `total` is `nil` where nobody knows it.
+    func progress(_ phase: String, bytes: Int64? = nil, total: Int64? = nil) {
+        if !isQuiet, output == .events { tell(.progress(phase, bytes, total)) }
+    }
+
+    /// A reader that has gone does not stop the work.
+    private func tell(_ event: Event) { try? machine.terminal.write(event.line) }
 
     /// Where the appliance's files are.
     func layout() throws(GatewayError) -> Layout { try machine.layout() }
