@@ -23,9 +23,9 @@ package enum ExitCode: Int32, Sendable {
     package init(errorCode: String) {
         switch errorCode {
         case "usage", "unknown-verb", "unknown-flag", "missing-value", "invalid-value", "malformed-url",
-            "no-release-source", "foreign-home":
+            "digest-malformed", "no-release-source", "foreign-home":
             self = .usage
-        case "digest-mismatch", "digest-malformed", "insecure-url", "unsafe-archive", "archive-damaged",
+        case "digest-mismatch", "insecure-url", "unsafe-archive", "archive-damaged",
             "archive-too-large", "manifest-missing", "manifest-invalid", "manifest-mismatch",
             "wrong-platform", "reference-bundle", "downgrade-refused",
             "smoke-test-failed", "unsigned-release", "signature-refused":

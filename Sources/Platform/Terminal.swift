@@ -19,6 +19,8 @@ package struct Terminal: Sendable {
     package var outputIsTerminal: Bool
     /// Whether standard error is a terminal, where progress can be redrawn in place.
     package var errorIsTerminal: Bool
+    /// A descriptor on which poll(2) tells that the reader of standard output has left; -1 where none can.
+    package var outputHangUp: Int32
     /// Columns of the terminal, 80 when unknown.
     package var columns: Int
 
@@ -31,6 +33,7 @@ package struct Terminal: Sendable {
         inputIsPipe: Bool = false,
         outputIsTerminal: Bool = false,
         errorIsTerminal: Bool = false,
+        outputHangUp: Int32 = -1,
         columns: Int = 80
     ) {
         output = write
@@ -40,6 +43,7 @@ package struct Terminal: Sendable {
         self.inputIsPipe = inputIsPipe
         self.outputIsTerminal = outputIsTerminal
         self.errorIsTerminal = errorIsTerminal
+        self.outputHangUp = outputHangUp
         self.columns = columns
     }
 
@@ -64,9 +68,11 @@ package struct Terminal: Sendable {
             writeError: { try? Files.writeAll(Array($0.utf8), to: 2, path: "standard error") },
             readLine: { Swift.readLine() },
             inputIsTerminal: isatty(0) == 1,
-            inputIsPipe: isPipe(0),
+            inputIsPipe: [S_IFIFO, S_IFSOCK].contains(kind(0)),
             outputIsTerminal: isatty(1) == 1,
             errorIsTerminal: isatty(2) == 1,
+            // The writing end of a pipe never becomes readable otherwise; a terminal or a socket might.
+            outputHangUp: kind(1) == S_IFIFO ? 1 : -1,
             columns: columns > 0 ? columns : 80
         )
     }
@@ -79,9 +85,8 @@ package struct Terminal: Sendable {
         for number: Int32 in 0...2 where fcntl(number, F_GETFD) < 0 { _ = open("/dev/null", O_RDWR) }
     }
 
-    private static func isPipe(_ descriptor: Int32) -> Bool {
+    private static func kind(_ descriptor: Int32) -> mode_t {
         var info = stat()
-        guard fstat(descriptor, &info) == 0 else { return false }
-        return info.st_mode & S_IFMT == S_IFIFO || info.st_mode & S_IFMT == S_IFSOCK
+        return fstat(descriptor, &info) == 0 ? info.st_mode & S_IFMT : 0
     }
 }

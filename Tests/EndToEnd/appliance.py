@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 
-from harness import PYTHON, ROOT, body_of, check, contains, equal, matches, product, run, section, together, within
+from harness import PYTHON, ROOT, body_of, check, contains, descendants, equal, matches, product, run, section, together, within
 from installed import NEXT, Bundle, Home, alive, free_port, release, renamed, sources_of
 
 FOREIGN = """
@@ -86,6 +86,27 @@ def first_steps(home, bundle):
         equal("nothing has to be repaired", home.json("repair").json["message"], "No repair actions were required.")
 
 
+def follow(home):
+    """`logs --follow --json` is an object a line, and ends with its reader."""
+    world = home.world
+    stream = world.start([home.program, "logs", "--follow", "--json", "-n", "2"], home.environment,
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = home.file("log", "gateway.log")
+    found = [json.loads(stream.stdout.readline()) for _ in range(2)]
+    with open(log, encoding="utf-8") as file:
+        equal("logs --follow --json begins with the last lines", found,
+              [{"source": "file", "path": log, "line": line} for line in file.read().splitlines()[-2:]])
+    with open(log, "a", encoding="utf-8") as file:
+        file.write('a "new" line\n')
+    equal("and goes on with what comes", json.loads(stream.stdout.readline())["line"], 'a "new" line')
+    reader = descendants(stream.pid)
+    equal("by one program that reads the log", len(reader), 1)
+    stream.stdout.close()
+    equal("it ends when nobody reads any more", stream.wait(10), -signal.SIGPIPE)
+    equal("without a word", stream.stderr.read(), "")
+    check("and so does the program", within(5, lambda: not any(map(alive, reader))), "gone", reader)
+
+
 def life(home):
     with section("start, and a call over HTTP"):
         started = home.json("start", "--detached").status
@@ -103,6 +124,7 @@ def life(home):
         logs = home.run("logs")
         contains("logs show what the gateway wrote", logs.out, "listening")
         equal("--lines limits them", home.run("logs", "-n", "1").out.count("\n"), 1)
+        follow(home)
 
     with section("a killed gateway"):
         before = home.status()

@@ -66,7 +66,7 @@ def archives(home, bundle, world):
     with section("digests"):
         wrong = "0" * 64
         home.refused("install-bundle", *bundle.flags[:3], wrong, code=3, error="digest-mismatch", says=[wrong, bundle.digest])
-        home.refused("install-bundle", *bundle.flags[:3], "abc", code=3, error="digest-malformed", says=["64 hexadecimal digits"])
+        home.refused("install-bundle", *bundle.flags[:3], "abc", code=2, error="digest-malformed", says=["64 hexadecimal digits"])
         home.refused("install-bundle", *bundle.flags[:2], code=2, error="missing-value", says=["--sha256"])
         home.refused("install-bundle", code=2, error="no-release-source", says=["RVWR_GATEWAY_BUNDLE_URL"])
         home.refused("install-bundle", code=2, error="missing-value", says=["RVWR_GATEWAY_BUNDLE_SHA256"],

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from harness import (FIXTURES, PYTHON, ROOT, Skip, Tally, World, check, contains, equal, matches, product, run,
+from harness import (FIXTURES, PYTHON, ROOT, Skip, Tally, World, check, contains, descendants, equal, matches, product, run,
                      section, skip, text_of, within)
 from installed import Bundle, Home, alive, release, renamed
 
@@ -142,6 +142,13 @@ def journal(home):
         check("and no ordinary line has", "listening" not in found, "warnings only", found)
         contains("'logs' shows the journal", home.run("logs").out, "listening")
         equal("as JSON it says so", home.json("logs").json["source"], "journal")
+        stream = home.world.start([home.program, "logs", "-f", "-n", "1", "--json"], home.environment, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, text=True)
+        line = json.loads(stream.stdout.readline())
+        equal("so does each line that is followed", (sorted(line), line["source"]), (["line", "path", "source"], "journal"))
+        reader = descendants(stream.pid)
+        stream.kill()
+        check("what reads the journal ends with the command", within(5, lambda: not any(map(alive, reader))), "gone", reader)
 
 
 def surroundings(home):

@@ -7,7 +7,12 @@ extension Verb {
         "logs",
         .look,
         "show what the gateway wrote",
-        details: "From the journal under systemd, else from the file 'log/gateway.log' of the home.",
+        details: """
+            From the journal under systemd, else from the file 'log/gateway.log' of the home.
+
+            With --follow, --json prints one object on a line of its own for each line of the
+            log: {"source":"journal","path":null,"line":"…"}.
+            """,
         flags: [
             Flag("follow", letter: "f", "go on with what it writes, until interrupted"),
             Flag(
@@ -23,8 +28,14 @@ extension Verb {
         let lines = try call.arguments.number("lines") ?? 100
         let log = try await GatewayLog.find(call)
         if call.arguments.has("follow") {
-            // Text or JSON, it is a stream of lines as they come; the program that knows how becomes this process.
-            throw Replacement.become(log.program, [log.program] + log.arguments(lines: lines, follow: true))
+            guard call.output == .jsonLines else {
+                // The program that knows how becomes this process.
+                throw Replacement.become(
+                    log.program,
+                    [log.program] + log.arguments(lines: lines, follow: true)
+                )
+            }
+            throw try await log.follow(lines: lines, machine: call.machine)
         }
         return try await log.read(lines: lines, machine: call.machine)
     }
@@ -78,6 +89,59 @@ private struct GatewayLog {
         }
     }
 
+    /// Prints every line as an object as it comes, until this process is ended; gives the reason when nothing more can
+    /// come.
+    ///
+    /// The program that reads the log ends by itself when this process is gone: it watches its output.
+    func follow(lines: Int, machine: Machine) async throws(GatewayError) -> GatewayError {
+        let command = Command(
+            program,
+            arguments(lines: lines, follow: true),
+            environment: machine.environment
+        )
+        let terminal = machine.terminal
+        let log = self
+        let ended = try await BlockingThread.run("log-follow") { () throws(GatewayError) in
+            let child = try ChildProcess(command, limits: ProcessLimits(output: .max, wall: nil))
+            var pending = LogLines()
+            do throws(GatewayError) {
+                let ended = try child.supervise(cancel: terminal.outputHangUp) {
+                    stream,
+                    bytes throws(GatewayError) in
+                    switch stream {
+                    case .output:
+                        let text = pending.take(bytes).map { log.object($0).compactText + "\n" }.joined()
+                        if !text.isEmpty { try terminal.write(text) }
+                    case .error: terminal.writeError(String(decoding: bytes, as: UTF8.self))
+                    }
+                }
+                if ended.intervention == .cancelled { GatewayLog.endAsFilter() }
+                return ended.status
+            } catch {
+                if terminal.outputHangUp >= 0 { GatewayLog.endAsFilter() }
+                throw error
+            }
+        }
+        return GatewayError(
+            "log-unreadable",
+            "the log cannot be followed any further: '\(program)' ended with \(ended.wording)"
+        )
+    }
+
+    /// Ends this process as one ends that passes lines on and whose reader has left.
+    private static func endAsFilter() {
+        signal(SIGPIPE, SIG_DFL)
+        raise(SIGPIPE)
+    }
+
+    /// One line of the log, with the members that `LogReport` has.
+    private func object(_ line: String) -> JSON {
+        switch source {
+        case .journal: ["source": "journal", "path": nil, "line": .string(line)]
+        case .file(let path): ["source": "file", "path": .string(path), "line": .string(line)]
+        }
+    }
+
     func read(lines: Int, machine: Machine) async throws(GatewayError) -> LogReport {
         let command = Command(
             program,
@@ -97,6 +161,27 @@ private struct GatewayLog {
         var report = LogReport(lines: result.outputText.split(separator: "\n").map(String.init))
         if case .file(let path) = source { report.path = path }
         return report
+    }
+}
+
+/// Lines out of pieces that end anywhere.
+struct LogLines {
+    /// Bytes of a line; what is longer is given in parts.
+    static let limit = 1 << 20
+    private var rest: [UInt8] = []
+
+    /// The lines that these bytes complete, without their ends and without empty ones; invalid UTF-8 is repaired.
+    mutating func take(_ bytes: some Sequence<UInt8>) -> [String] {
+        var lines: [String] = []
+        for byte in bytes {
+            if byte != 0x0A {
+                rest.append(byte)
+                if rest.count < LogLines.limit { continue }
+            }
+            if !rest.isEmpty { lines.append(String(decoding: rest, as: UTF8.self)) }
+            rest.removeAll(keepingCapacity: true)
+        }
+        return lines
     }
 }
 

@@ -120,10 +120,15 @@ struct BundleFetch: Sendable {
     ) -> GatewayError {
         var cause: GatewayError?
         if case .failure(let error) = outcome { cause = error }
+        let fate =
+            switch request.location {
+            case .file: "nothing was installed, and the file itself was left as it is"
+            case .web: "what was fetched is removed"
+            }
         return GatewayError(
             "digest-mismatch",
             "the SHA-256 of '\(request.shown)' is \(digest), expected \(request.sha256)",
-            help: "what was fetched is removed; check the address and the digest, and do not use this file",
+            help: "\(fate); check the address and the digest, and do not use this file",
             cause: cause
         )
     }

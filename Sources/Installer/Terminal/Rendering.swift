@@ -22,13 +22,15 @@ enum Output: Sendable, Equatable {
     case json
     /// One object a line while the command works; the last one is its result or its error.
     case events
+    /// One object a line of a log that goes on.
+    case jsonLines
 
     /// What the flags say, else what the command and the kind of standard output call for.
     init(_ arguments: Arguments, outputIsTerminal: Bool) {
         if arguments.has("progress") {
             self = .events
         } else if arguments.has("json") {
-            self = .json
+            self = arguments.has("follow") ? .jsonLines : .json
         } else if arguments.has("text") || outputIsTerminal {
             self = .text
         } else {
@@ -53,6 +55,7 @@ enum Output: Sendable, Equatable {
         switch self {
         case .json: try terminal.write(report.json.prettyText + "\n")
         case .events: try terminal.write(Event.result(report.json, report.exitCode).line)
+        case .jsonLines: try terminal.write(report.json.compactText + "\n")
         case .text: if !isSilenced, !report.text.isEmpty { try terminal.write(report.text + "\n") }
         }
     }
@@ -66,6 +69,7 @@ enum Output: Sendable, Equatable {
         // Whether it can be written or not, the exit status and standard error say it as well.
         case .json: try? terminal.write(error.json.prettyText + "\n")
         case .events: try? terminal.write(Event.failure(error).line)
+        case .jsonLines: try? terminal.write(error.json.compactText + "\n")
         case .text: break
         }
     }

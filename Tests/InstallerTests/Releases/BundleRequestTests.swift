@@ -85,7 +85,7 @@ struct BundleRequestTests {
     @Test("refuses a digest that is none", arguments: ["", "abc", digest + "0", "zz" + digest.dropFirst(2)])
     func badDigest(text: String) async {
         let error = await refusal { try BundleRequest.resolve(url: "https://example.org/b", sha256: text) }
-        #expect(error.code == "digest-malformed")
+        #expect(error.code == "digest-malformed" && error.exitCode == .usage)
         #expect(error.message.contains("64 hexadecimal digits"))
     }
 

@@ -71,6 +71,10 @@ struct DownloadTests {
             let error = await refusal { try await home.installation(transport: client).install(request) }
             #expect(error.code == "digest-mismatch")
             #expect(error.message == "the SHA-256 of '\(base)/b' is \(SHA256.hex(page)), expected \(pinned)")
+            #expect(
+                error.help
+                    == "what was fetched is removed; check the address and the digest, and do not use this file"
+            )
             #expect(error.cause?.contains("looks like a web page") == true)
             #expect(try Files().list(home.layout.cache).isEmpty)
             #expect(try Files().list(home.layout.staging).isEmpty)

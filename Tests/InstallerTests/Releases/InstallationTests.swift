@@ -74,6 +74,11 @@ struct InstallationTests {
         #expect(error.message.contains(wrong))
         #expect(error.message.contains(SHA256.hex(bytes)))
         #expect(error.exitCode == .verificationRefused)
+        // The bundle is the user's own file.
+        #expect(
+            error.help
+                == "nothing was installed, and the file itself was left as it is; check the address and the digest, and do not use this file"
+        )
         #expect(try Files().list(home.layout.staging).isEmpty)
         #expect(try Files().list(home.layout.versions).isEmpty)
         #expect(!Files().exists(home.layout.current))
