@@ -28,14 +28,14 @@ extension Verb {
         let lines = try call.arguments.number("lines") ?? 100
         let log = try await GatewayLog.find(call)
         if call.arguments.has("follow") {
-            guard call.output == .jsonLines else {
+            guard call.output != .text else {
                 // The program that knows how becomes this process.
                 throw Replacement.become(
                     log.program,
                     [log.program] + log.arguments(lines: lines, follow: true)
                 )
             }
-            throw try await log.follow(lines: lines, machine: call.machine)
+            throw try await log.follow(lines: lines, asEvents: call.output == .events, machine: call.machine)
         }
         return try await log.read(lines: lines, machine: call.machine)
     }
@@ -93,7 +93,11 @@ private struct GatewayLog {
     /// come.
     ///
     /// The program that reads the log ends by itself when this process is gone: it watches its output.
-    func follow(lines: Int, machine: Machine) async throws(GatewayError) -> GatewayError {
+    func follow(
+        lines: Int,
+        asEvents: Bool,
+        machine: Machine
+    ) async throws(GatewayError) -> GatewayError {
         let command = Command(
             program,
             arguments(lines: lines, follow: true),
@@ -110,7 +114,10 @@ private struct GatewayLog {
                     bytes throws(GatewayError) in
                     switch stream {
                     case .output:
-                        let text = pending.take(bytes).map { log.object($0).compactText + "\n" }.joined()
+                        let text = pending.take(bytes).map { line in
+                            let object = log.object(line)
+                            return asEvents ? Event.line(object).line : object.compactText + "\n"
+                        }.joined()
                         if !text.isEmpty { try terminal.write(text) }
                     case .error: terminal.writeError(String(decoding: bytes, as: UTF8.self))
                     }

@@ -8,6 +8,8 @@ enum Event: Sendable, Equatable {
     case message(String)
     /// A phase, and where it has one a measure: bytes so far, bytes in all.
     case progress(String, Int64?, Int64?)
+    /// A line of the log, with the members that `logs --follow --json` prints.
+    case line(JSON)
     /// What `--json` prints, with the exit status.
     case result(JSON, ExitCode)
     case failure(GatewayError)
@@ -21,6 +23,8 @@ enum Event: Sendable, Equatable {
             if let bytes { json["bytes"] = .int(bytes) }
             if let total { json["total"] = .int(total) }
             return json
+        case .line(let members):
+            return .object(JSONObject([("event", "line")] + (members.object?.members ?? [])))
         case .result(let document, let code):
             return ["event": "result", "exit_code": .integer(Int(code.rawValue)), "result": document]
         case .failure(let error):

@@ -12,14 +12,15 @@ struct LogsTests {
         let tools = session.scratch.path("tools")
         try session.write("#!/bin/sh\n\(script)\n", Layout.join(tools, "tail"), mode: 0o700)
         try session.write("", session.layout.gatewayLog)
-        let answer = await session.run(["logs", "--follow", "--json"] + words, with: ["PATH": tools])
+        let answer = await session.run(["logs", "--follow"] + words, with: ["PATH": tools])
         return (answer, session.layout.gatewayLog)
     }
 
     @Test("prints an object for each line, and also says in one why nothing more comes")
     func objects() async throws {
         let (answer, log) = try await follow(
-            #"printf 'first "quoted"\n\nse'; /bin/sleep 0.1; printf 'cond\n\377\n'; echo lost >&2; exit 3"#
+            #"printf 'first "quoted"\n\nse'; /bin/sleep 0.1; printf 'cond\n\377\n'; echo lost >&2; exit 3"#,
+            "--json"
         )
         let objects = try answer.output.split(separator: "\n").map { try JSON.parse(String($0)) }
         let wanted = [#"first "quoted""#, "second", "\u{FFFD}"].map { line -> JSON in
@@ -36,9 +37,20 @@ struct LogsTests {
 
     @Test("asks for so many of the last lines, and goes on when the file is replaced")
     func arguments() async throws {
-        let (answer, log) = try await follow(#"printf '%s\n' "$*"; exit 1"#, "-n", "7")
+        let (answer, log) = try await follow(#"printf '%s\n' "$*"; exit 1"#, "--json", "-n", "7")
         let first = answer.output.split(separator: "\n").first.map(String.init) ?? ""
         #expect(try JSON.parse(first)["line"] == .string("-n 7 -F -- \(log)"))
+    }
+
+    @Test("is a stream of events with --progress")
+    func events() async throws {
+        let (answer, log) = try await follow("echo one; exit 1", "--progress")
+        let objects = try answer.output.split(separator: "\n").map { try JSON.parse(String($0)) }
+        #expect(
+            objects.first == ["event": "line", "source": "file", "path": .string(log), "line": "one"]
+        )
+        #expect(objects.count == 2 && objects.last?["event"] == "error")
+        #expect(objects.last?["error"]?["code"] == "log-unreadable")
     }
 
     @Test("gives a line without end in parts")
