@@ -19,10 +19,13 @@ let settings: [SwiftSetting] = [
 ///
 /// A position-dependent program has nothing to relocate when it starts: 47,000 relocations are half of the 2 ms that
 /// each job's runner takes to start. The price is a fixed address of the program itself; libraries, stack and heap stay
-/// randomised.
+/// randomised. A release starts at a check of the C library's version (`Sources/C/Shims/entry.c`).
 let productLinking: [LinkerSetting] = [
     .unsafeFlags(
-        ["-Xclang-linker", "-no-pie", "-Xclang-linker", "-static-libgcc"],
+        [
+            "-Xclang-linker", "-no-pie", "-Xclang-linker", "-static-libgcc", "-Xlinker", "-e", "-Xlinker",
+            "shim_entry",
+        ],
         .when(configuration: .release)
     )
 ]

@@ -6,8 +6,10 @@ package enum Product {
     package static let name = "llm-cli-gateway"
     /// The version of manager and gateway: they travel together.
     package static let version = "0.1.0"
-    /// The oldest glibc that the binaries run on: the newest symbol version they refer to.
-    package static let oldestGlibc = "2.35"
+    /// The oldest glibc that a release runs on: the newest symbol version its programs refer to.
+    ///
+    /// Checked before the C library starts them, in `Sources/C/Shims/entry.c`.
+    package static let oldestGlibc = "2.34"
     #if arch(x86_64)
     /// The processor, as release files name it.
     package static let architecture = "amd64"

@@ -19,7 +19,6 @@ struct Main {
         WorkerPool.takeOver()
         var environment = Machine.currentEnvironment()
         do throws(GatewayError) {
-            try GlibcVersion.check()
             switch try GatewayArguments(Array(arguments), environment: environment) {
             case .version: print(Product.version)
             case .help: print(GatewayArguments.helpText, terminator: "")

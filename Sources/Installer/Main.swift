@@ -5,7 +5,7 @@ import Platform
 /// The manager: one command line in, one report or error out, one exit status.
 @main
 struct Main {
-    static func main() async {
+    static func main() {
         Terminal.fillStandardDescriptors()
         let words = Array(CommandLine.arguments.dropFirst())
         // Before anything else: these two must find a process with one thread.
@@ -16,7 +16,12 @@ struct Main {
         }
         // A reader of our output that leaves must not end an installation half-way.
         signal(SIGPIPE, SIG_IGN)
-        exit(await run(words, Terminal.standard, machine: Machine.real).rawValue)
+        WorkerPool.takeOver()
+        Task.detached {
+            exit(await run(words, Terminal.standard, machine: Machine.real).rawValue)
+        }
+        // An asynchronous `main` would leave this thread by pthread_exit, for which the C library loads libgcc_s.
+        while true { pause() }
     }
 
     /// Runs a command line.
@@ -29,7 +34,6 @@ struct Main {
     ) async -> ExitCode {
         var output = Output(words: words, verbs: Verb.all, outputIsTerminal: terminal.outputIsTerminal)
         do throws(GatewayError) {
-            try GlibcVersion.check()
             var arguments = try Arguments(words, verbs: Verb.all)
             output = Output(arguments, outputIsTerminal: terminal.outputIsTerminal)
             if arguments.has("help") {

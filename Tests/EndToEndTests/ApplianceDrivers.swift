@@ -32,6 +32,11 @@ struct ApplianceDrivers {
         try await Driver("minimal_root.py").run()
     }
 
+    @Test("says what it needs on systems that are too old, and runs on the oldest that is new enough")
+    func oldSystems() async throws {
+        try await Driver("old_systems.py").run()
+    }
+
     @Test("is a systemd service in systemd's own eyes: units, activation, watchdog, journal, a second home")
     func systemd() async throws {
         try await Driver("systemd_service.py").run()

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -118,13 +117,5 @@ int shim_peer_pid(int descriptor) {
 }
 
 int shim_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
-
-// The C++ library in the archive form refers to it for its random_device, and the C library has it since 2.36 only. Nobody
-// calls it; this keeps the programs running on 2.35.
-uint32_t arc4random(void) {
-    uint32_t value = 0;
-    while (getrandom(&value, sizeof value, 0) != sizeof value) {}
-    return value;
-}
 
 int shim_set_pipe_size(int descriptor, int bytes) { return zero_or_error(fcntl(descriptor, F_SETPIPE_SZ, bytes)); }
