@@ -76,37 +76,51 @@ let package = Package(
         ),
 
         // MARK: tests
+        .target(
+            name: "TestSupport",
+            dependencies: ["Platform", "Appliance"],
+            path: "Tests/Support",
+            swiftSettings: settings
+        ),
         .testTarget(name: "ApplianceTests", dependencies: ["Appliance"], swiftSettings: settings),
-        .testTarget(name: "PlatformTests", dependencies: ["Platform", "Appliance"], swiftSettings: settings),
-        .testTarget(name: "SQLiteTests", dependencies: ["SQLite", "Appliance"], swiftSettings: settings),
+        .testTarget(
+            name: "PlatformTests",
+            dependencies: ["Platform", "Appliance", "TestSupport"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "SQLiteTests",
+            dependencies: ["SQLite", "Appliance", "TestSupport"],
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "MCPTests",
-            dependencies: ["MCP", "Platform", "Appliance"],
+            dependencies: ["MCP", "Platform", "Appliance", "TestSupport"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "ProvidersTests",
-            dependencies: ["Providers", "Platform", "Appliance"],
+            dependencies: ["Providers", "Platform", "Appliance", "TestSupport"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "JobsTests",
-            dependencies: ["Jobs", "SQLite", "Platform", "Appliance"],
+            dependencies: ["Jobs", "SQLite", "Platform", "Appliance", "TestSupport"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "DoctorTests",
-            dependencies: ["Doctor", "Providers", "Jobs", "SQLite", "Platform", "Appliance"],
+            dependencies: ["Doctor", "Providers", "Jobs", "SQLite", "Platform", "Appliance", "TestSupport"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "InstallerTests",
-            dependencies: ["Installer", "Platform", "Appliance"],
+            dependencies: ["Installer", "Platform", "Appliance", "TestSupport"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "GatewayTests",
-            dependencies: ["Gateway", "MCP", "Providers", "Jobs", "Platform", "Appliance"],
+            dependencies: ["Gateway", "MCP", "Providers", "Jobs", "Platform", "Appliance", "TestSupport"],
             swiftSettings: settings
         ),
         .testTarget(name: "EndToEndTests", dependencies: ["Platform", "Appliance"], swiftSettings: settings),

@@ -1,24 +1,20 @@
 import Appliance
-import Glibc
 import Platform
+import TestSupport
 
 @testable import Doctor
 
 /// A user with an empty home, provider CLIs that are shell scripts, and a folder of programs of their own.
 final class World: Sendable {
-    let root: String
+    private let directory: TemporaryDirectory
     let files = Files()
 
     init() throws {
-        var template = Array("/tmp/llm-gateway-test.XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw Files.failure("make directory", "/tmp") }
-        let made = template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
-        root = files.realPath(made) ?? made
+        directory = try TemporaryDirectory()
         try files.makeDirectory(home)
     }
 
-    deinit { try? files.removeTree(root) }
-
+    var root: String { directory.root }
     var user: String { Layout.join(root, "user") }
     var home: String { Layout.join(user, ".llm-cli-gateway") }
     /// Where the user's shell finds programs.

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 
-from harness import LEGACY, MODERN, Unanswered, check, contains, equal, events, matches, run, section, text_of
+from harness import LEGACY, MODERN, Unanswered, check, contains, equal, events, matches, run, section, text_of, within
 
 WRONG = {"prompt": 5, "outputFormat": "xml", "allowedTools": "Read", "maxTurns": -1}
 
@@ -68,9 +68,7 @@ def standard_input(world):
     equal("and still nothing was started", world.starts(), [])
 
     identifier = gateway.begin("tools/call", {"name": "gemini_request", "arguments": {"prompt": "@@silent@@"}})
-    deadline = time.monotonic() + 20
-    while not world.starts("agy") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    within(20, lambda: world.starts("agy"))
     equal("a call that will never end has started its CLI", len(world.starts("agy")), 1)
     gateway.notify("notifications/cancelled", {"requestId": identifier, "reason": "enough"})
     world.nothing_left("cancelling ends the CLI", expected=[gateway.process], seconds=15)

@@ -97,7 +97,7 @@ def supervised(manager, port, supervisor, home):
         before = manager("status")["status"]["pid"]
         # Connections that come while it is replaced wait for the new one: not one is refused.
         asked = subprocess.Popen([PYTHON, "-c", REFUSALS, str(port)], stdout=subprocess.PIPE, text=True)
-        time.sleep(0.3)
+        equal("connections come", asked.stdout.readline().strip(), "asking")
         after = manager("restart")["status"]
         output, _ = asked.communicate(timeout=30)
         check("it is another process afterwards", after["pid"] != before and after["healthy"], "another pid", after)
@@ -128,12 +128,14 @@ def supervised(manager, port, supervisor, home):
 
 REFUSALS = """
 import socket, sys, time
-refused, end = 0, time.monotonic() + 2
+refused, asked, end = 0, False, time.monotonic() + 2
 while time.monotonic() < end:
     try:
         with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10) as connection:
             connection.sendall(b"GET /healthz HTTP/1.0\\r\\n\\r\\n")
-            connection.recv(100)
+            if connection.recv(100) and not asked:
+                asked = True
+                print("asking", flush=True)
     except ConnectionRefusedError:
         refused += 1
     except ConnectionResetError:

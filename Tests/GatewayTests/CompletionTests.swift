@@ -2,6 +2,7 @@ import Appliance
 import MCP
 import Platform
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Gateway
@@ -10,13 +11,13 @@ import Testing
 
 @Suite("Bringing a run to its end")
 struct CompletionTests {
-    private let home: TemporaryHome
+    private let home: TemporaryDirectory
     private let store: Store
     private let sessions: SessionStore
     private let conversations: Conversations
 
     init() throws {
-        home = try TemporaryHome()
+        home = try TemporaryDirectory()
         let machine = Machine(
             environment: ["HOME": home.root],
             files: Files(),

@@ -2,17 +2,18 @@ import Appliance
 import Glibc
 import MCP
 import Platform
+import TestSupport
 import Testing
 
 @testable import Gateway
 
 @Suite("Keeping runs inside workspaces")
 struct WorkspacesTests {
-    private let home: TemporaryHome
+    private let home: TemporaryDirectory
     private let workspaces: Workspaces
 
     init() throws {
-        home = try TemporaryHome()
+        home = try TemporaryDirectory()
         let files = Files()
         for folder in ["blog/src", "blog/.ssh", "blog/.config/x", "other", "gateway"] {
             try files.makeDirectory(home.path(folder))

@@ -3,6 +3,7 @@ import Glibc
 import Jobs
 import Platform
 import SQLite
+import TestSupport
 import Testing
 
 @Suite("Taking over the jobs of a gateway that is gone")
@@ -48,7 +49,7 @@ struct AdoptionTests {
     func live() async throws {
         let place = try leave("echo before; \(shop.gate); echo after; exit 5")
         _ = try start(place)
-        #expect(try await eventually { Files().exists(place.runner) })
+        #expect(try await changes(in: place.path) { Files().exists(place.runner) })
         let report = await shop.scheduler.adopt()
         #expect(report.live == [place.id])
         try shop.openGate()
@@ -66,7 +67,7 @@ struct AdoptionTests {
         let report = await shop.scheduler.adopt()
         #expect(report.finished == [place.id])
         #expect(try await end(place.id).exitCode == 9)
-        #expect(try await eventually { !Files().exists(place.path) })
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
     }
 
     @Test("starts what was accepted and never ran")
@@ -96,14 +97,18 @@ struct AdoptionTests {
 
     @Test("ends what a dead runner left, and never runs it again")
     func lost() async throws {
-        let place = try leave("echo x >> \(shop.directory.path("runs")); setsid sleep 64 & sleep 64")
+        let child = "sh -c 'echo up; exec sleep 64'"
+        let place = try leave("echo x >> \(shop.directory.path("runs")); setsid \(child) & \(child); exit")
         let runner = try start(place)
-        #expect(try await eventually { RunnerRecord(place)?.provider != nil })
-        let provider = try #require(RunnerRecord(place)?.provider)
         #expect(
-            try await eventually { ProcessTable.descendants(of: provider.pid).count == 2 }
+            try await changes(in: place.path) {
+                try RunnerRecord(place)?.provider != nil
+                    && Files().readText(place.standardOutput, limit: 4096) == "up\nup\n"
+            }
         )
+        let provider = try #require(RunnerRecord(place)?.provider)
         let family = ProcessTable.descendants(of: provider.pid).map(\.identity) + [provider]
+        #expect(family.count == 3)
         ProcessTable.signal(runner, SIGKILL)
         #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
         let report = await shop.scheduler.adopt()
@@ -172,7 +177,7 @@ struct RunnerTests {
         let handle = try await shop.scheduler.submit(
             shop.script("echo x >> \(shop.directory.path("runs")); \(shop.gate)")
         )
-        #expect(try await eventually { Files().exists(handle.directory.runner) })
+        #expect(try await changes(in: handle.directory.path) { Files().exists(handle.directory.runner) })
         let again = Command(Workshop.gateway, ["run-job", handle.directory.path])
         #expect(try await shop.machine.processes.run(again).status == .exited(4))
         try shop.openGate()
@@ -185,7 +190,9 @@ struct RunnerTests {
     func detached() async throws {
         let shop = try Workshop()
         let handle = try await shop.scheduler.submit(shop.script("\(shop.gate); echo done"))
-        #expect(try await eventually { RunnerRecord(handle.directory)?.provider != nil })
+        #expect(
+            try await changes(in: handle.directory.path) { RunnerRecord(handle.directory)?.provider != nil }
+        )
         let record = try #require(RunnerRecord(handle.directory))
         let entry = try #require(ProcessTable.entry(record.runner.pid))
         #expect(entry.session == record.runner.pid && entry.session != getsid(0))

@@ -2,6 +2,7 @@ import Appliance
 import Glibc
 import Jobs
 import Platform
+import TestSupport
 import Testing
 
 @Suite("Running a job")
@@ -25,7 +26,9 @@ struct SchedulerTests {
         #expect(output.output == Array("hello".utf8) && output.context == ["format": "text"])
         #expect(shop.ended.all == ["\(request.id) failed"])
         #expect(shop.findings.all == [])
-        #expect(try await eventually { !Files().exists(shop.layout.job(request.id)) })
+        #expect(
+            try await changes(in: shop.layout.jobs) { !Files().exists(shop.layout.job(request.id)) }
+        )
     }
 
     @Test("brings files along, runs where it was told to, and gives collected files back")
@@ -264,7 +267,7 @@ struct SchedulerTests {
         #expect(shop.ended.all.count == 50)
         #expect(shop.findings.all == [])
         #expect(
-            try await eventually {
+            try await changes(in: shop.layout.jobs) {
                 try Files().list(shop.layout.jobs).allSatisfy { $0.hasPrefix(".") }
             }
         )

@@ -3,12 +3,13 @@ import Glibc
 import Jobs
 import Platform
 import Synchronization
+import TestSupport
 import Testing
 
 @Suite("Sessions")
 struct SessionStoreTests {
     private let directory: TemporaryDirectory
-    private let findings = Findings()
+    private let findings = Journal()
     private let now = Instant()
 
     /// A clock that the test sets.
@@ -38,7 +39,7 @@ struct SessionStoreTests {
         return SessionStore(
             layout: try Layout(environment: environment),
             machine: machine,
-            report: { findings.add($0.description) }
+            report: { findings.note($0.description) }
         )
     }
 

@@ -4,6 +4,7 @@ import Jobs
 import Platform
 import SQLite
 import Synchronization
+import TestSupport
 import Testing
 
 @Suite("The store")
@@ -308,8 +309,8 @@ struct FlightRecorderTests {
     func unusable() async throws {
         let path = directory.path("broken.db")
         try Files().write(repeatElement(0x41, count: 4096), to: path)
-        let findings = Findings()
-        let recorder = FlightRecorder(Store(path: path, clock: .system)) { findings.add($0.code) }
+        let findings = Journal()
+        let recorder = FlightRecorder(Store(path: path, clock: .system)) { findings.note($0.code) }
         await recorder.start(FlightStart(correlationID: "c", provider: "claude", model: "m", prompt: "p"))
         await recorder.complete("c", FlightEnd(succeeded: true, response: "", durationMilliseconds: 1))
         #expect(findings.all == ["database-corrupt", "database-corrupt"])

@@ -3,6 +3,7 @@ import Glibc
 import Jobs
 import Platform
 import Synchronization
+import TestSupport
 import Testing
 
 /// A temporary home with a scheduler whose runner is the gateway that was built beside the tests.
@@ -12,8 +13,9 @@ struct Workshop {
     let machine: Machine
     let store: Store
     let scheduler: JobScheduler
-    let findings = Findings()
-    let ended = Findings()
+    let findings = Journal()
+    let ended = Journal()
+    private let doorway: Doorway
 
     /// The built gateway: it lies beside the test bundle.
     static let gateway: String = {
@@ -31,6 +33,7 @@ struct Workshop {
     ) throws {
         let directory = try directory ?? TemporaryDirectory()
         self.directory = directory
+        doorway = try Doorway(directory.path("gate"))
         let environment = ["HOME": directory.root]
         layout = try Layout(environment: environment)
         machine = Machine(
@@ -50,8 +53,8 @@ struct Workshop {
             limits: limits,
             machine: machine,
             runnerExecutable: runner,
-            report: { findings.add($0.description) },
-            onEnd: { ended.add("\($0.spec.id) \($0.status.rawValue)") }
+            report: { findings.note($0.description) },
+            onEnd: { ended.note("\($0.spec.id) \($0.status.rawValue)") }
         )
     }
 
@@ -75,10 +78,10 @@ struct Workshop {
     }
 
     /// Shell text that waits until `openGate` is called.
-    var gate: String { "while [ ! -e '\(directory.path("gate"))' ]; do sleep 0.02; done" }
+    var gate: String { ": <'\(doorway.path)'" }
 
     /// Lets every script pass its gate.
-    func openGate() throws { try Files().write([], to: directory.path("gate")) }
+    func openGate() throws { try doorway.open() }
 
     /// Runs a request to its end.
     func run(_ request: JobRequest) async throws -> JobOutcome {
@@ -87,16 +90,37 @@ struct Workshop {
     }
 }
 
-/// Lines that several threads add to.
-final class Findings: Sendable {
-    private let lines = Mutex<[String]>([])
-    func add(_ line: String) { lines.withLock { $0.append(line) } }
-    var all: [String] { lines.withLock { $0 } }
+/// Where scripts wait: a FIFO that they open for reading, which lasts until somebody has it open for writing.
+final class Doorway: Sendable {
+    let path: String
+    private let writer = Mutex<Int32>(-1)
+
+    init(_ path: String) throws {
+        self.path = path
+        guard mkfifo(path, 0o600) == 0 || errno == EEXIST else { throw Files.failure("make FIFO", path) }
+    }
+
+    /// Lets through who waits and who comes later, as long as this value lives.
+    func open() throws {
+        // For reading too, because that does not wait for a reader.
+        let descriptor = Glibc.open(path, O_RDWR | O_CLOEXEC)
+        guard descriptor >= 0 else { throw Files.failure("open", path) }
+        writer.withLock { $0 = descriptor }
+    }
+
+    deinit {
+        let descriptor = writer.withLock { $0 }
+        if descriptor >= 0 { close(descriptor) }
+    }
 }
 
-/// Waits for something that a process outside does; there is no event for it.
+/// Waits for what no event tells: that a process of somebody else has collected one that ended.
+///
+/// A pidfd is readable from that end on and says nothing of the collection, and waitpid(2) is for the parent alone.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
-    for _ in 0..<500 {
+    let clock = ContinuousClock()
+    let end = clock.now + .seconds(20)
+    while clock.now < end {
         if try await condition() { return true }
         try await Task.sleep(for: .milliseconds(10))
     }

@@ -63,10 +63,15 @@ struct EndpointClient: Sendable {
 /// Collects what a stream writes.
 final class Collector: HTTPStreamWriter {
     private let bytes = Mutex<[UInt8]>([])
+    private let wrote: @Sendable (String) -> Void
+
+    /// `wrote` is told the text so far after each write.
+    init(_ wrote: @escaping @Sendable (String) -> Void) { self.wrote = wrote }
 
     func write(_ more: [UInt8]) async throws {
         try Task.checkCancellation()
         bytes.withLock { $0 += more }
+        wrote(text)
     }
 
     var text: String { String(decoding: bytes.withLock { $0 }, as: UTF8.self) }
@@ -88,8 +93,8 @@ extension HTTPResponse {
     var errorCode: Int? { json["error"]?["code"]?.int }
 
     /// The text of an event stream, once it has ended.
-    func streamed() async -> Collector {
-        let collector = Collector()
+    func streamed(_ wrote: @escaping @Sendable (String) -> Void = { _ in }) async -> Collector {
+        let collector = Collector(wrote)
         if case .stream(let run) = body { await run(collector) }
         return collector
     }

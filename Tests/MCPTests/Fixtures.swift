@@ -2,53 +2,8 @@ import Appliance
 import MCP
 import Platform
 import Synchronization
+import TestSupport
 import Testing
-
-/// A gate that lets a test hold a tool at a known point.
-final class Gate: Sendable {
-    private let stream: AsyncStream<Never>
-    private let continuation: AsyncStream<Never>.Continuation
-
-    init() { (stream, continuation) = AsyncStream.makeStream(of: Never.self) }
-
-    func open() { continuation.finish() }
-
-    /// Returns when the gate is open or the task is cancelled.
-    func wait() async { for await _ in stream {} }
-}
-
-/// What the fixture's tools did, for tests to wait for.
-final class Journal: Sendable {
-    private let lines = Mutex<[String]>([])
-    private let stream: AsyncStream<String>
-    private let continuation: AsyncStream<String>.Continuation
-
-    init() { (stream, continuation) = AsyncStream.makeStream(of: String.self) }
-
-    func note(_ line: String) {
-        lines.withLock { $0.append(line) }
-        continuation.yield(line)
-    }
-
-    var all: [String] { lines.withLock { $0 } }
-
-    /// Waits until this line was written, at most ten seconds.
-    func wait(for line: String) async -> Bool {
-        if all.contains(line) { return true }
-        return await withTaskGroup(of: Bool.self) { group in
-            group.addTask {
-                for await next in self.stream where next == line { return true }
-                return false
-            }
-            group.addTask {
-                try? await Task.sleep(for: .seconds(10))
-                return false
-            }
-            defer { group.cancelAll() }
-            return await group.next() ?? false
-        }
-    }
-}
 
 /// A server with one tool of each kind.
 struct Fixture: Sendable {

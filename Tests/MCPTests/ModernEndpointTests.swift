@@ -1,5 +1,6 @@
 import Appliance
 import Platform
+import TestSupport
 import Testing
 
 @testable import MCP
@@ -323,11 +324,8 @@ struct ModernEndpointTests {
             modern("tools/call", ["name": "wait"])
         )
         #expect(response.fields["Content-Type"] == "text/event-stream")
-        Task {
-            try? await Task.sleep(for: .milliseconds(50))
-            fixture.gate.open()
-        }
-        let collected = await response.streamed()
+        // The answer comes only once the stream has shown that it lives.
+        let collected = await response.streamed { if $0.contains("still working") { fixture.gate.open() } }
         #expect(collected.text.hasPrefix(": still working\n\n"))
         #expect(collected.messages.map { $0["result"]?["content"]?[0]?["text"] } == ["waited"])
     }

@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Platform
+import TestSupport
 import Testing
 
 @testable import MCP

@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Platform
@@ -192,14 +193,21 @@ struct HTTPClientTests {
 
     @Test("ends at once when it is cancelled")
     func cancellation() async throws {
-        try await withFiles { base in
-            let task = Task { try await client.send(HTTPRequest("GET", "\(base)/slow")) }
-            try await Task.sleep(for: .milliseconds(150))
+        let asked = Gate()
+        let routes = HTTPServer.Routes { _ in
+            asked.open()
+            await Gate().wait()
+            return HTTPResponse(status: 200)
+        }
+        try await withServer(routes) { server in
+            let url = "http://\(server.listener.name)/never"
+            let task = Task { try await client.send(HTTPRequest("GET", url)) }
+            await asked.wait()
             let clock = ContinuousClock()
-            let asked = clock.now
+            let cancelled = clock.now
             task.cancel()
             let result = await task.result
-            #expect(clock.now - asked < .seconds(15))
+            #expect(clock.now - cancelled < .seconds(15))
             #expect(throws: GatewayError.self) { try result.get() }
         }
     }

@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Platform

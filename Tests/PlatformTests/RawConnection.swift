@@ -57,6 +57,16 @@ final class RawConnection: Sendable {
         }
     }
 
+    /// Reads a chunked answer to its end and counts its tildes.
+    func countTildes() -> Int {
+        var tildes = 0
+        while true {
+            let bytes = read(1 << 20)
+            for byte in bytes where byte == 126 { tildes += 1 }
+            if bytes.isEmpty || bytes.suffix(5) == Array("0\r\n\r\n".utf8)[...] { return tildes }
+        }
+    }
+
     /// Reads until the text so far satisfies a condition, or the end.
     func read(until isEnough: (String) -> Bool) -> String {
         var bytes: [UInt8] = []
@@ -117,22 +127,5 @@ func withServer<Value>(
     } catch {
         await server.stop(within: .zero)
         throw error
-    }
-}
-
-/// A one-way signal between tasks.
-actor Signal {
-    private var isSet = false
-    private var waiting: [CheckedContinuation<Void, Never>] = []
-
-    func set() {
-        isSet = true
-        for continuation in waiting { continuation.resume() }
-        waiting = []
-    }
-
-    func wait() async {
-        if isSet { return }
-        await withCheckedContinuation { waiting.append($0) }
     }
 }

@@ -1,5 +1,6 @@
 import Appliance
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Platform

@@ -1,5 +1,4 @@
 import Appliance
-import Glibc
 import Platform
 import Testing
 
@@ -50,12 +49,4 @@ func refusal(
     } catch {
         return error
     }
-}
-
-/// A directory that is removed with its contents at the end of the body.
-func inTemporaryDirectory<Result>(_ body: (String) async throws -> Result) async throws -> Result {
-    var template = Array("/tmp/providers-XXXXXX".utf8CString)
-    let path = try #require(mkdtemp(&template).map { String(cString: $0) })
-    defer { try? Files().removeTree(path) }
-    return try await body(path)
 }

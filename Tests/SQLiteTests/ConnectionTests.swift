@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import SQLite
+import TestSupport
 import Testing
 
 @Suite("A database connection")

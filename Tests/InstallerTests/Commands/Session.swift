@@ -1,6 +1,7 @@
 import Appliance
 import Platform
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Installer
@@ -20,14 +21,14 @@ final class Session: Sendable {
         var error = ""
     }
 
-    let scratch: Scratch
+    let scratch: TemporaryDirectory
     let environment: [String: String]
     let layout: Layout
     private let typed: String?
 
     /// `typed` is what the person answers, which also makes it a session on a terminal.
     init(_ variables: [String: String] = [:], typed: String? = nil) throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         self.scratch = scratch
         let home = scratch.path("home")
         try Files().makeDirectory(home)

@@ -1,5 +1,6 @@
 import Appliance
 import Platform
+import TestSupport
 import Testing
 
 @testable import Installer

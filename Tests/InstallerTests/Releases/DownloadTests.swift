@@ -2,6 +2,7 @@ import Appliance
 import Glibc
 import Platform
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Installer
@@ -101,7 +102,7 @@ struct DownloadTests {
     func tooLarge() async throws {
         let bytes = [UInt8](repeating: 0x1F, count: 3 << 20)
         try await serving(["/b": HTTPResponse(status: 200, body: .bytes(bytes))]) { base in
-            let scratch = try Scratch()
+            let scratch = try TemporaryDirectory()
             try Files().makeDirectory(scratch.path("staging"))
             let request = try BundleRequest.resolve(url: base + "/b", sha256: SHA256.hex(bytes))
             var fetch = BundleFetch(request: request, cache: scratch.root, files: Files(), transport: client)
@@ -131,7 +132,7 @@ struct DownloadTests {
         .enabled(if: getuid() == 0, "mounting a small disk needs root")
     )
     func smallDisk() async throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         let disk = scratch.path("disk")
         try Files().makeDirectory(disk)
         guard mount("none", disk, "tmpfs", 0, "size=12m") == 0 else {

@@ -2,6 +2,7 @@ import Appliance
 import Glibc
 import Platform
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Installer
@@ -416,8 +417,15 @@ struct MutationLockTests {
             say: { _ in }
         )
         #expect(held != nil)
-        async let second = MutationLock.acquire(home.layout, verb: "repair", machine: machine, say: { _ in })
-        try await Task.sleep(for: .milliseconds(50))
+        // The one that waits sets its alarm, and that it does only after the lock was refused.
+        let waits = Gate()
+        var other = machine
+        other.clock.sleep = { [sleep = machine.clock.sleep] duration in
+            waits.open()
+            try await sleep(duration)
+        }
+        async let second = MutationLock.acquire(home.layout, verb: "repair", machine: other, say: { _ in })
+        await waits.wait()
         held = nil
         _ = try await second
         #expect(try Files().readText(home.layout.lock).contains("repair"))

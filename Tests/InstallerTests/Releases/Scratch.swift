@@ -2,39 +2,9 @@ import Appliance
 import Glibc
 import Platform
 import Synchronization
+import TestSupport
 
 @testable import Installer
-
-/// A directory of a test's own, removed when the value goes.
-final class Scratch: Sendable {
-    let root: String
-
-    /// In memory where that is possible, because an installation syncs what it writes.
-    static let usualPlace: String = {
-        var info = statvfs()
-        // 8 is ST_NOEXEC: the programs of a bundle are started.
-        let isUsable =
-            access("/dev/shm", W_OK) == 0 && statvfs("/dev/shm", &info) == 0 && info.f_flag & 8 == 0
-        return isUsable ? "/dev/shm" : "/tmp"
-    }()
-
-    init(in place: String = Scratch.usualPlace) throws {
-        var template = Array("\(place)/llm-gateway-install.XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw Files.failure("make directory", place) }
-        root = template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
-    }
-
-    deinit { try? Files().removeTree(root) }
-
-    /// A path inside.
-    func path(_ name: String) -> String { Layout.join(root, name) }
-
-    /// Writes a file inside and returns its path.
-    func write(_ bytes: [UInt8], _ name: String) throws -> String {
-        try Files().write(bytes, to: path(name), durable: false)
-        return path(name)
-    }
-}
 
 /// Runs a program over bytes: the outside tools that make archives.
 func filter(
@@ -160,7 +130,7 @@ struct BundleFixture {
     func tarZstd() async throws -> [UInt8] { try await filter("zstd", ["-q", "-c"], tar) }
 
     func zip() async throws -> [UInt8] {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         let disk = Files()
         try disk.write(manifest, to: scratch.path("manifest.json"), mode: 0o644)
         for file in files {
@@ -216,12 +186,12 @@ struct NoTransport: BundleTransport {
 
 /// A machine whose home is a scratch directory.
 struct ScratchHome {
-    let scratch: Scratch
+    let scratch: TemporaryDirectory
     var layout: Layout
     var environment: [String: String]
 
-    init(in place: String = Scratch.usualPlace) throws {
-        scratch = try Scratch(in: place)
+    init(in place: String = TemporaryDirectory.usualPlace) throws {
+        scratch = try TemporaryDirectory(in: place)
         environment = ["HOME": scratch.path("home"), "PATH": "/usr/bin:\(scratch.path("home/.local/bin"))"]
         layout = try Layout(environment: environment)
         try Files().makeDirectory(scratch.path("home"))

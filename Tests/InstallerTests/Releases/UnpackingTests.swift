@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Platform
+import TestSupport
 import Testing
 
 @testable import Installer
@@ -9,7 +10,7 @@ import Testing
 private func unpack(
     _ bytes: [UInt8],
     limits: ArchiveLimits = ArchiveLimits(),
-    into scratch: Scratch,
+    into scratch: TemporaryDirectory,
     name: String = "bundle"
 ) async throws -> Unpacking.Unpacked {
     let path = try scratch.write(bytes, name)
@@ -23,7 +24,7 @@ private func unpack(
 
 /// The refusal of a bundle with one more entry, and what was left in the staging directory's surroundings.
 private func refusal(adding more: @escaping (inout TarWriter) -> Void) async throws -> GatewayError {
-    let scratch = try Scratch()
+    let scratch = try TemporaryDirectory()
     var fixture = BundleFixture()
     fixture.more = more
     let bytes = try await fixture.tarGzip()
@@ -39,7 +40,7 @@ struct UnpackingTests {
 
     @Test("unpacks tar.gz, tar.zst and zip to the same files and modes", arguments: Kind.allCases)
     func unpacks(kind: Kind) async throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         let fixture = BundleFixture()
         let bytes =
             switch kind {
@@ -59,7 +60,7 @@ struct UnpackingTests {
 
     @Test("gives files the modes of the manifest when the archive has others")
     func modes() async throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         var fixture = BundleFixture()
         fixture.listed = fixture.files
         for index in fixture.files.indices { fixture.files[index].mode = 0o600 }
@@ -70,7 +71,7 @@ struct UnpackingTests {
 
     @Test("unpacks links that stay inside")
     func links() async throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         var fixture = BundleFixture()
         let manifest = String(decoding: fixture.manifest, as: UTF8.self).replacing(
             "\"files\": [",
@@ -180,7 +181,7 @@ struct UnpackingTests {
 
     @Test("stops at a decompression bomb of 10,000:1 long before it is unpacked")
     func bomb() async throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         var fixture = BundleFixture()
         fixture.files.append(.init(path: "bomb", content: [UInt8](repeating: 0, count: 200 << 20)))
         fixture.listed = Array(fixture.files.dropLast())
@@ -206,7 +207,7 @@ struct UnpackingTests {
             let fixture = BundleFixture()
             let bytes = kind == .tarGzip ? try await fixture.tarGzip() : try await fixture.tarZstd()
             for count in stride(from: 20, to: bytes.count - 8, by: max(1, bytes.count / 12)) {
-                let scratch = try Scratch()
+                let scratch = try TemporaryDirectory()
                 let error = await refusal { try await unpack(Array(bytes.prefix(count)), into: scratch) }
                 #expect(
                     ["archive-damaged", "manifest-missing"].contains(error.code),
@@ -220,7 +221,7 @@ struct UnpackingTests {
     func garbled() async throws {
         var bytes = try await BundleFixture().tarGzip()
         for index in bytes.count / 3..<bytes.count / 3 + 40 { bytes[index] ^= 0x5A }
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         let error = await refusal { try await unpack(bytes, into: scratch) }
         #expect(
             ["archive-damaged", "manifest-mismatch", "manifest-invalid", "unsafe-archive"].contains(
@@ -231,7 +232,7 @@ struct UnpackingTests {
 
     @Test("says what a file that is no archive looks like")
     func notAnArchive() async throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         var error = await refusal { try await unpack(Array("<!doctype html><p>404".utf8), into: scratch) }
         #expect(error.code == "archive-damaged")
         #expect(error.message.contains("looks like a web page"))
@@ -241,7 +242,7 @@ struct UnpackingTests {
 
     @Test("names missing, extra and altered files")
     func mismatches() async throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         var fixture = BundleFixture()
         fixture.listed = fixture.files + [.init(path: "lib/absent", content: [1])]
         fixture.files[3].content += [0x21]
@@ -255,7 +256,7 @@ struct UnpackingTests {
 
     @Test("refuses an archive without a manifest, and one for another platform")
     func wrongBundle() async throws {
-        var scratch = try Scratch()
+        var scratch = try TemporaryDirectory()
         var writer = TarWriter()
         writer.add("readme", [1])
         let bytes = try await filter("gzip", ["-c"], writer.finished)
@@ -263,7 +264,7 @@ struct UnpackingTests {
         #expect(error.code == "manifest-missing")
         var fixture = BundleFixture()
         fixture.platform = "linux-mips"
-        scratch = try Scratch()
+        scratch = try TemporaryDirectory()
         error = await refusal { [fixture] in try await unpack(try await fixture.tarGzip(), into: scratch) }
         #expect(error.code == "wrong-platform")
         #expect(error.message == "the bundle is for linux-mips, but this machine is \(Product.platform)")
@@ -271,7 +272,7 @@ struct UnpackingTests {
 
     @Test("recognises a bundle of the Node.js gateway", arguments: ["gateway/package.json", "runtime/node"])
     func reference(path: String) async throws {
-        let scratch = try Scratch()
+        let scratch = try TemporaryDirectory()
         var writer = TarWriter()
         writer.add(path, [1])
         let bytes = try await filter("gzip", ["-c"], writer.finished)
