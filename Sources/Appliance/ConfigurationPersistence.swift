@@ -101,7 +101,7 @@ struct PersistenceEnvironment {
     /// `explicitBackend` is what the file says; a variable cannot turn it into another one.
     init(_ environment: [String: String], explicitBackend: String?) {
         func value(_ name: String) -> String? {
-            let text = environment[name].map { trimmed($0) } ?? ""
+            let text = environment[name]?.trimmed ?? ""
             return text.isEmpty ? nil : text
         }
         for name in ["LLM_GATEWAY_JOBS_DB", "LLM_GATEWAY_LOGS_DB"] {
@@ -168,12 +168,5 @@ struct PersistenceEnvironment {
                 help: "unset \(name)"
             )
         )
-    }
-
-    private func trimmed(_ text: String) -> String {
-        var text = Substring(text)
-        while text.first?.isWhitespace == true { text = text.dropFirst() }
-        while text.last?.isWhitespace == true { text = text.dropLast() }
-        return String(text)
     }
 }

@@ -200,13 +200,3 @@ package struct VersionProbe: Sendable {
         redacted(String(decoding: Array(text.utf8.prefix(4096)), as: UTF8.self).trimmed)
     }
 }
-
-extension String {
-    /// Without white space at both ends.
-    var trimmed: String {
-        var text = Substring(self)
-        while text.first?.isWhitespace == true { text = text.dropFirst() }
-        while text.last?.isWhitespace == true { text = text.dropLast() }
-        return String(text)
-    }
-}

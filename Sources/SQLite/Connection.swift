@@ -77,19 +77,9 @@ package final class Connection {
         _ values: [SQLiteValue] = [],
         _ body: (Row) throws(GatewayError) -> Void
     ) throws(GatewayError) {
-        let statement = try prepared(sql)
-        statement.isInUse = true
-        defer {
-            statement.reset()
-            statement.isInUse = false
-        }
-        var code = statement.bind(values)
-        guard code == SQLITE_OK else { throw failure(code, sql) }
-        while true {
-            code = sqlite3_step(statement.handle)
-            if code == SQLITE_DONE { return }
-            guard code == SQLITE_ROW else { throw failure(code, sql) }
-            try body(Row(handle: statement.handle))
+        try step(sql, values) { row throws(GatewayError) in
+            try body(row)
+            return true
         }
     }
 
@@ -110,6 +100,20 @@ package final class Connection {
         _ values: [SQLiteValue] = [],
         _ body: (Row) throws(GatewayError) -> Value
     ) throws(GatewayError) -> Value? {
+        var value: Value?
+        try step(sql, values) { row throws(GatewayError) in
+            value = try body(row)
+            return false
+        }
+        return value
+    }
+
+    /// Goes through the rows of the result for as long as `body` wants another one.
+    private func step(
+        _ sql: String,
+        _ values: [SQLiteValue],
+        _ body: (Row) throws(GatewayError) -> Bool
+    ) throws(GatewayError) {
         let statement = try prepared(sql)
         statement.isInUse = true
         defer {
@@ -118,10 +122,12 @@ package final class Connection {
         }
         var code = statement.bind(values)
         guard code == SQLITE_OK else { throw failure(code, sql) }
-        code = sqlite3_step(statement.handle)
-        if code == SQLITE_DONE { return nil }
-        guard code == SQLITE_ROW else { throw failure(code, sql) }
-        return try body(Row(handle: statement.handle))
+        while true {
+            code = sqlite3_step(statement.handle)
+            if code == SQLITE_DONE { return }
+            guard code == SQLITE_ROW else { throw failure(code, sql) }
+            guard try body(Row(handle: statement.handle)) else { return }
+        }
     }
 
     /// Runs `body` in one transaction that is undone when it throws; inside another one, as a part of it.
