@@ -64,7 +64,7 @@ let package = Package(
         // MARK: products
         .executableTarget(
             name: "Installer",
-            dependencies: ["Appliance", "Platform", "Doctor", "Providers", "CArchive"],
+            dependencies: ["Appliance", "Platform", "Doctor", "Providers", "Jobs", "CArchive"],
             swiftSettings: settings,
             linkerSettings: productLinking
         ),

@@ -30,7 +30,7 @@ package enum ExitCode: Int32, Sendable {
             "wrong-platform", "reference-bundle", "downgrade-refused",
             "smoke-test-failed", "unsigned-release", "signature-refused":
             self = .verificationRefused
-        case "busy": self = .busy
+        case "busy", "reference-busy": self = .busy
         case "network", "download-failed", "http-status", "timed-out", "libcurl-missing",
             "connection-refused",
             "not-http", "answer-too-large":

@@ -95,6 +95,12 @@ package struct Layout: Sendable, Equatable {
     /// Pid and start time of the supervisor where there is no user manager.
     package var supervisor: String { Layout.join(home, "supervisor.json") }
 
+    // MARK: coming from elsewhere
+    /// The program of the Node gateway that was in this home before, kept until the user lets it go.
+    package var reference: String { Layout.join(home, "reference") }
+    /// The journal of taking the Node gateway's place.
+    package var takeover: String { Layout.join(home, "takeover.json") }
+
     // MARK: outside the directory
     /// The symlink through which the user's shell finds the manager.
     package var commandLink: String { Layout.join(userHome, ".local/bin/llm-cli-gateway") }

@@ -104,6 +104,47 @@ package enum ProcessTable {
         return found.values.sorted { $0.identity.pid < $1.identity.pid }
     }
 
+    /// The words of a process's command line; empty when it may not be read.
+    package static func arguments(_ pid: Int32) -> [String] {
+        var bytes = (try? Files().read("/proc/\(pid)/cmdline", limit: 4 << 20)) ?? []
+        if bytes.last == 0 { bytes.removeLast() }
+        if bytes.isEmpty { return [] }
+        return bytes.split(separator: 0, omittingEmptySubsequences: false)
+            .map { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// The variables that a process was started with; empty when they may not be read.
+    package static func environment(_ pid: Int32) -> [String: String] {
+        let bytes = (try? Files().read("/proc/\(pid)/environ", limit: 4 << 20)) ?? []
+        var result: [String: String] = [:]
+        for entry in bytes.split(separator: 0) {
+            guard let equals = entry.firstIndex(of: UInt8(ascii: "=")) else { continue }
+            let name = String(decoding: entry[..<equals], as: UTF8.self)
+            if result[name] == nil {
+                result[name] = String(decoding: entry[entry.index(after: equals)...], as: UTF8.self)
+            }
+        }
+        return result
+    }
+
+    /// The program that a process runs, also when its file has been removed or renamed since; `nil` when it may not be
+    /// read.
+    package static func executable(_ pid: Int32) -> String? {
+        guard let path = Files().destination(ofLink: "/proc/\(pid)/exe") else { return nil }
+        let mark = " (deleted)"
+        return path.hasSuffix(mark) ? String(path.dropLast(mark.count)) : path
+    }
+
+    /// When a process was started, by the clock as it is set now; `nil` when /proc does not say.
+    package static func started(_ identity: ProcessIdentity) -> Timestamp? {
+        let table = (try? Files().readText("/proc/stat", limit: 4 << 20)) ?? ""
+        let ticks = Int64(sysconf(Int32(_SC_CLK_TCK)))
+        guard let line = table.split(separator: "\n").first(where: { $0.hasPrefix("btime ") }),
+            let boot = Int64(line.dropFirst(6)), ticks > 0
+        else { return nil }
+        return Timestamp(milliseconds: boot * 1000 + Int64(clamping: identity.startTime) * 1000 / ticks)
+    }
+
     /// The command line of a process with its arguments separated by spaces; empty when it may not be read.
     package static func commandLine(_ pid: Int32) -> String {
         let bytes = (try? Files().read("/proc/\(pid)/cmdline", limit: 1 << 20)) ?? []

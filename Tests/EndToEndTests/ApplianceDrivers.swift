@@ -22,6 +22,11 @@ struct ApplianceDrivers {
         try await Driver("hostile_bundles.py").run()
     }
 
+    @Test("takes the place of the Node gateway in its home, and its clients go on")
+    func fromReference() async throws {
+        try await Driver("from_reference.py").run()
+    }
+
     @Test("is completed by bash, zsh and fish as they are")
     func completions() async throws {
         try await Driver("completions.py").run()

@@ -24,7 +24,11 @@ extension Verb {
             layout: layout,
             source: .manager,
             service: { await service.facts() },
-            install: { await InstalledVersions.facts(layout, files: machine.files) }
+            install: {
+                var facts = await InstalledVersions.facts(layout, files: machine.files)
+                facts.findings += ReferenceHome.findings(layout, files: machine.files)
+                return facts
+            }
         )
         return Examination(report: await doctor.examine())
     }
@@ -86,7 +90,10 @@ extension GatewayService {
                 facts.findings.append(Finding(error, .warning, title: "service manager"))
             }
         } else {
-            facts.findings += status.notices.map { Finding("service-notice", .info, "service", $0) }
+            // The Node gateway in the home has a finding of its own.
+            facts.findings += status.notices.filter { !$0.contains("the Node gateway") }.map {
+                Finding("service-notice", .info, "service", $0)
+            }
         }
         return facts
     }
@@ -142,6 +149,29 @@ extension InstalledVersions {
             }
         } catch {
             return InstallFacts(findings: [Finding(error, title: "installation")])
+        }
+    }
+}
+
+extension ReferenceHome {
+    /// The Node gateway in a home as a finding.
+    fileprivate static func findings(_ layout: Layout, files: Files) -> [Finding] {
+        do throws(GatewayError) {
+            guard let found = try find(layout, files: files), let standing = found.standing(layout) else {
+                return []
+            }
+            let isKept = found.items.isEmpty && !found.isInterrupted
+            return [
+                Finding(
+                    isKept ? "reference-kept" : "reference-found",
+                    isKept ? .info : .warning,
+                    "Node gateway",
+                    standing.sentence,
+                    help: standing.help
+                )
+            ] + found.notices.map { Finding("reference-process", .info, "Node gateway", $0) }
+        } catch {
+            return [Finding(error, .warning, title: "Node gateway")]
         }
     }
 }

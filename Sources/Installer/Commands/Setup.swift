@@ -12,13 +12,20 @@ extension Verb {
             LLM_GATEWAY_HTTP_PORT and LLM_GATEWAY_HTTP_PATH are recorded as well. Where your
             shell finds the provider CLIs is recorded in the file 'environment', which the
             service reads. Shell profiles are never edited.
+
+            Where the Node gateway is in the home, it takes its place once a bundle is
+            installed: same address, same token, same records. What is left of the old
+            program is moved into the folder 'reference', and nothing is deleted.
             """,
         flags: [
+            Flag("dry-run", "only say what would be done"),
             Flag("enable", "start the gateway now and with every session, as a systemd user service"),
             Flag("import-keys", "copy provider keys of this shell into the file 'environment'"),
             Flag("host", value: "ADDRESS", "listen on this address (standard: 127.0.0.1)"),
             Flag("port", value: "NUMBER", "listen on this port (standard: 3333)"),
             Flag("path", value: "PATH", "serve MCP at this path (standard: /mcp)"),
+            Flag("now", "replace a Node gateway even while it runs jobs, which end with it"),
+            Flag("remove-reference", "remove what is kept of a Node gateway"),
         ]
     ) { call throws(GatewayError) in try await SetupReport.make(call) }
 }
@@ -28,8 +35,12 @@ struct SetupReport: Report {
     var home: HomeReport
     /// Whether a gateway is installed.
     var isInstalled: Bool
-    /// After `--enable`.
+    /// After `--enable`, and after taking the place of a running Node gateway.
     var status: ServiceStatus?
+    /// What became of a Node gateway in the home; `nil` where there is none.
+    var takeover: Takeover.Outcome?
+    /// Whether it is only said what would be done.
+    var isDry = false
 
     static func make(_ call: Invocation) async throws(GatewayError) -> SetupReport {
         let arguments = call.arguments
@@ -42,10 +53,14 @@ struct SetupReport: Report {
             }
         }
         if let path = arguments["path"] { options.path = try Settings.path(path, from: "'--path'") }
+        let found = try ReferenceHome.find(try call.layout(), files: call.machine.files)
+        if let process = found?.process { try call.takeover().adoptAddress(of: process, &options) }
+        if arguments.has("dry-run") { return try rehearse(call, options, found) }
         var home = try await prepare(call, options)
         let isInstalled = call.machine.files.isExecutable(home.layout.currentGateway)
         if isInstalled { home.notices += try await linkCommand(call) }
         var report = SetupReport(home: home, isInstalled: isInstalled)
+        if found != nil { try await report.takeOver(call) }
         if arguments.has("enable") {
             var service = try GatewayService(machine: call.machine)
             service.say = call.note
@@ -107,15 +122,18 @@ struct SetupReport: Report {
                 JSONObject(home.providers.map { (name: $0.command, value: .optional($0.path)) })
             ),
             "missing_variables": .strings(home.missingVariables),
-            "changed": .bool(!home.changes.isEmpty), "changes": .strings(home.changes),
+            "changed": .bool(!isDry && !home.changes.isEmpty), "changes": .strings(home.changes),
             "notices": .strings(home.notices),
         ]
+        if let takeover { json["reference"] = takeover.json }
+        if isDry { json["dry_run"] = true }
         if let status { json["status"] = status.json["status"] }
         return json
     }
 
     var text: String {
         var lines = home.changes
+        if isDry, !lines.isEmpty { lines.insert("would have done this:", at: 0) }
         if lines.isEmpty { lines.append("'\(home.layout.home)' is in order") }
         lines.append("provider CLIs that runs will find:")
         lines.append(

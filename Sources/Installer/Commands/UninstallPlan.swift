@@ -43,7 +43,7 @@ struct UninstallPlan: Sendable, Equatable {
     /// The user's own files in a home, by name.
     static let data = [
         "auth-token", "settings.json", "environment", "config.toml", "logs.db", "logs.db-wal", "logs.db-shm",
-        "sessions.json", "approvals.jsonl", "jobs",
+        "sessions.json", "approvals.jsonl", "jobs", "reference",
     ]
 
     /// Plans from the receipt; `present` looks at a path, `list` gives the names in a folder.
@@ -110,14 +110,17 @@ struct UninstallPlan: Sendable, Equatable {
         removals += folders.sorted { ($0.count, $0) > ($1.count, $1) }
             .map { Removal(path: $0, kind: .emptyFolder) }
         let known = Set(
-            removals.map(\.path) + kept.map(\.path) + [layout.receipt, layout.lock, layout.supervisor]
+            removals.map(\.path) + kept.map(\.path) + [
+                layout.receipt, layout.lock, layout.supervisor, layout.takeover,
+            ]
         )
         for name in names {
             let path = Layout.join(layout.home, name)
             if !known.contains(path) { kept.append(Kept(path: path, reason: "this program did not make it")) }
         }
         // The receipt goes when everything that it names has gone: an interrupted uninstall can be repeated.
-        for path in [layout.supervisor, layout.receipt, layout.lock] where try present(path) != nil {
+        for path in [layout.supervisor, layout.takeover, layout.receipt, layout.lock]
+        where try present(path) != nil {
             removals.append(Removal(path: path, kind: .file))
         }
         if receipt.entry(layout.home)?.kind == .directory || purge {

@@ -41,6 +41,14 @@ struct GatewayService: Sendable {
 
     /// What is known now; changes nothing and never fails for want of a service manager.
     func status() async throws(GatewayError) -> ServiceStatus {
+        var status = try await observe()
+        if let standing = try ReferenceHome.find(layout, files: machine.files)?.standing(layout) {
+            status.notices.append("\(standing.sentence); \(standing.help)")
+        }
+        return status
+    }
+
+    private func observe() async throws(GatewayError) -> ServiceStatus {
         var status = ServiceStatus(url: settings.localURL)
         // Where it listens, which the settings may have left since.
         var address = settings
@@ -179,6 +187,7 @@ struct GatewayService: Sendable {
                 help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
             )
         }
+        try refuseBesideReference()
         let runsDetached = try detached.record() != nil
         let hasStray = try detached.stray() != nil
         var notices: [String] = []
@@ -203,6 +212,17 @@ struct GatewayService: Sendable {
         var status = try await status()
         status.notices += notices.filter { !status.notices.contains($0) }
         return status
+    }
+
+    /// The Node gateway of this home has the port, and would go on without being asked.
+    private func refuseBesideReference() throws(GatewayError) {
+        guard let found = try ReferenceHome.find(layout, files: machine.files), let process = found.process
+        else { return }
+        throw GatewayError(
+            "reference-running",
+            "\(found.title) runs in this home as \(process.wording)",
+            help: "'\(Product.name) setup' takes its place, with its address and its token"
+        )
     }
 
     /// A detached gateway and a unit would fight over the port.

@@ -63,6 +63,55 @@ struct HomePreparation {
         return sentences
     }
 
+    /// What `run` would do, one sentence each in the imperative; changes nothing.
+    func rehearse(_ options: Options) throws(GatewayError) -> HomeReport {
+        var report = HomeReport(layout: layout)
+        if try files.target(layout.home) == nil { report.changes.append("make the folder '\(layout.home)'") }
+        for (path, mode) in [
+            (layout.home, UInt32(0o700)), (layout.authToken, 0o600), (layout.settings, 0o600),
+            (layout.environmentFile, 0o600),
+        ] {
+            guard let status = try files.target(path), status.mode & 0o077 != 0 else { continue }
+            report.changes.append("make '\(path)' private: mode 0\(String(mode, radix: 8))")
+        }
+        report.changes += try pending()
+        let stored = (try? files.storedSettings(of: layout)) ?? JSONObject()
+        report.settings = try settings(stored, options)
+        if report.settings.recorded(in: stored) != stored {
+            report.changes.append("record the address \(report.settings.localURL) in '\(layout.settings)'")
+        }
+        guard options.recordsShell else { return report }
+        let file = try files.environmentFile(of: layout)
+        let folders = EnvironmentFile.folders(machine.environment["PATH"])
+        if !folders.isEmpty, EnvironmentFile.folders(file.values["PATH"]) != folders {
+            report.changes.append("record this shell's search path in '\(layout.environmentFile)'")
+        }
+        for name in Self.shellVariables
+        where !(machine.environment[name] ?? "").isEmpty && file.values[name] == nil {
+            if options.importsKeys {
+                report.changes.append("copy \(name) into '\(layout.environmentFile)'")
+            } else {
+                report.missingVariables.append(name)
+            }
+        }
+        report.providers = providers(in: folders)
+        return report
+    }
+
+    /// The CLIs, each with its place in these folders.
+    private func providers(in folders: [String]) -> [(command: String, path: String?)] {
+        Provider.allCases.map { ($0.executable, Processes.find($0.executable, in: folders, files: files)) }
+    }
+
+    /// Settings of the file, as the environment and then the caller override them.
+    private func settings(_ stored: JSONObject, _ options: Options) throws(GatewayError) -> Settings {
+        var settings = try files.settings(stored, of: layout, environment: machine.environment)
+        if let host = options.host { settings.host = host }
+        if let port = options.port { settings.port = port }
+        if let path = options.path { settings.path = path }
+        return settings
+    }
+
     private func makePrivate(_ report: inout HomeReport) throws(GatewayError) {
         guard let status = try files.target(layout.home) else {
             try files.makeDirectory(layout.home)
@@ -116,10 +165,7 @@ struct HomePreparation {
             report.changes.append("kept the unreadable settings as '\(aside)' and began new ones")
             mustWrite = true
         }
-        var settings = try files.settings(stored, of: layout, environment: machine.environment)
-        if let host = options.host { settings.host = host }
-        if let port = options.port { settings.port = port }
-        if let path = options.path { settings.path = path }
+        let settings = try settings(stored, options)
         let document = settings.recorded(in: stored)
         guard mustWrite || document != stored else { return settings }
         try files.write(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
@@ -151,10 +197,7 @@ struct HomePreparation {
             report.changes.append("copied \(name) into '\(path)'")
         }
         if file != before || !wasThere { try files.write(Array(file.text.utf8), to: path) }
-        let searched = EnvironmentFile.folders(file.values["PATH"])
-        report.providers = Provider.allCases.map { provider in
-            (provider.executable, Processes.find(provider.executable, in: searched, files: files))
-        }
+        report.providers = providers(in: EnvironmentFile.folders(file.values["PATH"]))
     }
 
     /// What a new `environment` file says.

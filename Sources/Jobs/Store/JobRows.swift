@@ -192,6 +192,15 @@ extension Store {
         }
     }
 
+    /// Closes running jobs that no gateway will ever answer for, for a file whose gateways have all ended.
+    ///
+    /// Those of `keeping` have a runner or a record of its end. Returns how many were closed.
+    package func closeAbandoned(keeping: Set<String>, error: String) async throws(GatewayError) -> Int {
+        let abandoned = try await running().map(\.id).filter { !keeping.contains($0) }
+        if !abandoned.isEmpty { try await orphan(abandoned, error: error) }
+        return abandoned.count
+    }
+
     /// Closes jobs that nothing is left of.
     func orphan(_ ids: [String], error: String) async throws(GatewayError) {
         let now = clock.now()
