@@ -95,6 +95,9 @@ package struct Layout: Sendable, Equatable {
     /// Pid and start time of the supervisor where there is no user manager.
     package var supervisor: String { Layout.join(home, "supervisor.json") }
 
+    /// What the last automatic upgrade came to.
+    package var upgradeRecord: String { Layout.join(home, "auto-upgrade.json") }
+
     // MARK: coming from elsewhere
     /// The program of the Node gateway that was in this home before, kept until the user lets it go.
     package var reference: String { Layout.join(home, "reference") }
@@ -109,6 +112,13 @@ package struct Layout: Sendable, Equatable {
     /// The base name of our units: `llm-cli-gateway`, with an instance suffix for a second home.
     package var unitName: String {
         isDefaultHome ? "llm-cli-gateway" : "llm-cli-gateway-\(Layout.instance(of: home))"
+    }
+
+    /// The base name of the timer and the service for automatic upgrades.
+    package var upgradeUnitName: String { "\(unitName)-upgrade" }
+    /// Where systemd notes when the timer last ran: it makes the file itself, and never removes it.
+    package var upgradeTimerStamp: String {
+        Layout.join(userHome, ".local/share/systemd/timers/stamp-\(upgradeUnitName).timer")
     }
 
     /// A short name for a home: FNV-1a 32 of its path, in hexadecimal.

@@ -173,7 +173,7 @@ struct Advice: Sendable {
                 )
             )
         }
-        return findings + service.findings
+        return findings + service.findings + service.upgrades.findings(install)
     }
 
     private var providerFindings: [Finding] {

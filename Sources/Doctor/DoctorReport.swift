@@ -51,6 +51,7 @@ package struct DoctorReport: Sendable {
                 ? "\(healthy ? "running" : "running, but not answering"), \(supervisor), pid \(service?["pid"]?.int ?? 0)"
                 : "not running (\(supervisor))"
         )
+        if let starts = startWording(service) { add(starts.mark, "starts", starts.text) }
         add(.good, "address", json["endpoint_exposure"]?["local_url"]?.string ?? "")
         let isRequired = json["auth"]?["required"]?.bool == true
         let hasToken = json["auth"]?["token_configured"]?.bool == true
@@ -89,6 +90,22 @@ package struct DoctorReport: Sendable {
             add(mark, finding.title, finding.help.map { "\(finding.text). \($0)" } ?? finding.text)
         }
         return rows
+    }
+}
+
+extension DoctorReport {
+    /// When the gateway starts by itself; `nil` where that was not asked for and cannot be had.
+    private func startWording(_ service: JSON?) -> (mark: Row.Mark, text: String)? {
+        switch (service?["enabled"]?.bool, service?["linger"]?.bool) {
+        case (true, true): (.good, "at boot, without a login")
+        case (true, false):
+            (.info, "with your session, not at boot; 'llm-cli-gateway setup --linger' changes that")
+        case (true, nil): (.info, "with your session")
+        case (false, _): (.info, "not by itself; 'llm-cli-gateway setup --enable' changes that")
+        case (nil, _):
+            service?["manager"]?.string == "supervisor"
+                ? (.info, "not by itself: there is no service manager to do it") : nil
+        }
     }
 }
 

@@ -37,6 +37,8 @@ package struct ServiceFacts: Sendable, Equatable {
     package var lingers: Bool?
     /// A process of somebody else that listens on our port.
     package var portOwner: PortOwner?
+    /// Upgrades by a timer.
+    package var upgrades: UpgradeFacts
     /// What else was noticed: an unreachable bus, a failed unit, edited units.
     package var findings: [Finding]
 
@@ -71,6 +73,7 @@ package struct ServiceFacts: Sendable, Equatable {
         isEnabled: Bool? = nil,
         lingers: Bool? = nil,
         portOwner: PortOwner? = nil,
+        upgrades: UpgradeFacts = UpgradeFacts(),
         findings: [Finding] = []
     ) {
         self.manager = manager
@@ -83,7 +86,14 @@ package struct ServiceFacts: Sendable, Equatable {
         self.isEnabled = isEnabled
         self.lingers = lingers
         self.portOwner = portOwner
+        self.upgrades = upgrades
         self.findings = findings
+    }
+
+    /// Whether it starts at boot, before anybody logs in; `nil` when nobody could say.
+    var startsAtBoot: Bool? {
+        guard let isEnabled, let lingers else { return nil }
+        return isEnabled && lingers
     }
 
     var json: JSON {
@@ -92,6 +102,8 @@ package struct ServiceFacts: Sendable, Equatable {
             "healthy": .bool(isHealthy), "pid": .optional(pid), "since": .optional(since?.iso8601),
             "restarts": .integer(restarts), "enabled": isEnabled.map { .bool($0) } ?? .null,
             "linger": lingers.map { .bool($0) } ?? .null,
+            "starts_at_boot": startsAtBoot.map { .bool($0) } ?? .null,
+            "auto_upgrade": upgrades.json,
             "port_owner": portOwner.map { ["pid": .optional($0.pid), "command": .optional($0.command)] }
                 ?? .null,
         ]
@@ -110,6 +122,8 @@ package struct InstallFacts: Sendable, Equatable {
     package var trust: String?
     /// Whether every installed file is as the manifest says; `nil` when that was not looked at.
     package var filesAreIntact: Bool?
+    /// When the version in use was installed.
+    package var installedAt: Timestamp?
     /// What else was noticed: altered files, an interrupted operation, a foreign command link.
     package var findings: [Finding]
 
@@ -119,12 +133,14 @@ package struct InstallFacts: Sendable, Equatable {
         previousVersion: String? = nil,
         trust: String? = nil,
         filesAreIntact: Bool? = nil,
+        installedAt: Timestamp? = nil,
         findings: [Finding] = []
     ) {
         self.version = version
         self.previousVersion = previousVersion
         self.trust = trust
         self.filesAreIntact = filesAreIntact
+        self.installedAt = installedAt
         self.findings = findings
     }
 

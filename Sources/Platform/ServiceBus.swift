@@ -119,6 +119,32 @@ package final class ServiceBus {
         )
     }
 
+    /// Connects to the message bus of the machine, on which logind and the system's own manager are.
+    ///
+    /// Throws `system-bus-unreachable` or `libsystemd-missing`.
+    package static func connectSystem(
+        environment: [String: String],
+        timeout: Duration = .seconds(10)
+    ) throws(GatewayError) -> ServiceBus {
+        guard shim_bus_load() == 0 else {
+            throw GatewayError(
+                "libsystemd-missing",
+                "the library libsystemd.so.0 is not installed, so logind cannot be asked"
+            )
+        }
+        let given = environment["DBUS_SYSTEM_BUS_ADDRESS"] ?? ""
+        let address = given.isEmpty ? "unix:path=/run/dbus/system_bus_socket" : given
+        var bus: OpaquePointer?
+        let number = shim_bus_open(address, true, timeout.nanoseconds / 1000, &bus)
+        guard number == 0, let bus else {
+            throw GatewayError(
+                "system-bus-unreachable",
+                "the message bus of the machine cannot be reached at '\(address)': \(reason(number))"
+            )
+        }
+        return ServiceBus(bus: bus, isDaemon: true)
+    }
+
     /// The name of the user who runs this process.
     package static func userName() -> String {
         guard let entry = getpwuid(getuid()) else { return "\(getuid())" }
@@ -225,11 +251,7 @@ package final class ServiceBus {
         _ unit: String,
         within limit: Duration
     ) throws(GatewayError) -> String {
-        if !watchesJobs {
-            _ = try call("Subscribe")
-            try ServiceBus.check(shim_bus_watch_jobs(bus), "watch the jobs of the service manager")
-            watchesJobs = true
-        }
+        try watchJobs()
         let clock = WallClock.system
         let deadline = clock.uptime() &+ limit.nanoseconds
         let job = try call(action.rawValue, unit, "replace")
@@ -257,7 +279,55 @@ package final class ServiceBus {
         }
     }
 
+    /// Waits until a unit is active, however it came to be started; `false` when the time is up.
+    package func waitUntilActive(_ unit: String, within limit: Duration) throws(GatewayError) -> Bool {
+        try watchJobs()
+        let clock = WallClock.system
+        let deadline = clock.uptime() &+ limit.nanoseconds
+        var path = [CChar](repeating: 0, count: 1024)
+        var result = [CChar](repeating: 0, count: 256)
+        while try self.unit(unit).activeState != "active" {
+            let now = clock.uptime()
+            guard now < deadline else { return false }
+            // Any job that ends may be the one that made it active.
+            try ServiceBus.check(
+                shim_bus_next_job(
+                    bus,
+                    (deadline - now) / 1000,
+                    &path,
+                    path.count,
+                    &result,
+                    result.count
+                ),
+                "wait for '\(unit)'"
+            )
+        }
+        return true
+    }
+
+    /// Lets the service manager of this process's user run from boot, without a login, or no longer.
+    ///
+    /// On the machine's bus. Throws `linger-refused` with logind's reason.
+    package func setLinger(_ on: Bool) throws(GatewayError) {
+        var failure = shim_bus_failure()
+        let number = shim_bus_set_linger(bus, getuid(), on, &failure)
+        guard number < 0 else { return }
+        let message = withUnsafeBytes(of: failure.message) { ServiceBus.text($0) }
+        throw GatewayError(
+            "linger-refused",
+            "logind did not switch lingering \(on ? "on" : "off") for user '\(ServiceBus.userName())': "
+                + (message.isEmpty ? ServiceBus.reason(number) : message)
+        )
+    }
+
     // MARK: below
+
+    private func watchJobs() throws(GatewayError) {
+        guard !watchesJobs else { return }
+        _ = try call("Subscribe")
+        try ServiceBus.check(shim_bus_watch_jobs(bus), "watch the jobs of the service manager")
+        watchesJobs = true
+    }
 
     private func call(
         _ member: String,

@@ -110,6 +110,18 @@ int shim_bus_set_enabled(struct sd_bus *bus, bool enabled, char *const *units, s
     return finish_call(bus, call, NULL, 0, failure);
 }
 
+int shim_bus_set_linger(struct sd_bus *bus, uint32_t user, bool on, struct shim_bus_failure *failure) {
+    sd_bus_message *call = NULL;
+    int result = p_sd_bus_message_new_method_call(bus, &call, "org.freedesktop.login1", "/org/freedesktop/login1",
+                                                  "org.freedesktop.login1.Manager", "SetUserLinger");
+    if (result >= 0) result = p_sd_bus_message_append(call, "ubb", user, (int)on, 0);
+    if (result < 0) {
+        p_sd_bus_message_unref(call);
+        return result;
+    }
+    return finish_call(bus, call, NULL, 0, failure);
+}
+
 int shim_bus_unit_path(const char *unit, char *path, size_t size) {
     char *encoded = NULL;
     int result = p_sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &encoded);

@@ -78,6 +78,7 @@ extension GatewayService {
             isEnabled: status.enabled,
             lingers: hasSystemd ? Lingering(machine: machine).isOn : nil
         )
+        facts.upgrades = await upgradeFacts(&facts.findings)
         if let owner = status.portOwner {
             facts.portOwner = ServiceFacts.PortOwner(pid: owner.pid.map(Int.init), command: owner.command)
         }
@@ -96,6 +97,33 @@ extension GatewayService {
             }
         }
         return facts
+    }
+}
+
+extension GatewayService {
+    /// Upgrades by a timer; settings that cannot be read are reported by whoever reads all of them.
+    private func upgradeFacts(_ findings: inout [Finding]) async -> UpgradeFacts {
+        do throws(GatewayError) {
+            let mode = try UpgradeTimer.mode(layout, files: machine.files)
+            guard mode != .off else { return UpgradeFacts() }
+            let last = try UpgradeRecord.read(layout, files: machine.files)
+            return UpgradeFacts(
+                mode: mode,
+                isScheduled: await UpgradeTimer(service: self).isScheduled(),
+                last: last.map { record in
+                    UpgradeFacts.Last(
+                        at: record.at,
+                        outcome: record.outcome.rawValue,
+                        version: record.version,
+                        failures: record.failures,
+                        error: record.error
+                    )
+                }
+            )
+        } catch {
+            if error.code == "settings-invalid" { findings.append(Finding(error, .warning, title: "upgrades")) }
+            return UpgradeFacts()
+        }
     }
 }
 
@@ -121,7 +149,8 @@ extension InstalledVersions {
                     version: active.version,
                     previousVersion: receipt.previous?.version,
                     trust: active.trust.rawValue,
-                    filesAreIntact: altered.isEmpty
+                    filesAreIntact: altered.isEmpty,
+                    installedAt: active.installedAt
                 )
                 if !altered.isEmpty {
                     facts.findings.append(

@@ -60,10 +60,15 @@ extension Verb {
         details: """
             As 'install-bundle', but an older version than the installed one is refused.
             This build has no release source of its own, so the bundle must be named.
+            With --auto a timer of your service manager does it once a day, at a time of
+            its own: only releases whose signature was verified, never an older one.
+            What it came to is in 'status' and 'doctor'.
             """,
         flags: bundleFlags + [Flag("allow-downgrade", "accept an older version than the installed one")]
+            + automaticUpgradeFlags
     ) { call throws(GatewayError) in
-        try await call.install(
+        if let report = try await call.automaticUpgrade() { return report }
+        return try await call.install(
             Installation.Options(
                 verb: "upgrade",
                 allowsDowngrade: call.arguments.has("allow-downgrade")

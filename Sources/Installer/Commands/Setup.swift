@@ -11,7 +11,9 @@ extension Verb {
             in settings.json, so that every shell sees the same; LLM_GATEWAY_HTTP_HOST,
             LLM_GATEWAY_HTTP_PORT and LLM_GATEWAY_HTTP_PATH are recorded as well. Where your
             shell finds the provider CLIs is recorded in the file 'environment', which the
-            service reads. Shell profiles are never edited.
+            service reads. Shell profiles are never edited. With --linger the gateway starts
+            at boot and stays after you log out; 'uninstall' and --no-linger switch that off
+            again, but only where this command switched it on.
 
             Where the Node gateway is in the home, it takes its place once a bundle is
             installed: same address, same token, same records. What is left of the old
@@ -20,6 +22,8 @@ extension Verb {
         flags: [
             Flag("dry-run", "only say what would be done"),
             Flag("enable", "start the gateway now and with every session, as a systemd user service"),
+            Flag("linger", "start it at boot as well, without a login (implies --enable)"),
+            Flag("no-linger", "do not, or no longer, run without a login"),
             Flag("import-keys", "copy provider keys of this shell into the file 'environment'"),
             Flag("host", value: "ADDRESS", "listen on this address (standard: 127.0.0.1)"),
             Flag("port", value: "NUMBER", "listen on this port (standard: 3333)"),
@@ -44,6 +48,13 @@ struct SetupReport: Report {
 
     static func make(_ call: Invocation) async throws(GatewayError) -> SetupReport {
         let arguments = call.arguments
+        if arguments.has("linger"), arguments.has("no-linger") {
+            throw GatewayError(
+                "usage",
+                "'--linger' and '--no-linger' exclude each other",
+                help: "give one of them"
+            )
+        }
         var options = HomePreparation.Options(recordsShell: true, importsKeys: arguments.has("import-keys"))
         if let host = arguments["host"] { options.host = try Settings.host(host, from: "'--host'") }
         if let port = arguments["port"] {
@@ -61,13 +72,48 @@ struct SetupReport: Report {
         if isInstalled { home.notices += try await linkCommand(call) }
         var report = SetupReport(home: home, isInstalled: isInstalled)
         if found != nil { try await report.takeOver(call) }
-        if arguments.has("enable") {
-            var service = try GatewayService(machine: call.machine)
-            service.say = call.note
-            report.home.notices += try await Lingering(machine: call.machine).enable(service)
+        let service = try call.service()
+        let starts = arguments.has("enable") || arguments.has("linger")
+        // Before lingering is switched on for nothing.
+        if starts { try service.checkStartable() }
+        try await linger(arguments, service, &report)
+        if starts {
             report.status = try await service.start(GatewayService.StartOptions(enable: true))
         }
         return report
+    }
+
+    /// Switches lingering on or off as asked for; `--enable` alone does without it where it cannot be had.
+    private static func linger(
+        _ arguments: Arguments,
+        _ service: GatewayService,
+        _ report: inout SetupReport
+    ) async throws(GatewayError) {
+        let lingering = Lingering(machine: service.machine)
+        if arguments.has("no-linger") {
+            if try await lingering.disable(service) {
+                report.home.changes.append("switched lingering off: the gateway ends when you log out")
+            } else if lingering.isOn {
+                report.home.notices.append(
+                    "lingering stays on, because this program did not switch it on; to switch it off: "
+                        + Lingering.command(false)
+                )
+            }
+            return
+        }
+        guard arguments.has("linger") || arguments.has("enable") else { return }
+        do throws(GatewayError) {
+            if try await lingering.enable(service) {
+                report.home.changes.append("switched lingering on: the gateway runs from boot, without a login")
+            }
+        } catch  where !arguments.has("linger") {
+            // Without systemd the start says what is missing.
+            guard error.code != "no-user-manager" else { return }
+            report.home.notices.append(
+                "the gateway will stop when you log out, because lingering is off; to keep it running: "
+                    + Lingering.command(true)
+            )
+        }
     }
 
     /// Prepares the home of a call under the lock.

@@ -66,8 +66,12 @@ struct UninstallReport: Report {
         } catch  where error.code == "user-manager-unreachable" || error.code == "libsystemd-missing" {
             report.notices.append("the service could not be stopped: \(error)")
         }
-        if plan.disablesLinger, try await !Lingering(machine: call.machine).disable() {
-            report.notices.append("lingering stays on; to switch it off: loginctl disable-linger")
+        if plan.disablesLinger {
+            do throws(GatewayError) {
+                try await Lingering(machine: call.machine).disable()
+            } catch {
+                report.notices.append("lingering stays on: \(error); \(error.help ?? "")")
+            }
         }
         for removal in plan.removals {
             switch removal.kind {

@@ -109,18 +109,16 @@ struct UninstallPlan: Sendable, Equatable {
         // The deepest first, so that a folder is empty when its turn comes.
         removals += folders.sorted { ($0.count, $0) > ($1.count, $1) }
             .map { Removal(path: $0, kind: .emptyFolder) }
-        let known = Set(
-            removals.map(\.path) + kept.map(\.path) + [
-                layout.receipt, layout.lock, layout.supervisor, layout.takeover,
-            ]
-        )
+        let own = [
+            layout.supervisor, layout.upgradeRecord, layout.takeover, layout.receipt, layout.lock,
+        ]
+        let known = Set(removals.map(\.path) + kept.map(\.path) + own)
         for name in names {
             let path = Layout.join(layout.home, name)
             if !known.contains(path) { kept.append(Kept(path: path, reason: "this program did not make it")) }
         }
         // The receipt goes when everything that it names has gone: an interrupted uninstall can be repeated.
-        for path in [layout.supervisor, layout.takeover, layout.receipt, layout.lock]
-        where try present(path) != nil {
+        for path in own where try present(path) != nil {
             removals.append(Removal(path: path, kind: .file))
         }
         if receipt.entry(layout.home)?.kind == .directory || purge {

@@ -50,6 +50,10 @@ struct GatewayService: Sendable {
 
     private func observe() async throws(GatewayError) -> ServiceStatus {
         var status = ServiceStatus(url: settings.localURL)
+        status.upgradeMode = (try? UpgradeTimer.mode(layout, files: machine.files)) ?? .off
+        if status.upgradeMode != .off {
+            status.lastUpgrade = try UpgradeRecord.read(layout, files: machine.files)
+        }
         // Where it listens, which the settings may have left since.
         var address = settings
         if let record = try detached.record() {
@@ -112,6 +116,7 @@ struct GatewayService: Sendable {
         status.since = status.running ? service.activeSince : nil
         status.restarts = service.restarts
         status.enabled = service.fileState == "enabled"
+        status.startsAtBoot = status.enabled == true && Lingering(machine: machine).isOn
         if !UnitInstallation.journalIsReadable() { status.logPath = layout.gatewayLog }
         if service.needsReload || state.socket.needsReload {
             status.notices.append(
@@ -173,6 +178,7 @@ struct GatewayService: Sendable {
     ///
     /// Throws `gateway-missing`, `port-in-use`, `start-failed`, `user-manager-unreachable`, `unhealthy` or `timed-out`.
     func start(_ options: StartOptions = StartOptions()) async throws(GatewayError) -> ServiceStatus {
+<<<<<<< HEAD
         guard settings.port > 0 else {
             throw GatewayError(
                 "invalid-value",
@@ -188,6 +194,9 @@ struct GatewayService: Sendable {
             )
         }
         try refuseBesideReference()
+=======
+        try checkStartable()
+>>>>>>> 25430d6 (Switch lingering on and off through logind, and upgrade by a timer)
         let runsDetached = try detached.record() != nil
         let hasStray = try detached.stray() != nil
         var notices: [String] = []
@@ -214,6 +223,7 @@ struct GatewayService: Sendable {
         return status
     }
 
+<<<<<<< HEAD
     /// The Node gateway of this home has the port, and would go on without being asked.
     private func refuseBesideReference() throws(GatewayError) {
         guard let found = try ReferenceHome.find(layout, files: machine.files), let process = found.process
@@ -223,6 +233,24 @@ struct GatewayService: Sendable {
             "\(found.title) runs in this home as \(process.wording)",
             help: "'\(Product.name) setup' takes its place, with its address and its token"
         )
+=======
+    /// Throws `gateway-missing`, or `invalid-value` for a port that nobody could find.
+    func checkStartable() throws(GatewayError) {
+        guard settings.port > 0 else {
+            throw GatewayError(
+                "invalid-value",
+                "port 0 means any free port, where no client would find the gateway",
+                help: "choose a port: \(Product.name) setup --port NUMBER"
+            )
+        }
+        guard machine.files.isExecutable(layout.currentGateway) else {
+            throw GatewayError(
+                "gateway-missing",
+                "no gateway is installed: '\(layout.currentGateway)' does not exist",
+                help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
+            )
+        }
+>>>>>>> 25430d6 (Switch lingering on and off through logind, and upgrade by a timer)
     }
 
     /// A detached gateway and a unit would fight over the port.
@@ -247,7 +275,7 @@ struct GatewayService: Sendable {
             again: options.again,
             enable: options.enable
         )
-        return outcome.notices
+        return try await outcome.notices + UpgradeTimer(service: self).restore()
     }
 
     private func writeUnits() async throws(GatewayError) -> UnitInstallation.Outcome {
@@ -255,7 +283,7 @@ struct GatewayService: Sendable {
         if log != nil { try machine.files.makeDirectory(layout.logs) }
         let units = UnitFiles(layout: layout, settings: settings, log: log)
         return try await changingReceipt("start") { (receipt) throws(GatewayError) in
-            try UnitInstallation(layout: layout, files: machine.files).write(units, receipt: &receipt)
+            try UnitInstallation(layout: layout, files: machine.files).write(units.all, receipt: &receipt)
         }
     }
 
@@ -285,9 +313,10 @@ struct GatewayService: Sendable {
 
     /// Takes the units out of the session's start; for `uninstall`.
     func disableUnits() async throws(GatewayError) {
-        guard machine.files.exists(unitPath), ServiceBus.machineHasSystemd(files: machine.files) else {
-            return
-        }
+        let timerPath = Layout.join(layout.userUnits, "\(layout.upgradeUnitName).timer")
+        guard machine.files.exists(unitPath) || machine.files.exists(timerPath),
+            ServiceBus.machineHasSystemd(files: machine.files)
+        else { return }
         try await systemd.disable()
     }
 

@@ -1,42 +1,81 @@
 import Appliance
+import Glibc
 import Platform
 
 /// Lingering: the user's service manager runs from boot and stays after the last logout.
 ///
-/// Asked of `loginctl`, best effort: without it the service still runs while the user is logged in. That we switched it
-/// on is noted in the receipt, so that `uninstall` undoes only what we did.
+/// 1. What somebody else switched on is theirs: nothing is asked for, and nothing is noted.
+/// 2. That we are about to switch it on is noted in the receipt first, so that `uninstall` undoes it whatever happens
+///    in between; a refusal takes the note back.
+/// 3. logind is asked over the machine's bus. It lets root do it, and where polkit runs by its standard rules everybody
+///    for themselves.
+/// 4. logind starts the user's manager then, and the gateway can be started under it at once, also from `su`.
 struct Lingering {
     var machine: Machine
-
-    private var folders: [String] {
-        EnvironmentFile.folders(machine.environment["PATH"]) + ["/usr/bin", "/bin"]
-    }
 
     /// Where logind keeps who lingers, one file for each user.
     var isOn: Bool { machine.files.exists("/var/lib/systemd/linger/\(ServiceBus.userName())") }
 
-    /// Switches it on where it is off; the notices say what could not be had.
-    func enable(_ service: GatewayService) async throws(GatewayError) -> [String] {
-        guard ServiceBus.machineHasSystemd(files: machine.files), !isOn else { return [] }
-        let user = ServiceBus.userName()
-        let refusal =
-            "the gateway will stop when you log out, because lingering is off; to keep it running: "
-            + "sudo loginctl enable-linger \(user)"
-        guard try await loginctl("enable-linger"), isOn else { return [refusal] }
-        try await service.changingReceipt("setup") { (receipt) throws(GatewayError) in
-            receipt.enabledLinger = true
-        }
-        return []
+    /// What makes it so when we may not.
+    static func command(_ on: Bool) -> String {
+        "sudo loginctl \(on ? "enable" : "disable")-linger \(ServiceBus.userName())"
     }
 
-    /// Switches it off again.
-    func disable() async throws(GatewayError) -> Bool { try await loginctl("disable-linger") }
-
-    private func loginctl(_ verb: String) async throws(GatewayError) -> Bool {
-        guard let program = Processes.find("loginctl", in: folders, files: machine.files) else {
-            return false
+    /// Switches it on where it is off; `true` when it was off.
+    ///
+    /// Throws `no-user-manager`, `linger-refused`, `system-bus-unreachable` or `libsystemd-missing`, with the command that
+    /// helps.
+    func enable(_ service: GatewayService) async throws(GatewayError) -> Bool {
+        guard ServiceBus.machineHasSystemd(files: machine.files) else {
+            throw GatewayError(
+                "no-user-manager",
+                "the gateway cannot start at boot: there is no service manager to do it",
+                help: "run '\(Product.name) start' in a start-up script of yours"
+            )
         }
-        let command = Command(program, ["--no-ask-password", verb], environment: machine.environment)
-        return try await machine.processes.run(command, limits: ProcessLimits(wall: .seconds(10))).succeeded
+        guard !isOn else { return false }
+        try await note(true, service)
+        do throws(GatewayError) {
+            try await switchTo(true)
+        } catch {
+            try await note(false, service)
+            throw error
+        }
+        return true
+    }
+
+    /// Switches it off where the receipt says that we switched it on; `true` when it did.
+    func disable(_ service: GatewayService) async throws(GatewayError) -> Bool {
+        let layout = try machine.layout()
+        guard try Receipt.read(layout, files: machine.files).enabledLinger else { return false }
+        try await disable()
+        try await note(false, service)
+        return true
+    }
+
+    /// Switches it off.
+    func disable() async throws(GatewayError) { if isOn { try await switchTo(false) } }
+
+    private func note(_ on: Bool, _ service: GatewayService) async throws(GatewayError) {
+        try await service.changingReceipt("setup") { (receipt) throws(GatewayError) in
+            receipt.enabledLinger = on
+        }
+    }
+
+    private func switchTo(_ on: Bool) async throws(GatewayError) {
+        let environment = machine.environment
+        let files = machine.files
+        do throws(GatewayError) {
+            try await BlockingThread.run("logind") { () throws(GatewayError) in
+                let bus = try ServiceBus.connectSystem(environment: environment)
+                try bus.setLinger(on)
+                let socket = "/run/user/\(getuid())/systemd/private"
+                guard on, !files.exists(socket) else { return }
+                // Whether it came up in time, whoever needs it is about to find out.
+                _ = try bus.waitUntilActive("user@\(getuid()).service", within: .seconds(20))
+            }
+        } catch {
+            throw GatewayError(error.code, error.message, help: "run: \(Lingering.command(on))")
+        }
     }
 }

@@ -25,6 +25,12 @@ struct ServiceStatus: Report, Equatable {
     var restarts = 0
     /// Whether it starts with the session; `nil` where that cannot be had.
     var enabled: Bool?
+    /// Whether it starts at boot, before anybody logs in; `nil` where that cannot be had.
+    var startsAtBoot: Bool?
+    /// What is upgraded by itself.
+    var upgradeMode = UpgradeMode.off
+    /// What the last upgrade by itself came to.
+    var lastUpgrade: UpgradeRecord?
     /// Whether our gateway answered just now.
     var healthy = false
     var version: String?
@@ -53,6 +59,8 @@ struct ServiceStatus: Report, Equatable {
         status["since"] = .optional(since?.iso8601)
         status["restarts"] = .integer(restarts)
         status["enabled"] = enabled.map { .bool($0) } ?? .null
+        status["starts_at_boot"] = startsAtBoot.map { .bool($0) } ?? .null
+        status["auto_upgrade"] = ["mode": .string(upgradeMode.rawValue), "last": lastUpgrade?.json ?? .null]
         status["port_owner"] = portOwner?.json ?? .null
         status["notices"] = .strings(notices)
         return ["ok": true, "status": status]
@@ -76,6 +84,11 @@ struct ServiceStatus: Report, Equatable {
         if running, let since { rows.append(["since", since.iso8601]) }
         if restarts > 0 { rows.append(["restarts", "\(restarts) after crashes"]) }
         if let enabled { rows.append(["starts with your session", enabled ? "yes" : "no"]) }
+        if let startsAtBoot { rows.append(["starts at boot", startsAtBoot ? "yes" : "no"]) }
+        if upgradeMode != .off {
+            let last = lastUpgrade.map { "; \($0.at.iso8601): \($0.wording)" } ?? ""
+            rows.append(["automatic upgrades", upgradeMode.rawValue + last])
+        }
         if let logPath { rows.append(["log", logPath]) }
         if let portOwner { rows.append(["its port is taken by", portOwner.wording]) }
         let lines = [first] + (rows.isEmpty ? [] : [Columns.text(rows, indent: 2)])

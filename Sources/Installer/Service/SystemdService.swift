@@ -104,9 +104,45 @@ struct SystemdService: Sendable {
 
     /// Stops the units, takes them out of the session's start, and lets the manager forget them once they are gone.
     func disable() async throws(GatewayError) {
+        // The timer first: an upgrade that begins now would meet a home that goes away.
+        let timed = ["\(layout.upgradeUnitName).timer", "\(layout.upgradeUnitName).service"]
+        try await retire(timed)
         try await talk { (bus) throws(GatewayError) in
             _ = try self.end(bus)
             try bus.setEnabled(false, [self.service, self.socket])
+        }
+    }
+
+    /// Whether a unit is active.
+    func isActive(_ unit: String) async throws(GatewayError) -> Bool {
+        try await talk { (bus) throws(GatewayError) in try bus.unit(unit).activeState == "active" }
+    }
+
+    /// Starts units whose files are new or changed, now and with every session.
+    func activate(_ units: [String]) async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in
+            try bus.reload()
+            try bus.setEnabled(true, units)
+            for unit in units {
+                let outcome = try bus.perform(.start, unit, within: .seconds(30))
+                guard outcome == "done" else {
+                    throw GatewayError(
+                        "start-failed",
+                        "the service manager did not start '\(unit)': \(outcome)",
+                        help: "look at: systemctl --user status \(unit)"
+                    )
+                }
+            }
+        }
+    }
+
+    /// Stops units and takes them out of the session's start.
+    func retire(_ units: [String]) async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in
+            for unit in units where try bus.unit(unit).loadState == "loaded" {
+                _ = try bus.perform(.stop, unit, within: .seconds(60))
+            }
+            try bus.setEnabled(false, units)
         }
     }
 

@@ -101,13 +101,13 @@ struct UnitFiles: Sendable, Equatable {
         )
     }
 
-    private static func configurationLine(_ layout: Layout) -> String {
+    static func configurationLine(_ layout: Layout) -> String {
         guard layout.configuration != Layout.join(layout.home, "config.toml") else { return "" }
         return "Environment=" + quoted("LLM_GATEWAY_CONFIG=\(layout.configuration)", false) + "\n"
     }
 
     /// A word of a unit file: quoted, escaped as systemd.syntax(7) says, with specifiers and (in commands) variables off.
-    private static func quoted(_ word: String, _ isCommand: Bool) -> String {
+    static func quoted(_ word: String, _ isCommand: Bool) -> String {
         var out = ""
         for scalar in word.unicodeScalars {
             switch scalar {
@@ -125,7 +125,7 @@ struct UnitFiles: Sendable, Equatable {
     }
 
     /// A path that takes the rest of a line: only specifiers are special there.
-    private static func literal(_ path: String) -> String { path.replacing("%", with: "%%") }
+    static func literal(_ path: String) -> String { path.replacing("%", with: "%%") }
 }
 
 /// What writing the unit files comes to: pure, from what is there and what the receipt knows.

@@ -10,7 +10,7 @@ import Platform
 struct UnitInstallation {
     /// What was done.
     struct Outcome: Sendable, Equatable {
-        /// Names of units that were written.
+        /// Names of units that were written, or removed.
         var written: [String] = []
         var notices: [String] = []
     }
@@ -19,10 +19,10 @@ struct UnitInstallation {
     var files: Files
 
     /// Writes what has to be written; the caller holds the lock and writes the receipt.
-    func write(_ units: UnitFiles, receipt: inout Receipt) throws(GatewayError) -> Outcome {
+    func write(_ units: [UnitFiles.Unit], receipt: inout Receipt) throws(GatewayError) -> Outcome {
         var outcome = Outcome()
-        try makeFolders(&receipt)
-        for unit in units.all {
+        try makeFolder(layout.userUnits, &receipt)
+        for unit in units {
             let path = Layout.join(layout.userUnits, unit.name)
             let bytes = Array(unit.text.utf8)
             let wanted = SHA256.hex(bytes)
@@ -48,9 +48,27 @@ struct UnitInstallation {
         return outcome
     }
 
-    private func makeFolders(_ receipt: inout Receipt) throws(GatewayError) {
+    /// Removes units that are as we wrote them; one that somebody changed stays and is reported.
+    func remove(_ units: [UnitFiles.Unit], receipt: inout Receipt) throws(GatewayError) -> Outcome {
+        var outcome = Outcome()
+        for unit in units {
+            let path = Layout.join(layout.userUnits, unit.name)
+            guard let entry = receipt.entry(path) else { continue }
+            if let old = try files.readIfPresent(path, limit: 1 << 20), SHA256.hex(old) != entry.sha256 {
+                outcome.notices.append("'\(path)' was changed since this program wrote it, and stays")
+                continue
+            }
+            try files.removeFile(path)
+            receipt.forget(path)
+            outcome.written.append(unit.name)
+        }
+        return outcome
+    }
+
+    /// Makes a folder, and notes every part of its path that was not there.
+    func makeFolder(_ path: String, _ receipt: inout Receipt) throws(GatewayError) {
         var missing: [String] = []
-        var folder = layout.userUnits
+        var folder = path
         while folder != "/", try files.target(folder) == nil {
             missing.append(folder)
             folder = Files.parent(of: folder)

@@ -145,9 +145,9 @@ struct UnitFilesTests {
         let installation = UnitInstallation(layout: home.layout, files: Files())
         var receipt = Receipt()
         let units = UnitFiles(layout: home.layout, settings: try Settings(), log: nil)
-        #expect(try installation.write(units, receipt: &receipt).written == units.all.map(\.name))
+        #expect(try installation.write(units.all, receipt: &receipt).written == units.all.map(\.name))
         #expect(receipt.created.filter { $0.kind == .directory }.map(\.path).last == home.layout.userUnits)
-        #expect(try installation.write(units, receipt: &receipt) == .init())
+        #expect(try installation.write(units.all, receipt: &receipt) == .init())
         let path = Layout.join(home.layout.userUnits, units.socket.name)
         try Files().append(Array("# mine\n".utf8), to: path)
         let moved = UnitFiles(
@@ -155,7 +155,7 @@ struct UnitFilesTests {
             settings: try Settings(environment: ["LLM_GATEWAY_HTTP_PORT": "4000"]),
             log: nil
         )
-        let outcome = try installation.write(moved, receipt: &receipt)
+        let outcome = try installation.write(moved.all, receipt: &receipt)
         #expect(outcome.written.isEmpty && outcome.notices.count == 1)
         #expect(outcome.notices.first?.hasPrefix("'\(path)' was not written by this program") == true)
         #expect(try Files().readText(path).hasSuffix("# mine\n"))
