@@ -80,7 +80,9 @@ package struct UpgradeFacts: Sendable, Equatable {
         // What was installed by hand since then cures a failure.
         guard let last, install.installedAt.map({ $0 < last.at }) ?? true else { return findings }
         if let error = last.error {
-            let count = last.failures > 1 ? "the last \(last.failures) automatic upgrades" : "the last automatic upgrade"
+            let count =
+                last.failures > 1
+                ? "the last \(last.failures) automatic upgrades" : "the last automatic upgrade"
             findings.append(
                 Finding(
                     "auto-upgrade-failed",

@@ -77,6 +77,67 @@ struct AdviceTests {
         #expect(mute.finding("not-answering")?.text.contains("http://127.0.0.1:3333/healthz") == true)
     }
 
+    @Test("says whether the gateway starts at boot")
+    func boot() async throws {
+        let world = try World()
+        try world.setUp()
+        var facts = World.running
+        func wording() async throws -> String? {
+            try await world.examine(service: facts, install: World.installed).rows
+                .first { $0.subject == "starts" }?.text
+        }
+        #expect(try await wording()?.hasPrefix("with your session, not at boot") == true)
+        facts.lingers = true
+        #expect(try await wording() == "at boot, without a login")
+        #expect(facts.json["starts_at_boot"]?.bool == true)
+        facts.isEnabled = false
+        #expect(try await wording()?.hasPrefix("not by itself") == true)
+        #expect(facts.json["starts_at_boot"]?.bool == false)
+        facts = ServiceFacts(manager: .none)
+        #expect(try await wording() == nil)
+        #expect(facts.json["starts_at_boot"] == .null)
+    }
+
+    @Test("tells of upgrades by the timer that failed or have no timer, and of what they found")
+    func upgrades() async throws {
+        let world = try World()
+        try world.setUp()
+        var facts = World.running
+        var install = World.installed
+        let time = Timestamp(milliseconds: 1_795_255_860_497)
+        func report() async throws -> DoctorReport {
+            try await world.examine(service: facts, install: install)
+        }
+        facts.upgrades = UpgradeFacts(mode: .on, isScheduled: true)
+        #expect(try await !report().codes.contains { $0.contains("upgrade") })
+        facts.upgrades.isScheduled = false
+        #expect(try await report().nextActions.contains("run 'llm-cli-gateway upgrade --auto on'"))
+        let error = GatewayError("network", "no route to 'example.org'")
+        facts.upgrades = UpgradeFacts(
+            mode: .on,
+            isScheduled: true,
+            last: .init(at: time, outcome: "failed", failures: 3, error: error)
+        )
+        let failed = try await report().finding("auto-upgrade-failed")
+        #expect(failed?.severity == .warning)
+        #expect(
+            failed?.text
+                == "the last 3 automatic upgrades failed, at 2026-11-21T10:11:00.497Z: no route to 'example.org'"
+        )
+        // An upgrade by hand came later.
+        install.installedAt = time.advanced(byMilliseconds: 1)
+        #expect(try await !report().codes.contains("auto-upgrade-failed"))
+        install.installedAt = nil
+        facts.upgrades = UpgradeFacts(
+            mode: .notify,
+            isScheduled: true,
+            last: .init(at: time, outcome: "available", version: "1.3.0")
+        )
+        #expect(try await report().finding("upgrade-available")?.text == "version 1.3.0 can be installed")
+        install.version = "1.3.0"
+        #expect(try await !report().codes.contains("upgrade-available"))
+    }
+
     @Test("warns of a workspace that gives away the gateway's own folder, and of one that is gone")
     func workspaces() async throws {
         let world = try World()

@@ -48,6 +48,25 @@ struct Validator {
     .enabled(if: Validator.python != nil, Validator.missing)
 )
 struct SchemaTests {
+    @Test("is valid with upgrades by the timer", arguments: [true, false])
+    func upgrades(failed: Bool) async throws {
+        let world = try World()
+        try world.setUp()
+        var service = World.running
+        var error = GatewayError("network", "no route", help: "look at the cable")
+        error.cause = "a cause"
+        let time = Timestamp(milliseconds: 1_795_255_860_497)
+        service.upgrades = UpgradeFacts(
+            mode: .notify,
+            isScheduled: true,
+            last: failed
+                ? .init(at: time, outcome: "failed", failures: 2, error: error)
+                : .init(at: time, outcome: "available", version: "1.3.0")
+        )
+        let report = try await world.examine(service: service, install: World.installed)
+        #expect(try await Validator.complaints(report) == "")
+    }
+
     @Test("is valid where everything is well")
     func healthy() async throws {
         let world = try World()

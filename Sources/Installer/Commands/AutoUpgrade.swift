@@ -4,7 +4,12 @@ import Platform
 extension Verb {
     /// What `upgrade` takes for automatic upgrades.
     static let automaticUpgradeFlags = [
-        Flag("auto", value: "MODE", "upgrade every day by itself: on, notify (only look and say so) or off"),
+        Flag(
+            "auto",
+            value: "MODE",
+            "upgrade every day by itself: on, notify (only look and say so) or off",
+            offers: .words(UpgradeMode.allCases.map(\.rawValue))
+        ),
         Flag("auto-run", "do what the timer does: look, and upgrade where the mode is on"),
     ]
 }
@@ -74,7 +79,8 @@ private struct ModeReport: Report {
         let first =
             switch mode {
             case .on: "a newer release is looked for every day, and installed"
-            case .notify: "a newer release is looked for every day; 'status' and 'doctor' say when there is one"
+            case .notify:
+                "a newer release is looked for every day; 'status' and 'doctor' say when there is one"
             case .off: "nothing is upgraded by itself"
             }
         return ([first] + notices.map { "note: \($0)" }).joined(separator: "\n")

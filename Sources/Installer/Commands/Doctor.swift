@@ -121,7 +121,9 @@ extension GatewayService {
                 }
             )
         } catch {
-            if error.code == "settings-invalid" { findings.append(Finding(error, .warning, title: "upgrades")) }
+            if error.code == "settings-invalid" {
+                findings.append(Finding(error, .warning, title: "upgrades"))
+            }
             return UpgradeFacts()
         }
     }

@@ -104,7 +104,9 @@ struct SetupReport: Report {
         guard arguments.has("linger") || arguments.has("enable") else { return }
         do throws(GatewayError) {
             if try await lingering.enable(service) {
-                report.home.changes.append("switched lingering on: the gateway runs from boot, without a login")
+                report.home.changes.append(
+                    "switched lingering on: the gateway runs from boot, without a login"
+                )
             }
         } catch  where !arguments.has("linger") {
             // Without systemd the start says what is missing.

@@ -86,7 +86,8 @@ extension UpgradeRecord {
         case .upToDate: "version \(version) is the newest"
         case .available: "version \(version) can be installed: \(Product.name) upgrade"
         case .upgraded: "upgraded to version \(version)"
-        case .failed: "failed\(failures > 1 ? " \(failures) times in a row" : ""): \(error?.description ?? "?")"
+        case .failed:
+            "failed\(failures > 1 ? " \(failures) times in a row" : ""): \(error?.description ?? "?")"
         }
     }
 }

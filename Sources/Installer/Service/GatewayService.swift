@@ -178,25 +178,8 @@ struct GatewayService: Sendable {
     ///
     /// Throws `gateway-missing`, `port-in-use`, `start-failed`, `user-manager-unreachable`, `unhealthy` or `timed-out`.
     func start(_ options: StartOptions = StartOptions()) async throws(GatewayError) -> ServiceStatus {
-<<<<<<< HEAD
-        guard settings.port > 0 else {
-            throw GatewayError(
-                "invalid-value",
-                "port 0 means any free port, where no client would find the gateway",
-                help: "choose a port: \(Product.name) setup --port NUMBER"
-            )
-        }
-        guard machine.files.isExecutable(layout.currentGateway) else {
-            throw GatewayError(
-                "gateway-missing",
-                "no gateway is installed: '\(layout.currentGateway)' does not exist",
-                help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
-            )
-        }
-        try refuseBesideReference()
-=======
         try checkStartable()
->>>>>>> 25430d6 (Switch lingering on and off through logind, and upgrade by a timer)
+        try refuseBesideReference()
         let runsDetached = try detached.record() != nil
         let hasStray = try detached.stray() != nil
         var notices: [String] = []
@@ -223,7 +206,6 @@ struct GatewayService: Sendable {
         return status
     }
 
-<<<<<<< HEAD
     /// The Node gateway of this home has the port, and would go on without being asked.
     private func refuseBesideReference() throws(GatewayError) {
         guard let found = try ReferenceHome.find(layout, files: machine.files), let process = found.process
@@ -233,7 +215,8 @@ struct GatewayService: Sendable {
             "\(found.title) runs in this home as \(process.wording)",
             help: "'\(Product.name) setup' takes its place, with its address and its token"
         )
-=======
+    }
+
     /// Throws `gateway-missing`, or `invalid-value` for a port that nobody could find.
     func checkStartable() throws(GatewayError) {
         guard settings.port > 0 else {
@@ -250,7 +233,6 @@ struct GatewayService: Sendable {
                 help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
             )
         }
->>>>>>> 25430d6 (Switch lingering on and off through logind, and upgrade by a timer)
     }
 
     /// A detached gateway and a unit would fight over the port.

@@ -15,7 +15,9 @@ struct UpgradeTimer: Sendable {
     private var systemd: SystemdService { SystemdService(machine: machine, layout: layout) }
     private var units: [UnitFiles.Unit] { UpgradeUnits.all(layout) }
     private var timer: String { "\(layout.upgradeUnitName).timer" }
-    private var hasUnits: Bool { units.contains { machine.files.exists(Layout.join(layout.userUnits, $0.name)) } }
+    private var hasUnits: Bool {
+        units.contains { machine.files.exists(Layout.join(layout.userUnits, $0.name)) }
+    }
 
     /// The digest of nothing: what systemd's file for a timer holds.
     private static let emptyDigest = SHA256.hex([])

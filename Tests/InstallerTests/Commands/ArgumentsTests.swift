@@ -144,6 +144,7 @@ struct SnapshotTests {
         status.since = Timestamp(milliseconds: 1_795_255_860_497)
         status.restarts = 1
         status.enabled = true
+        status.startsAtBoot = false
         status.notices = ["your own settings apply: /x.conf"]
         text += status.text + "\n"
         try expectSnapshot("status.txt", text)
@@ -154,7 +155,8 @@ struct SnapshotTests {
     func units() throws {
         let layout = try Layout(environment: ["HOME": "/home/user"])
         let units = UnitFiles(layout: layout, settings: try Settings(), log: nil)
-        try expectSnapshot("units.txt", units.all.map { "== \($0.name)\n\($0.text)" }.joined())
+        let all = units.all + UpgradeUnits.all(layout)
+        try expectSnapshot("units.txt", all.map { "== \($0.name)\n\($0.text)" }.joined())
     }
 }
 

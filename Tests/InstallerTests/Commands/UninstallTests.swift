@@ -73,6 +73,19 @@ struct UninstallPlanTests {
         #expect(purged.kept.map(\.path) == [layout.home + "/notes.txt"])
     }
 
+    @Test("removes what it keeps for its own use, before the receipt")
+    func bookkeeping() throws {
+        let file = UninstallPlan.Present(kind: .file)
+        let plan = try plan(
+            [layout.upgradeRecord: file, layout.receipt: file, layout.lock: file],
+            names: ["auto-upgrade.json", "receipt.json", ".lock"]
+        )
+        #expect(
+            plan.removals.map(\.path) == [layout.upgradeRecord, layout.receipt, layout.lock, layout.home]
+        )
+        #expect(plan.kept.isEmpty)
+    }
+
     @Test("removes from its working folders only what bears a name of its own")
     func workingFolders() throws {
         let digest = String(repeating: "a", count: 64)
