@@ -27,8 +27,12 @@ struct GatewayProcess: Sendable {
         var machine = try Machine.real()
         machine.environment = environment
         for name in ServiceNotification.variables { machine.environment[name] = nil }
-        log = Log.standardError(environment: environment, clock: machine.clock)
         layout = try machine.layout()
+        log = Log.standardError(
+            environment: environment,
+            clock: machine.clock,
+            file: LogFile(standardErrorAt: layout.gatewayLog, files: machine.files)
+        )
         try machine.files.makeDirectory(layout.home, mode: 0o700)
         if let bytes = try machine.files.readIfPresent(layout.environmentFile, limit: 1 << 20) {
             let file = EnvironmentFile(text: String(decoding: bytes, as: UTF8.self))

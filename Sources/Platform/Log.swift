@@ -71,13 +71,23 @@ package struct Log: Sendable {
     }
 
     /// Standard error, in the style that suits where it leads; `DEBUG` in the environment admits debug records.
-    package static func standardError(environment: [String: String], clock: WallClock) -> Log {
+    ///
+    /// Where it leads to `file`, which nobody else rotates, that file is kept within its bounds.
+    package static func standardError(
+        environment: [String: String],
+        clock: WallClock,
+        file: LogFile? = nil
+    ) -> Log {
         let output = LogOutput(descriptor: 2)
         return Log(
             style: style(of: 2, environment: environment),
             minimum: ["", "0", "false"].contains(environment["DEBUG"] ?? "") ? .info : .debug,
             now: clock.now,
-            write: { output.write($0) }
+            write: { record in
+                guard let file else { return output.write(record) }
+                // A full disk must not stop the gateway: what cannot be written is lost.
+                try? file.append(record)
+            }
         )
     }
 

@@ -15,6 +15,8 @@ package final class LogFile: Sendable {
     private let limit: Int64
     private let keep: Int
     private let files: Files
+    /// Whether standard error is the file, and has to go along when a new one is begun.
+    private let isStandardError: Bool
     // A leaf: held for one write or one rotation.
     private let state = Mutex(State())
 
@@ -26,11 +28,35 @@ package final class LogFile: Sendable {
         self.limit = limit
         self.keep = keep
         self.files = files
+        isStandardError = false
         let opened = try LogFile.open(path)
         state.withLock { $0 = opened }
     }
 
-    deinit { state.withLock { if $0.descriptor >= 0 { _ = close($0.descriptor) } } }
+    /// The file that standard error leads to already, as `StandardOutput=append:` of systemd makes it; `nil` when it leads
+    /// elsewhere.
+    ///
+    /// What the process writes to standard error and output by other ways goes into the same file, also after a rotation.
+    package init?(standardErrorAt path: String, limit: Int64 = 10 << 20, keep: Int = 3, files: Files) {
+        var info = stat()
+        guard LogFile.isSame(2, path, &info) else { return nil }
+        self.path = path
+        self.limit = limit
+        self.keep = keep
+        self.files = files
+        isStandardError = true
+        let size = Int64(info.st_size)
+        state.withLock { $0 = State(descriptor: 2, size: size) }
+    }
+
+    /// Whether a descriptor leads to the regular file at a path.
+    private static func isSame(_ descriptor: Int32, _ path: String, _ info: inout stat) -> Bool {
+        var there = stat()
+        return fstat(descriptor, &info) == 0 && info.st_mode & S_IFMT == S_IFREG && stat(path, &there) == 0
+            && info.st_dev == there.st_dev && info.st_ino == there.st_ino
+    }
+
+    deinit { if !isStandardError { state.withLock { if $0.descriptor >= 0 { _ = close($0.descriptor) } } } }
 
     private static func open(_ path: String) throws(GatewayError) -> State {
         let descriptor = shim_open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600)
@@ -53,6 +79,8 @@ package final class LogFile: Sendable {
     }
 
     private func rotate(_ state: inout State) throws(GatewayError) {
+        var info = stat()
+        let outputGoesAlong = isStandardError && LogFile.isSame(1, path, &info)
         for number in stride(from: keep, to: 0, by: -1) {
             let from = number == 1 ? path : "\(path).\(number - 1)"
             if files.exists(from) { try files.rename(from, to: "\(path).\(number)", durable: false) }
@@ -60,7 +88,14 @@ package final class LogFile: Sendable {
         if keep == 0 { try files.removeFile(path) }
         // The old descriptor is kept until there is a new one: a full disk must not silence the log.
         let opened = try LogFile.open(path)
-        close(state.descriptor)
-        state = opened
+        if isStandardError {
+            if outputGoesAlong { dup2(opened.descriptor, 1) }
+            dup2(opened.descriptor, 2)
+            close(opened.descriptor)
+            state.size = opened.size
+        } else {
+            close(state.descriptor)
+            state = opened
+        }
     }
 }
