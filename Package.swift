@@ -64,7 +64,11 @@ let package = Package(
         // MARK: products
         .executableTarget(
             name: "Installer",
-            dependencies: ["Appliance", "Platform", "Doctor", "Providers", "Jobs", "CArchive"],
+            dependencies: [
+                "Appliance", "Platform", "Doctor", "Providers", "Jobs", "CArchive", "COpenSSL", "CShims",
+            ],
+            // The public trust root is part of the program, so that no file is needed to believe a release.
+            resources: [.embedInCode("Trust/trusted_root.json")],
             swiftSettings: settings,
             linkerSettings: productLinking
         ),

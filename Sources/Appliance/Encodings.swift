@@ -58,16 +58,19 @@ package enum Base64 {
     }
 
     /// The bytes, or `nil` when the text is not padded base 64.
-    package static func decode(_ text: String) -> [UInt8]? {
+    ///
+    /// The last digit before the padding has bits that mean nothing and must be zero, unless `ignoresTrailingBits`.
+    package static func decode(_ text: String, ignoresTrailingBits: Bool = false) -> [UInt8]? {
         let digits = Array(text.utf8)
         guard digits.count.isMultiple(of: 4) else { return nil }
         let padding = digits.reversed().prefix { $0 == 0x3D }.count
         guard padding <= 2 else { return nil }
         var out: [UInt8] = []
+        out.reserveCapacity(digits.count / 4 * 3)
         var value: UInt32 = 0
         var bits = 0
         for digit in digits.dropLast(padding) {
-            guard let index = alphabet.firstIndex(of: digit) else { return nil }
+            guard let index = sixBits(digit) else { return nil }
             value = value << 6 | UInt32(index)
             bits += 6
             if bits >= 8 {
@@ -75,7 +78,18 @@ package enum Base64 {
                 out.append(UInt8(truncatingIfNeeded: value >> UInt32(bits)))
             }
         }
-        guard value & ((1 << UInt32(bits)) - 1) == 0 else { return nil }
+        guard ignoresTrailingBits || value & ((1 << UInt32(bits)) - 1) == 0 else { return nil }
         return out
+    }
+
+    private static func sixBits(_ byte: UInt8) -> UInt8? {
+        switch byte {
+        case 0x41...0x5A: byte - 0x41
+        case 0x61...0x7A: byte - 0x61 + 26
+        case 0x30...0x39: byte - 0x30 + 52
+        case 0x2B: 62
+        case 0x2F: 63
+        default: nil
+        }
     }
 }

@@ -28,7 +28,11 @@ package enum ExitCode: Int32, Sendable {
         case "digest-mismatch", "insecure-url", "unsafe-archive", "archive-damaged",
             "archive-too-large", "manifest-missing", "manifest-invalid", "manifest-mismatch",
             "wrong-platform", "reference-bundle", "downgrade-refused",
-            "smoke-test-failed", "unsigned-release", "signature-refused":
+            "smoke-test-failed", "unsigned-release", "trust-root-invalid", "signature-bundle-invalid",
+            "signature-key-refused", "signature-time-unproven", "signature-certificate-untrusted",
+            "signature-certificate-misused", "signature-certificate-unlogged", "signature-identity-refused",
+            "signature-log-unproven", "signature-log-mismatch", "signature-mismatch", "checksums-malformed",
+            "checksum-missing":
             self = .verificationRefused
         case "busy", "reference-busy": self = .busy
         case "network", "download-failed", "http-status", "timed-out", "libcurl-missing",

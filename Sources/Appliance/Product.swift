@@ -10,6 +10,10 @@ package enum Product {
     ///
     /// Checked before the C library starts them, in `Sources/C/Shims/entry.c`.
     package static let oldestGlibc = "2.34"
+    /// Who signs releases: a name, or a pattern for it with `*` (see `NamePattern`); empty when this build knows nobody.
+    package static let releaseSigner = ""
+    /// The identity provider that must vouch for the signer of releases; empty together with `releaseSigner`.
+    package static let releaseSignerIssuer = ""
     #if arch(x86_64)
     /// The processor, as release files name it.
     package static let architecture = "amd64"

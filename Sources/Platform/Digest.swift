@@ -25,12 +25,15 @@ package final class SHA256 {
         return out
     }
 
-    /// The digest of bytes, as 64 lower-case hexadecimal digits.
-    package static func hex(_ bytes: [UInt8]) -> String {
+    /// The 32 bytes of the digest of bytes.
+    package static func digest(_ bytes: [UInt8]) -> [UInt8] {
         let digest = SHA256()
         bytes.withUnsafeBytes { digest.update($0) }
-        return Hex.encode(digest.finish())
+        return digest.finish()
     }
+
+    /// The digest of bytes, as 64 lower-case hexadecimal digits.
+    package static func hex(_ bytes: [UInt8]) -> String { Hex.encode(digest(bytes)) }
 }
 
 /// Comparison whose time does not depend on where two secrets differ.
