@@ -15,11 +15,13 @@ extension Verb {
             step that failed and ends with exit code 3.
             """,
         operand: ("FILE", "the file that was signed"),
+        offers: .files,
         flags: [
             Flag(
                 "bundle",
                 value: "FILE",
-                "the Sigstore bundle, usually the file's name and '.sigstore.json'"
+                "the Sigstore bundle, usually the file's name and '.sigstore.json'",
+                offers: .files
             ),
             Flag(
                 "identity",
@@ -28,8 +30,18 @@ extension Verb {
             ),
             Flag("identity-pattern", value: "PATTERN", "what the name of who signed must look like"),
             Flag("issuer", value: "URL", "the identity provider that must have vouched for the signer"),
-            Flag("key", value: "FILE", "the public key, in PEM or DER, that must have signed"),
-            Flag("trust-root", value: "FILE", "a 'trusted_root.json' to believe instead of the built-in one"),
+            Flag(
+                "key",
+                value: "FILE",
+                "the public key, in PEM or DER, that must have signed",
+                offers: .files
+            ),
+            Flag(
+                "trust-root",
+                value: "FILE",
+                "a 'trusted_root.json' to believe instead of the built-in one",
+                offers: .files
+            ),
         ],
         style: .text,
         isQuestion: true
