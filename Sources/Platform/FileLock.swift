@@ -1,6 +1,7 @@
 package import Appliance
 import CShims
 import Glibc
+import Synchronization
 
 /// An flock(2) lock: the kernel releases it when the process ends, however it ends.
 ///
@@ -41,9 +42,69 @@ package final class FileLock: Sendable {
         try? Files.writeAll(Array(note.utf8), to: descriptor, path: path)
     }
 
+    /// Waits for the lock for at most so long, on the calling thread, which must be one that may block.
+    ///
+    /// Throws `busy` when the time is up.
+    package static func wait(_ path: String, within limit: Duration) throws(GatewayError) -> FileLock {
+        if let lock = try attempt(path) { return lock }
+        // flock(2) knows no time limit, so that a thread waits; when it gets the lock too late, it lets go of it at once.
+        let handover = try Handover()
+        BlockingThread.start("file-lock") {
+            do throws(GatewayError) {
+                handover.give(.success(try wait(path)))
+            } catch {
+                handover.give(.failure(error))
+            }
+        }
+        if let lock = try handover.take(within: limit)?.get() { return lock }
+        throw GatewayError(
+            "busy",
+            "'\(path)' has been locked by another process for more than \(limit.components.seconds) s",
+            help: "'fuser \(path)' names that process; end it if it hangs"
+        )
+    }
+
+    /// What a waiting thread leaves for the one that it waits for.
+    private final class Handover: Sendable {
+        private let state = Mutex<(result: Result<FileLock, GatewayError>?, isOver: Bool)>((nil, false))
+        private let bell: Int32
+
+        init() throws(GatewayError) {
+            bell = eventfd(0, Int32(EFD_CLOEXEC))
+            guard bell >= 0 else { throw GatewayError("file-error", "no descriptors are left to wait with") }
+        }
+
+        deinit { close(bell) }
+
+        func give(_ result: sending Result<FileLock, GatewayError>) {
+            state.withLock { state in
+                if !state.isOver { state.result = result }
+            }
+            var one: UInt64 = 1
+            write(bell, &one, 8)
+        }
+
+        /// `nil` when the time is up.
+        func take(within limit: Duration) -> Result<FileLock, GatewayError>? {
+            let clock = WallClock.system
+            let end = clock.uptime() &+ limit.nanoseconds
+            while true {
+                let now = clock.uptime()
+                let rest = Int32(clamping: (max(end, now) - now + 999_999) / 1_000_000)
+                var item = pollfd(fd: bell, events: Int16(POLLIN), revents: 0)
+                if poll(&item, 1, rest) >= 0 || errno != EINTR { break }
+            }
+            return state.withLock { state in
+                state.isOver = true
+                return state.result
+            }
+        }
+    }
+
     /// Waits for the lock, on the calling thread, which must be one that may block.
     ///
-    /// `note` is written into the file, as `attempt` does.
+    /// There is no limit: for who waits for the end of a process that holds the lock all its life, or counts the time
+    /// itself. `note` is written into the file, as `attempt` does.
     package static func wait(
         _ path: String,
         exclusive: Bool = true,

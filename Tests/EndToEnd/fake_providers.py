@@ -6,6 +6,7 @@ The fakes end with status 2 on whatever their contract does not have, so a run t
 """
 import json
 import os
+import resource
 import sqlite3
 import time
 
@@ -28,6 +29,8 @@ def drive(world):
         bad_ends(world, gateway)
     with section("silence"):
         silence(world, gateway)
+    with section("no descriptors"):
+        no_descriptors(world)
     with section("the record"):
         record(world, gateway)
     equal("nothing but protocol came on standard output", gateway.noise, [])
@@ -201,6 +204,23 @@ def silence(world, gateway):
             equal(f"{name}: ended for idleness", [seen.get("errorCategory"), seen.get("exitCode")], ["idle_timeout", 125])
             contains(f"{name}: and says so", text_of(result), "inactivity")
     world.nothing_left("none of them is left, nor its grandchild", expected=[gateway.process], seconds=10)
+
+
+def no_descriptors(world):
+    """A run that ends while its gateway can open nothing is neither lost nor run again."""
+    gateway, started = world.stdio_gateway(), len(world.starts("claude"))
+    request = gateway.begin("tools/call", {"name": "claude_request", "arguments": {"prompt": "@@wait 1@@@@say still here@@"}})
+    within(10, lambda: len(world.starts("claude")) > started)
+    run = world.starts("claude")[-1]["pid"]
+    allowed = resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    within(10, lambda: not os.path.exists(f"/proc/{run}"))
+    time.sleep(2)
+    resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, allowed)
+    answer = gateway.finish(request, 40)["result"]
+    check("it is answered once descriptors are there again", not answer.get("isError") and text_of(answer) == "still here", "still here", answer)
+    equal("and was started once", len(world.starts("claude")), started + 1)
+    contains("the log says what was missing", "".join(gateway.log), "too many open files")
+    equal("the gateway ends well after it", gateway.hang_up(), 0)
 
 
 def record(world, gateway):

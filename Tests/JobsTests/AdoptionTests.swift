@@ -70,6 +70,48 @@ struct AdoptionTests {
         #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
     }
 
+    @Test(
+        "does not take for absent what cannot be read just now",
+        arguments: ["exit.json", "runner.json", "owner"]
+    )
+    func unreadable(name: String) async throws {
+        let place = try leave("echo done; exit 9")
+        let runner = try start(place)
+        #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
+        // A link to itself is neither there nor absent; nor is a file for want of descriptors.
+        let path = place.file(name)
+        try Files().rename(path, to: place.file("kept"))
+        try Files().link(path, to: path)
+        #expect(await shop.scheduler.adopt() == AdoptionReport())
+        #expect(
+            shop.findings.all == ["cannot read '\(path)': too many levels of symbolic links"]
+        )
+        #expect(await shop.scheduler.handle(place.id) == nil)
+        // It is tried again by itself.
+        try Files().rename(place.file("kept"), to: path)
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
+        let job = try #require(try await shop.store.job(place.id))
+        #expect(job.status == .failed && job.exitCode == 9)
+        #expect(shop.findings.all.count == 1)
+    }
+
+    @Test("waits for the output of a run that cannot be read just now")
+    func unreadableOutput() async throws {
+        let handle = try await shop.scheduler.submit(shop.script("echo out; \(shop.gate); exit 3"))
+        let path = handle.directory.standardOutput
+        #expect(try await changes(in: handle.directory.path) { Files().exists(path) })
+        try Files().rename(path, to: handle.directory.file("kept"))
+        try Files().link(path, to: path)
+        try shop.openGate()
+        #expect(
+            await shop.findings.wait(for: "cannot read '\(path)': too many levels of symbolic links")
+        )
+        #expect(await handle.outcome(within: .milliseconds(100)) == nil && shop.ended.all == [])
+        try Files().rename(handle.directory.file("kept"), to: path)
+        let outcome = try #require(await handle.outcome(within: .seconds(20)))
+        #expect(outcome.status == .failed && outcome.output == Array("out\n".utf8))
+    }
+
     @Test("starts what was accepted and never ran")
     func accepted() async throws {
         let place = try leave("echo late")
@@ -102,11 +144,11 @@ struct AdoptionTests {
         let runner = try start(place)
         #expect(
             try await changes(in: place.path) {
-                try RunnerRecord(place)?.provider != nil
+                try RunnerRecord.of(place)?.provider != nil
                     && Files().readText(place.standardOutput, limit: 4096) == "up\nup\n"
             }
         )
-        let provider = try #require(RunnerRecord(place)?.provider)
+        let provider = try #require(try RunnerRecord.of(place)?.provider)
         let family = ProcessTable.descendants(of: provider.pid).map(\.identity) + [provider]
         #expect(family.count == 3)
         ProcessTable.signal(runner, SIGKILL)
@@ -191,9 +233,11 @@ struct RunnerTests {
         let shop = try Workshop()
         let handle = try await shop.scheduler.submit(shop.script("\(shop.gate); echo done"))
         #expect(
-            try await changes(in: handle.directory.path) { RunnerRecord(handle.directory)?.provider != nil }
+            try await changes(in: handle.directory.path) {
+                try RunnerRecord.of(handle.directory)?.provider != nil
+            }
         )
-        let record = try #require(RunnerRecord(handle.directory))
+        let record = try #require(try RunnerRecord.of(handle.directory))
         let entry = try #require(ProcessTable.entry(record.runner.pid))
         #expect(entry.session == record.runner.pid && entry.session != getsid(0))
         for number in [SIGINT, SIGHUP, SIGQUIT] { ProcessTable.signal(record.runner, number) }
@@ -222,7 +266,7 @@ struct RunnerTests {
         )
         let output = try handle.output()
         #expect(await output.next() == Array("started\n".utf8))
-        let record = try #require(RunnerRecord(handle.directory))
+        let record = try #require(try RunnerRecord.of(handle.directory))
         // Its provider is the only child that stays; a zombie would stay, too.
         #expect(
             try await eventually {

@@ -240,7 +240,7 @@ struct SchedulerTests {
         let output = try handle.output()
         let first = try #require(await output.next())
         let stray = try #require(Int32(String(decoding: first, as: UTF8.self).filter(\.isNumber)))
-        let record = try #require(RunnerRecord(handle.directory))
+        let record = try #require(try RunnerRecord.of(handle.directory))
         ProcessTable.signal(record.runner, SIGKILL)
         let outcome = try #require(await handle.outcome(within: .seconds(20)))
         #expect(outcome.status == .orphaned && outcome.exit == nil)

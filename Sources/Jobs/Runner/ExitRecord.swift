@@ -140,9 +140,13 @@ package struct ExitRecord: Sendable, Equatable {
     }
 
     /// Reads the `exit.json` of a job; `nil` when there is none that is whole.
-    package init?(_ directory: JobDirectory, files: Files = Files()) {
-        guard let json = try? RecordFile.read(directory.exit, files) else { return nil }
-        self.init(json: json)
+    ///
+    /// Throws what the file system throws when it cannot be told.
+    package static func of(
+        _ directory: JobDirectory,
+        files: Files = Files()
+    ) throws(GatewayError) -> ExitRecord? {
+        try RecordFile.readIfWhole(directory.exit, files).flatMap(ExitRecord.init(json:))
     }
 }
 
@@ -168,14 +172,23 @@ package struct RunnerRecord: Sendable, Equatable {
         ]
     }
 
-    /// Reads the `runner.json` of a job; `nil` when there is none that is whole.
-    package init?(_ directory: JobDirectory, files: Files = Files()) {
-        guard let json = try? RecordFile.read(directory.runner, files),
-            let runner = ProcessIdentity(json: json["runner"]),
+    /// Reads a `runner.json`; `nil` when it is none.
+    init?(json: JSON) {
+        guard let runner = ProcessIdentity(json: json["runner"]),
             let started = json["startedAt"]?.string.flatMap(Timestamp.init(iso8601:))
         else { return nil }
         self.runner = runner
         provider = ProcessIdentity(json: json["provider"])
         self.started = started
+    }
+
+    /// Reads the `runner.json` of a job; `nil` when there is none that is whole.
+    ///
+    /// Throws what the file system throws when it cannot be told.
+    package static func of(
+        _ directory: JobDirectory,
+        files: Files = Files()
+    ) throws(GatewayError) -> RunnerRecord? {
+        try RecordFile.readIfWhole(directory.runner, files).flatMap(RunnerRecord.init(json:))
     }
 }

@@ -138,6 +138,18 @@ enum RecordFile {
         }
     }
 
+    /// What `read` reads; `nil` when there is no file, or none that is whole.
+    ///
+    /// A file that cannot be read now, because no descriptor is left or the disk fails, is not absent: that is thrown.
+    static func readIfWhole(_ path: String, _ files: Files) throws(GatewayError) -> JSON? {
+        do throws(GatewayError) {
+            return try read(path, files)
+        } catch {
+            guard ["file-not-found", "job-damaged"].contains(error.code) else { throw error }
+            return nil
+        }
+    }
+
     /// Replaced atomically, but not synced: after a power cut nothing that it speaks of runs any more.
     static func write(_ json: JSON, to path: String, _ files: Files) throws(GatewayError) {
         try files.write(json.compact, to: path, durable: false)

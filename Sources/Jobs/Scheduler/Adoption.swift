@@ -29,25 +29,41 @@ extension JobScheduler {
     /// 3. Rows that run and have no directory are of a gateway that kept none: `orphaned` once their process is
     ///    gone.
     ///
-    /// Nothing that has ever been started is started again. What cannot be read is reported and left alone.
-    package func adopt() async -> AdoptionReport {
+    /// Nothing that has ever been started is started again. What is damaged is reported and left alone; what cannot be read
+    /// for now is reported and tried again later.
+    package func adopt() async -> AdoptionReport { await adopt(pause: JobScheduler.firstPause) }
+
+    private func adopt(pause: Duration) async -> AdoptionReport {
         var result = AdoptionReport()
+        var isComplete = true
+        func failed(_ error: GatewayError) {
+            // Once is enough for what is tried again and again.
+            if pause == JobScheduler.firstPause { report(error) }
+            if error.code != "job-damaged" { isComplete = false }
+        }
         do throws(GatewayError) {
-            for directory in try claim() {
+            for directory in try claim(failed) {
                 do throws(GatewayError) {
                     try await adopt(directory, &result)
                 } catch {
-                    report(error)
+                    failed(error)
                 }
             }
         } catch {
-            report(error)
+            failed(error)
+        }
+        if !isComplete {
+            Task {
+                try? await machine.clock.sleep(pause)
+                _ = await adopt(pause: JobScheduler.longer(pause))
+            }
         }
         await noting { store throws(GatewayError) in result.orphaned = try await orphanRows(store) }
         return result
     }
 
-    private func claim() throws(GatewayError) -> [JobDirectory] {
+    /// The directories that are this gateway's now and that it does not know yet.
+    private func claim(_ failed: (GatewayError) -> Void) throws(GatewayError) -> [JobDirectory] {
         try registry.enrol()
         let lock = try registry.guardChanges()
         defer { withExtendedLifetime(lock) {} }
@@ -55,11 +71,21 @@ extension JobScheduler {
         var claimed: [JobDirectory] = []
         for name in names where !name.hasPrefix(".") && !knows(name) {
             let directory = JobDirectory(layout.job(name))
-            guard machine.files.exists(directory.spec) else { continue }
-            let owner = (try? machine.files.readText(directory.owner, limit: 256)) ?? ""
-            if registry.isAlive(owner) { continue }
-            try machine.files.write(registry.name.utf8, to: directory.owner, durable: false)
-            claimed.append(directory)
+            do throws(GatewayError) {
+                guard try machine.files.status(directory.spec) != nil else { continue }
+                let bytes = try machine.files.readIfPresent(directory.owner, limit: 256) ?? []
+                let owner = String(decoding: bytes, as: UTF8.self)
+                // Claimed by an earlier try of ours that could not read it.
+                if owner == registry.name {
+                    claimed.append(directory)
+                    continue
+                }
+                if registry.isAlive(owner) { continue }
+                try machine.files.write(registry.name.utf8, to: directory.owner, durable: false)
+                claimed.append(directory)
+            } catch {
+                failed(error)
+            }
         }
         registry.sweep(names)
         return claimed
@@ -71,24 +97,24 @@ extension JobScheduler {
             throw GatewayError("job-damaged", "'\(directory.spec)' describes the job '\(spec.id)'")
         }
         let isRunning = try FileLock.attempt(directory.lock) == nil
-        let record = RunnerRecord(directory, files: machine.files)
+        let record = try RunnerRecord.of(directory, files: machine.files)
+        let exit = try ExitRecord.of(directory, files: machine.files)
         switch (isRunning, record) {
         case (true, _):
             // Without a record its gateway died between starting the runner and the runner's first words.
             result.live.append(spec.id)
             watch(await adopt(spec, directory, as: .running), record?.runner)
-        case (false, nil) where ExitRecord(directory, files: machine.files) == nil && isOfThisBoot(spec):
+        case (false, nil) where exit == nil && isOfThisBoot(spec):
             result.queued.append(spec.id)
             _ = await adopt(spec, directory, as: .queued)
         case (false, _):
-            let hasRecord = ExitRecord(directory, files: machine.files) != nil
-            if hasRecord { result.finished.append(spec.id) } else { result.lost.append(spec.id) }
+            if exit != nil { result.finished.append(spec.id) } else { result.lost.append(spec.id) }
             let job = await adopt(spec, directory, as: .running)
-            if !hasRecord, record == nil {
+            if exit == nil, record == nil {
                 job.message =
                     "the machine was restarted, and whether the job had begun is not known; it is not run again"
             }
-            runnerEnded(job)
+            runnerEnded(job, exit)
         }
     }
 
@@ -104,7 +130,8 @@ extension JobScheduler {
             // A row with an instance belongs to a gateway that keeps directories, here or in another home: only the
             // commit that removes its directory may close it.
             if row.instance != nil { continue }
-            if let pid = row.pid, ProcessTable.entry(pid) != nil { continue }
+            // Not by /proc, which nobody can read without a descriptor.
+            if let pid = row.pid, pid > 0, kill(pid, 0) == 0 || errno == EPERM { continue }
             gone.append(row.id)
         }
         if !gone.isEmpty {

@@ -43,7 +43,7 @@ final class InstanceRegistry: @unchecked Sendable {
 
     /// Held while it is decided who answers for what; only for a moment.
     func guardChanges() throws(GatewayError) -> FileLock {
-        try FileLock.wait(Layout.join(directory, ".adoption"))
+        try FileLock.wait(Layout.join(directory, ".adoption"), within: .seconds(10))
     }
 
     /// Whether a gateway still lives.
@@ -52,7 +52,13 @@ final class InstanceRegistry: @unchecked Sendable {
     func isAlive(_ instance: String) -> Bool {
         if instance == name { return true }
         let path = lockFile(instance)
-        guard files.exists(path), !instance.contains("/") else { return false }
+        if instance.isEmpty || instance.contains("/") { return false }
+        do throws(GatewayError) {
+            guard try files.status(path) != nil else { return false }
+        } catch {
+            // Who cannot be looked at is not dead.
+            return true
+        }
         // Taken and let go of at once: nobody else tries while the guard is held.
         return ((try? FileLock.attempt(path)) ?? nil) == nil
     }

@@ -64,26 +64,47 @@ enum JobFiles {
         !name.isEmpty && !name.hasPrefix(".") && !name.utf8.contains(0) && !name.utf8.contains(0x2F)
     }
 
+    /// A file of the runner's; empty when there is none.
+    ///
+    /// Throws what the file system throws when it cannot be told.
+    static func read(_ path: String, limit: Int, files: Files) throws(GatewayError) -> [UInt8] {
+        do throws(GatewayError) {
+            return try files.readIfPresent(path, limit: limit) ?? []
+        } catch {
+            // The runner keeps to the limit, so what is larger is not its output.
+            guard error.code == "file-too-large" else { throw error }
+            return []
+        }
+    }
+
     /// The files of these names, and the files in directories of these names; symlinks are not followed.
+    ///
+    /// What a CLI made unreadable or too large is left out; when it cannot be told, what the file system throws is thrown.
     static func collect(
         _ names: [String],
         from directory: JobDirectory,
         limit: Int,
         files: Files
-    ) -> [String: [UInt8]] {
+    ) throws(GatewayError) -> [String: [UInt8]] {
         var found: [String: [UInt8]] = [:]
         var room = limit
         var pending = names
         while let name = pending.popLast(), found.count < collectedLimit {
             let path = directory.file(name)
-            guard let status = (try? files.status(path)) ?? nil else { continue }
-            switch status.kind {
-            case .directory: pending += ((try? files.list(path)) ?? []).map { "\(name)/\($0)" }
-            case .file:
-                guard let bytes = try? files.read(path, limit: room) else { continue }
-                room -= bytes.count
-                found[name] = bytes
-            case .link, .other: continue
+            do throws(GatewayError) {
+                switch try files.status(path)?.kind {
+                case .directory: pending += try files.list(path).map { "\(name)/\($0)" }
+                case .file:
+                    let bytes = try files.read(path, limit: room)
+                    room -= bytes.count
+                    found[name] = bytes
+                case .link, .other, nil: continue
+                }
+            } catch {
+                let isOfTheFile = ["permission-denied", "file-not-found", "file-too-large"].contains(
+                    error.code
+                )
+                guard isOfTheFile else { throw error }
             }
         }
         return found

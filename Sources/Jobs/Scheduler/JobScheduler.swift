@@ -145,7 +145,7 @@ package actor JobScheduler {
         let running = jobs.values.filter { $0.machine.status == .running }
         return JobHealthReport(
             jobs: running.sorted { $0.spec.id < $1.spec.id }.map { job in
-                let record = RunnerRecord(job.directory, files: machine.files)
+                let record = (try? RunnerRecord.of(job.directory, files: machine.files)) ?? nil
                 return JobHealth(
                     id: job.spec.id,
                     provider: job.spec.provider,
@@ -240,30 +240,53 @@ package actor JobScheduler {
     func watch(_ job: Job, _ runner: ProcessIdentity?) {
         job.runner = runner
         Task {
-            if let runner { _ = await machine.processes.waitForEnd(of: runner) }
-            let lock = job.directory.lock
-            // The lock is the last word on whether the runner lives; it is free by now unless there was nothing to wait
-            // with, and then a thread waits for it.
-            if (try? FileLock.attempt(lock)) ?? nil == nil {
-                _ = try? await BlockingThread.run("runner-end") { () throws(GatewayError) in
-                    try FileLock.wait(lock)
+            let record = await patiently { () async throws(GatewayError) -> ExitRecord? in
+                if let runner { _ = await machine.processes.waitForEnd(of: runner) }
+                guard try machine.files.status(job.directory.path) != nil else { return nil }
+                let lock = job.directory.lock
+                // The lock is the last word on whether the runner lives; it is free by now unless there was nothing to
+                // wait with, and then a thread waits for it.
+                if try FileLock.attempt(lock) == nil {
+                    _ = try await BlockingThread.run("runner-end") { () throws(GatewayError) in
+                        try FileLock.wait(lock)
+                    }
                 }
+                return try ExitRecord.of(job.directory, files: machine.files)
             }
-            runnerEnded(job)
+            runnerEnded(job, record)
         }
     }
 
-    /// Reads what a runner that is gone has left.
-    func runnerEnded(_ job: Job) {
-        let record = ExitRecord(job.directory, files: machine.files)
+    /// What follows from the record of a runner that is gone; `nil`: it left none.
+    func runnerEnded(_ job: Job, _ record: ExitRecord?) {
         take(record.map { .runnerEnded($0.verdict) } ?? .runnerLost, job.spec.id)
     }
 
+    /// Does it until it works, with longer and longer pauses.
+    ///
+    /// What cannot be read for want of descriptors, or because the disk fails, is not absent: to take it so would end a run
+    /// that goes on, or lose the output of one that is done. Only the first failure is reported.
+    private func patiently<Value>(_ body: () async throws(GatewayError) -> Value) async -> Value {
+        var pause = JobScheduler.firstPause
+        while true {
+            do throws(GatewayError) {
+                return try await body()
+            } catch {
+                if pause == JobScheduler.firstPause { report(error) }
+                try? await machine.clock.sleep(pause)
+                pause = JobScheduler.longer(pause)
+            }
+        }
+    }
+
+    static let firstPause = Duration.seconds(1)
+
+    static func longer(_ pause: Duration) -> Duration { min(pause * 2, .seconds(60)) }
+
     private func signalRunner(_ job: Job) {
         job.message = "canceled by caller"
-        guard let runner = job.runner ?? RunnerRecord(job.directory, files: machine.files)?.runner else {
-            return
-        }
+        let record = (try? RunnerRecord.of(job.directory, files: machine.files)) ?? nil
+        guard let runner = job.runner ?? record?.runner else { return }
         ProcessTable.signal(runner, SIGTERM)
         // The runner ends the provider within its grace; one that does not is ended itself.
         let patience = job.spec.limits.grace + .seconds(15)
@@ -275,9 +298,12 @@ package actor JobScheduler {
     }
 
     private func clear(_ job: Job) async {
+        let record = await patiently { () async throws(GatewayError) in
+            try RunnerRecord.of(job.directory, files: machine.files)
+        }
         await Leftovers.end(
             of: job.spec.id,
-            provider: RunnerRecord(job.directory, files: machine.files)?.provider,
+            provider: record?.provider,
             grace: job.spec.limits.grace,
             processes: machine.processes
         )
@@ -285,7 +311,7 @@ package actor JobScheduler {
     }
 
     private func commit(_ job: Job, _ status: JobStatus) async {
-        let outcome = await collect(job, status)
+        let outcome = await patiently { () async throws(GatewayError) in try await collect(job, status) }
         await onEnd(outcome)
         let finished = outcome.exit?.finished ?? machine.clock.now()
         var files: JSON = [:]
@@ -317,27 +343,27 @@ package actor JobScheduler {
     }
 
     /// Reads what a job left in its directory.
-    private func collect(_ job: Job, _ status: JobStatus) async -> JobOutcome {
-        let exit = ExitRecord(job.directory, files: machine.files)
+    private func collect(_ job: Job, _ status: JobStatus) async throws(GatewayError) -> JobOutcome {
+        let exit = try ExitRecord.of(job.directory, files: machine.files)
         let directory = job.directory
         let spec = job.spec
         let files = machine.files
         let limit = spec.limits.output + (1 << 20)
         let message = job.message ?? JobFiles.message(exit, status, spec)
-        let read: @Sendable () -> JobOutcome = {
+        let read: @Sendable () throws(GatewayError) -> JobOutcome = { () throws(GatewayError) in
             JobOutcome(
                 spec: spec,
                 status: status,
                 exit: exit,
-                output: (try? files.read(directory.standardOutput, limit: limit)) ?? [],
-                errorOutput: (try? files.read(directory.standardError, limit: limit)) ?? [],
-                files: JobFiles.collect(spec.collected, from: directory, limit: limit, files: files),
+                output: try JobFiles.read(directory.standardOutput, limit: limit, files: files),
+                errorOutput: try JobFiles.read(directory.standardError, limit: limit, files: files),
+                files: try JobFiles.collect(spec.collected, from: directory, limit: limit, files: files),
                 message: message
             )
         }
         // Much output would hold up this thread, which starts the other jobs.
-        guard exit.map({ $0.outputBytes + $0.errorBytes > 1 << 20 }) ?? true else { return read() }
-        return (try? await BlockingThread.run("collect") { () throws(GatewayError) in read() }) ?? read()
+        guard exit.map({ $0.outputBytes + $0.errorBytes > 1 << 20 }) ?? true else { return try read() }
+        return try await BlockingThread.run("collect", read)
     }
 
     /// Uses the store; `false` when it could not be written.

@@ -235,7 +235,7 @@ package final class SessionStore: Sendable {
     ) async throws(GatewayError) -> Value {
         try await writer.run { () throws(GatewayError) in
             try self.machine.files.makeDirectory(Files.parent(of: self.path))
-            let lock = try FileLock.wait(self.path + ".lock")
+            let lock = try FileLock.wait(self.path + ".lock", within: .seconds(30))
             defer { withExtendedLifetime(lock) {} }
             var document = try self.loadOrSetAside()
             let oldest = self.oldest()

@@ -69,9 +69,9 @@ package struct Store: Sendable {
     /// would drop SQLite's locks.
     private static func prepare(_ path: String, _ files: Files) throws(GatewayError) -> FileLock {
         try files.makeDirectory(Files.parent(of: path))
-        let lock = try FileLock.wait(path + ".lock")
+        let lock = try FileLock.wait(path + ".lock", within: .seconds(30))
         if let status = try files.target(path) {
-            if status.mode & 0o077 != 0 { try files.changeMode(path, to: 0o600) }
+            if status.mode & 0o077 != 0 { try files.changeMode(files.realPath(path) ?? path, to: 0o600) }
         } else {
             try files.append([], to: path)
         }

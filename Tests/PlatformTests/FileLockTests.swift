@@ -1,0 +1,43 @@
+import Appliance
+import Platform
+import TestSupport
+import Testing
+
+@Suite("A lock")
+struct FileLockTests {
+    private let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    /// Waits on a thread of its own, as a blocking call must.
+    private func wait(_ path: String, _ limit: Duration) async throws(GatewayError) -> FileLock {
+        try await BlockingThread.run("lock-test") { () throws(GatewayError) in
+            try FileLock.wait(path, within: limit)
+        }
+    }
+
+    @Test("is waited for no longer than allowed, and the error says what to do")
+    func timeUp() async throws {
+        let path = directory.path("lock")
+        let holder = try #require(try FileLock.attempt(path))
+        let error = await #expect(throws: GatewayError.self) { try await wait(path, .seconds(1)) }
+        #expect(error?.code == "busy" && error?.exitCode == .busy)
+        #expect(error?.message == "'\(path)' has been locked by another process for more than 1 s")
+        #expect(error?.help == "'fuser \(path)' names that process; end it if it hangs")
+        withExtendedLifetime(holder) {}
+    }
+
+    @Test("goes to the one that waits, and one that came too late does not keep it")
+    func handover() async throws {
+        let path = directory.path("lock")
+        var holder = try FileLock.attempt(path)
+        _ = try? await wait(path, .milliseconds(50))
+        async let waiting = wait(path, .seconds(20))
+        #expect(try FileLock.attempt(path) == nil)
+        withExtendedLifetime(holder) {}
+        holder = nil
+        let next = try await waiting
+        #expect(try FileLock.attempt(path) == nil)
+        withExtendedLifetime(next) {}
+    }
+}
