@@ -8,19 +8,35 @@ import Synchronization
 /// libmicrohttpd takes a suspended connection out of its own poll set and would learn of the close only on the
 /// second write. So every connection that was ever suspended also stands in an epoll set of ours, edge-triggered and
 /// for EPOLLRDHUP alone: data never wakes the thread, and closing a descriptor removes it from the set.
+///
+/// The same thread cuts clients that send their request too slowly. The library only counts silence, so that one byte a
+/// minute would hold a connection for ever. While there are connections the thread looks at them when the first of them
+/// could be late, at most once in the time that a head may take; while there are none it sleeps.
 final class HTTPDisconnects: Sendable {
-    private let set: Int32
-    private let stopper: Int32
-    private let watched = Mutex<[UInt64: HTTPConnection]>([:])
+    private struct State {
+        /// The open ones by number.
+        var connections: [UInt64: HTTPConnection] = [:]
+        /// Whether the thread will look at them by itself.
+        var isTimed = false
+        var isStopped = false
+    }
 
-    init() throws(GatewayError) {
+    private let set: Int32
+    private let bell: Int32
+    private let headTimeout: UInt64
+    private let bodyTimeout: UInt64
+    private let state = Mutex(State())
+
+    init(headTimeout: Duration, bodyTimeout: Duration) throws(GatewayError) {
+        self.headTimeout = headTimeout.nanoseconds
+        self.bodyTimeout = bodyTimeout.nanoseconds
         set = epoll_create1(Int32(EPOLL_CLOEXEC))
-        stopper = eventfd(0, Int32(EFD_CLOEXEC))
+        bell = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         var event = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(u64: 0))
-        guard set >= 0, stopper >= 0, epoll_ctl(set, EPOLL_CTL_ADD, stopper, &event) == 0 else {
+        guard set >= 0, bell >= 0, epoll_ctl(set, EPOLL_CTL_ADD, bell, &event) == 0 else {
             let number = errno
             close(set)
-            close(stopper)
+            close(bell)
             throw GatewayError(
                 "server-failed",
                 "cannot watch connections: \(String(cString: strerror(number)))"
@@ -31,18 +47,38 @@ final class HTTPDisconnects: Sendable {
 
     deinit {
         close(set)
-        close(stopper)
+        close(bell)
     }
 
     /// Ends the thread.
     func stop() {
-        var one: UInt64 = 1
-        _ = write(stopper, &one, 8)
+        state.withLock { $0.isStopped = true }
+        ring()
     }
 
-    /// Watches a connection until its descriptor is closed.
+    private func ring() {
+        var one: UInt64 = 1
+        _ = write(bell, &one, 8)
+    }
+
+    /// A connection that is open now, and whose client owes a request.
+    func opened(_ connection: HTTPConnection) {
+        connection.awaitHead()
+        let mustRing = state.withLock { state in
+            state.connections[connection.number] = connection
+            defer { state.isTimed = true }
+            return !state.isTimed
+        }
+        if mustRing { ring() }
+    }
+
+    /// When a head, or a body, that is awaited from now on is late; nanoseconds of uptime.
+    func deadline(ofBody isBody: Bool) -> UInt64 {
+        WallClock.system.uptime() &+ (isBody ? bodyTimeout : headTimeout)
+    }
+
+    /// Tells the exchange of a connection when its client leaves.
     func watch(_ connection: HTTPConnection) {
-        watched.withLock { $0[connection.number] = connection }
         var event = epoll_event(
             events: EPOLLRDHUP.rawValue | EPOLLET.rawValue,
             data: epoll_data_t(u64: connection.number)
@@ -50,19 +86,49 @@ final class HTTPDisconnects: Sendable {
         epoll_ctl(set, EPOLL_CTL_ADD, connection.descriptor, &event)
     }
 
-    /// Forgets a connection whose descriptor is closed.
-    func forget(_ connection: HTTPConnection) { watched.withLock { $0[connection.number] = nil } }
+    /// Forgets a connection whose descriptor is about to be closed.
+    func forget(_ connection: HTTPConnection) { state.withLock { $0.connections[connection.number] = nil } }
 
     private func run() {
         var events = [epoll_event](repeating: epoll_event(), count: 32)
+        var next: UInt64?
         while true {
-            let count = epoll_wait(set, &events, Int32(events.count), -1)
+            let before = WallClock.system.uptime()
+            let wait = next.map { Int32(clamping: (max($0, before) - before) / 1_000_000 + 1) } ?? -1
+            let count = epoll_wait(set, &events, Int32(events.count), wait)
             if count < 0 && errno != EINTR { return }
             for event in events.prefix(Int(max(0, count))) {
                 let number = event.data.u64
-                if number == 0 { return }
-                watched.withLock { $0[number] }?.clientLeft()
+                if number == 0 {
+                    var rings: UInt64 = 0
+                    _ = read(bell, &rings, 8)
+                    if state.withLock({ $0.isStopped }) { return }
+                }
+                state.withLock { $0.connections[number] }?.clientLeft()
             }
+            let now = WallClock.system.uptime()
+            if next.map({ $0 <= now }) ?? true { next = cutLate(now) }
+        }
+    }
+
+    /// Cuts who is late; when to look again, `nil` when nobody is there.
+    private func cutLate(_ now: UInt64) -> UInt64? {
+        state.withLock { state in
+            state.isTimed = !state.connections.isEmpty
+            guard state.isTimed else { return nil }
+            // Who owes nothing now may owe a head from now on.
+            var next = now &+ headTimeout
+            for connection in state.connections.values {
+                let due = connection.due.load(ordering: .relaxed)
+                if due > now {
+                    next = min(next, due)
+                } else if due > 0 {
+                    // Under the lock, because the number of a descriptor that is closed may be another's.
+                    connection.awaitNothing()
+                    shutdown(connection.descriptor, Int32(SHUT_RDWR))
+                }
+            }
+            return next
         }
     }
 }
@@ -78,6 +144,8 @@ final class HTTPConnection: Sendable {
     /// Unique in its server, never 0.
     let number: UInt64
     let descriptor: Int32
+    /// When what its client owes is late, in nanoseconds of uptime; 0 while it owes nothing.
+    fileprivate let due = Atomic<UInt64>(0)
     private let disconnects: HTTPDisconnects
     private let state = Mutex(State())
 
@@ -86,6 +154,15 @@ final class HTTPConnection: Sendable {
         self.descriptor = descriptor
         self.disconnects = disconnects
     }
+
+    /// The client owes a request's line and headers.
+    func awaitHead() { due.store(disconnects.deadline(ofBody: false), ordering: .relaxed) }
+
+    /// The client owes the body of a request.
+    func awaitBody() { due.store(disconnects.deadline(ofBody: true), ordering: .relaxed) }
+
+    /// The client owes nothing: the request is here and is being answered.
+    func awaitNothing() { due.store(0, ordering: .relaxed) }
 
     /// From now on the exchange learns when the client leaves; at once if it has.
     func watch(for exchange: HTTPExchange) {
@@ -110,8 +187,6 @@ final class HTTPConnection: Sendable {
         exchange?.clientLeft()
     }
 
-    /// The descriptor is closed.
-    func closed() {
-        if state.withLock({ $0.isWatched }) { disconnects.forget(self) }
-    }
+    /// The descriptor is about to be closed.
+    func closed() { disconnects.forget(self) }
 }

@@ -38,6 +38,8 @@ final class HTTPExchange: @unchecked Sendable {
     private var refusal: HTTPResponse?
     private var received = 0
     private var client: HTTPConnection?
+    /// Where the request came from, once its head is there.
+    private var origin: HTTPConnection?
     private let shared = Mutex(Shared())
 
     init(_ server: HTTPServer, _ connection: OpaquePointer, uri: UnsafePointer<CChar>) {
@@ -79,6 +81,9 @@ final class HTTPExchange: @unchecked Sendable {
     }
 
     private func readHead(_ method: UnsafePointer<CChar>) -> Bool {
+        origin = shim_mhd_connection_value(connection)
+            .map { Unmanaged<HTTPConnection>.fromOpaque($0).takeUnretainedValue() }
+        origin?.awaitBody()
         request.method = String(cString: method)
         var fields = HTTPFields()
         withUnsafeMutablePointer(to: &fields) { pointer in
@@ -120,9 +125,13 @@ final class HTTPExchange: @unchecked Sendable {
         return received <= server.options.drainLimit
     }
 
-    private func answerRefusal() -> Bool { answer(refusal ?? HTTPExchange.tooLarge) }
+    private func answerRefusal() -> Bool {
+        origin?.awaitNothing()
+        return answer(refusal ?? HTTPExchange.tooLarge)
+    }
 
     private func decide() -> Bool {
+        origin?.awaitNothing()
         if let response = server.routes.immediately(request) { return answer(response) }
         guard server.track(self) else { return false }
         watchClient()
@@ -152,8 +161,7 @@ final class HTTPExchange: @unchecked Sendable {
     }
 
     private func watchClient() {
-        guard client == nil, let value = shim_mhd_connection_value(connection) else { return }
-        let client = Unmanaged<HTTPConnection>.fromOpaque(value).takeUnretainedValue()
+        guard client == nil, let client = origin else { return }
         self.client = client
         shared.withLock { $0.descriptor = client.descriptor }
         client.watch(for: self)
@@ -231,6 +239,8 @@ final class HTTPExchange: @unchecked Sendable {
     func completed(whole: Bool) {
         client?.unwatch()
         client = nil
+        origin?.awaitHead()
+        origin = nil
         let (task, stream) = shared.withLock { shared in
             defer {
                 shared.task = nil

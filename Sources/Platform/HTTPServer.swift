@@ -26,6 +26,10 @@ package final class HTTPServer: Sendable {
         package var connectionMemory = 16 << 10
         /// How long a connection may be silent between and inside requests; one whose handler works is exempt.
         package var idleTimeout = Duration.seconds(75)
+        /// How long a request's line and headers may take, however steadily they come.
+        package var headTimeout = Duration.seconds(15)
+        /// How long a request's body may take, however steadily it comes.
+        package var bodyTimeout = Duration.seconds(600)
         /// Threads that wait for connections, at least 1; handlers do not run on them.
         package var threads = 1
         /// The library's file; its name is tried when this is `nil` or does not load.
@@ -99,7 +103,11 @@ package final class HTTPServer: Sendable {
         self.options = options
         self.routes = routes
         self.listener = listener
-        disconnects = try HTTPDisconnects()
+        // A connection may first be silent for as long as the library lets it.
+        disconnects = try HTTPDisconnects(
+            headTimeout: options.idleTimeout + options.headTimeout,
+            bodyTimeout: options.bodyTimeout
+        )
     }
 
     /// Binds and serves until `stop`.
@@ -193,6 +201,7 @@ package final class HTTPServer: Sendable {
                     descriptor: descriptor,
                     disconnects: server.disconnects
                 )
+                server.disconnects.opened(connection)
                 return Unmanaged.passRetained(connection).toOpaque()
             },
             closed: { connection in

@@ -42,6 +42,76 @@ struct HTTPServerTests {
         }
     }
 
+    /// Sends a piece again and again, and says after how many seconds the server has had enough; `nil`: it never had.
+    private static func drip(_ beginning: String, _ piece: String, to port: Int) async throws -> Double? {
+        try await onThread {
+            let client = try RawConnection(port: port)
+            let start = WallClock.system.uptime()
+            client.send(beginning)
+            for _ in 0..<60 {
+                var item = pollfd(fd: client.descriptor, events: Int16(POLLIN), revents: 0)
+                if poll(&item, 1, 100) > 0, client.read(1).isEmpty {
+                    return Double(WallClock.system.uptime() - start) / 1e9
+                }
+                client.send(piece)
+            }
+            return nil
+        }
+    }
+
+    @Test("cuts a client that drips its headers, or its body, however steadily")
+    func dripping() async throws {
+        let limits: (inout HTTPServer.Options) -> Void = { options in
+            options.idleTimeout = .seconds(1)
+            options.headTimeout = .seconds(1)
+            options.bodyTimeout = .seconds(2)
+        }
+        try await withServer(echo, configure: limits) { server in
+            let port = server.listener.port
+            async let line = Self.drip("GET /", "a", to: port)
+            async let head = Self.drip("GET / HTTP/1.1\r\nHost: x\r\n", "X-A: b\r\n", to: port)
+            async let body = Self.drip(
+                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n",
+                "a",
+                to: port
+            )
+            for seconds in [try await line, try await head, try await body] {
+                let seconds = try #require(seconds)
+                #expect(seconds > 1.8 && seconds < 4)
+            }
+        }
+    }
+
+    @Test("leaves a client alone that keeps its connection, and one whose request takes its time")
+    func patience() async throws {
+        let routes = HTTPServer.Routes(handler: { request in
+            if request.target == "/slow" { try? await Task.sleep(for: .seconds(4)) }
+            return text("done")
+        })
+        let limits: (inout HTTPServer.Options) -> Void = { options in
+            options.idleTimeout = .seconds(1)
+            options.headTimeout = .milliseconds(500)
+        }
+        try await withServer(routes, configure: limits) { server in
+            let port = server.listener.port
+            async let slow = onThread {
+                let client = try RawConnection(port: port)
+                client.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+                return client.answer().body
+            }
+            async let kept = onThread {
+                let client = try RawConnection(port: port)
+                return (0..<8).map { _ in
+                    usleep(500_000)
+                    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    return client.answer().body
+                }
+            }
+            let answers = [try await slow] + (try await kept)
+            #expect(answers == [String](repeating: "done", count: 9))
+        }
+    }
+
     @Test("knows when its thread is stuck with a request, and when it is free again")
     func responsiveness() async throws {
         var ends: [Int32] = [0, 0]
