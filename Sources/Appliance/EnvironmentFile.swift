@@ -1,7 +1,8 @@
 /// The `environment` file of the appliance: `KEY=value` lines as systemd.exec(5) reads them for `EnvironmentFile=`.
 ///
 /// systemd reads it for the service; a gateway on stdio or without systemd reads it through this type, so that both
-/// find the same provider CLIs and the same keys. Edits keep every other line, comments included.
+/// find the same provider CLIs and the same keys. Edits keep every other line byte for byte, comments included, whatever
+/// their encoding.
 package struct EnvironmentFile: Sendable, Equatable {
     /// One assignment.
     package struct Entry: Sendable, Equatable {
@@ -11,10 +12,12 @@ package struct EnvironmentFile: Sendable, Equatable {
         package var value: String
         /// Lines of the text, counted from 0; more than one where a value goes on in the next line.
         package var lines: Range<Int>
+        /// Whether name and value are UTF-8; systemd takes no others.
+        fileprivate var isText = true
     }
 
-    /// The whole text.
-    package private(set) var text: String
+    /// The whole file.
+    package private(set) var bytes: [UInt8]
     /// The assignments in their order; of two with one name the later holds.
     package private(set) var entries: [Entry] = []
     /// What systemd would skip, each with its line number counted from 1.
@@ -23,14 +26,20 @@ package struct EnvironmentFile: Sendable, Equatable {
     /// Reads a file's text.
     ///
     /// Never fails: systemd too skips what it does not understand.
-    package init(text: String = "") {
-        self.text = text
+    package init(bytes: [UInt8] = []) {
+        self.bytes = bytes
         parse()
     }
 
-    /// The assignments by name.
+    /// Reads a text.
+    package init(text: String) { self.init(bytes: Array(text.utf8)) }
+
+    /// The whole text; invalid UTF-8 is repaired.
+    package var text: String { String(decoding: bytes, as: UTF8.self) }
+
+    /// The assignments by name, those that are no text left out.
     package var values: [String: String] {
-        Dictionary(entries.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
+        Dictionary(entries.filter(\.isText).map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
     }
 
     /// An environment as systemd would make it: the file's values replace the inherited ones.
@@ -68,14 +77,14 @@ package struct EnvironmentFile: Sendable, Equatable {
         guard !value.utf8.contains(0) else {
             throw GatewayError("invalid-value", "the value of '\(name)' contains a NUL byte")
         }
-        let line = "\(name)=\(EnvironmentFile.quoted(value))"
+        let line = Array("\(name)=\(EnvironmentFile.quoted(value))".utf8)
         if let old = entries.last(where: { $0.name == name }) {
-            var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
-            lines.replaceSubrange(old.lines, with: [line])
-            text = lines.joined(separator: "\n")
+            var lines = bytes.split(separator: 0x0A, omittingEmptySubsequences: false)
+            lines.replaceSubrange(old.lines, with: [line[...]])
+            bytes = Array(lines.joined(separator: [0x0A]))
         } else {
-            if !text.isEmpty, !text.hasSuffix("\n") { text += "\n" }
-            text += line + "\n"
+            if !bytes.isEmpty, bytes.last != 0x0A { bytes.append(0x0A) }
+            bytes += line + [0x0A]
         }
         entries = []
         problems = []
@@ -109,7 +118,8 @@ package struct EnvironmentFile: Sendable, Equatable {
     // MARK: reading
 
     private mutating func parse() {
-        let characters = Array(text.unicodeScalars)
+        // All that has a meaning is ASCII, so that the bytes between need not be of any encoding.
+        let characters = bytes.map(Unicode.Scalar.init)
         var position = 0
         var line = 0
         while position < characters.count {
@@ -139,14 +149,28 @@ package struct EnvironmentFile: Sendable, Equatable {
             }
             position += 1
             let value = EnvironmentFile.value(characters, &position, &line)
-            let key = name.trimmed
+            let key = EnvironmentFile.decoded(name).text.trimmed
             guard EnvironmentFile.isName(key) else {
                 problems.append("line \(first + 1): '\(key)' is no name of an environment variable")
                 continue
             }
+            let (text, isText) = EnvironmentFile.decoded(value)
+            if !isText {
+                problems.append(
+                    "line \(first + 1): the value of '\(key)' is not UTF-8, so systemd does not take the file; write the value anew"
+                )
+            }
             // `line` already counts the end of the last line of the value.
-            entries.append(Entry(name: key, value: value, lines: first..<max(first + 1, line)))
+            let lines = first..<max(first + 1, line)
+            entries.append(Entry(name: key, value: text, lines: lines, isText: isText))
         }
+    }
+
+    /// The text of characters that stand for one byte each, and whether it was UTF-8.
+    private static func decoded(_ characters: String) -> (text: String, isText: Bool) {
+        let bytes = characters.unicodeScalars.map { UInt8(truncatingIfNeeded: $0.value) }
+        if let text = String(validating: bytes, as: UTF8.self) { return (text, true) }
+        return (String(decoding: bytes, as: UTF8.self), false)
     }
 
     private static func skipLine(_ text: [Unicode.Scalar], _ position: inout Int, _ line: inout Int) {

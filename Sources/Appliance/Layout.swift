@@ -6,8 +6,10 @@
 package struct Layout: Sendable, Equatable {
     /// The appliance's directory, absolute, mode 0700.
     package let home: String
-    /// The user's home directory.
+    /// The user's home directory; where HOME is not set, the appliance's stands for it.
     package let userHome: String
+    /// Whether HOME is set.
+    package let knowsUserHome: Bool
     /// `config.toml`, or what `LLM_GATEWAY_CONFIG` names.
     package let configuration: String
     /// Whether `home` is the default place; a second home gets units with a suffix of their own.
@@ -47,8 +49,24 @@ package struct Layout: Sendable, Equatable {
         }
         self.home = home
         self.userHome = anchor
+        knowsUserHome = userHome != nil
         isDefaultHome = home == standard
         configuration = file ?? Layout.join(home, "config.toml")
+    }
+
+    /// The layout itself, for who reads or writes outside of the appliance's directory: commands, units.
+    ///
+    /// Throws `home-undefined` when only `LLM_GATEWAY_HOME` is set, so that nothing is put where nobody looks for it.
+    package func withUserHome() throws(GatewayError) -> Layout {
+        guard knowsUserHome else {
+            throw GatewayError(
+                "home-undefined",
+                "HOME is not set, so it is not known where your commands and systemd units belong",
+                help:
+                    "set HOME to your home directory; with LLM_GATEWAY_HOME alone only 'llm-cli-gateway stdio' works"
+            )
+        }
+        return self
     }
 
     // MARK: the user's data

@@ -82,12 +82,17 @@ struct LocalFacts: Sendable {
         ]
         return places.compactMap { name, path in
             guard let status = (try? files.target(path)) ?? nil, status.mode & 0o077 != 0 else { return nil }
+            let expected = name == "home" ? "0700" : "0600"
+            // Repair does not change what a link leads to.
+            let isLink = ((try? files.status(path)) ?? nil)?.kind == .link
             return Finding(
                 "\(name)-mode-loose",
                 .warning,
                 name,
-                "other users of this machine may read '\(path)': its mode is 0\(String(status.mode, radix: 8)), expected \(name == "home" ? "0700" : "0600")",
-                help: "run 'llm-cli-gateway repair'"
+                "other users of this machine may read '\(path)': its mode is 0\(String(status.mode, radix: 8)), expected \(expected)",
+                help: isLink && name != "home"
+                    ? "it is a link; run: chmod \(expected) '\(files.realPath(path) ?? path)'"
+                    : "run 'llm-cli-gateway repair'"
             )
         }
     }

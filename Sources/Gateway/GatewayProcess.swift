@@ -35,7 +35,7 @@ struct GatewayProcess: Sendable {
         )
         try machine.files.makeDirectory(layout.home, mode: 0o700)
         if let bytes = try machine.files.readIfPresent(layout.environmentFile, limit: 1 << 20) {
-            let file = EnvironmentFile(text: String(decoding: bytes, as: UTF8.self))
+            let file = EnvironmentFile(bytes: bytes)
             machine.environment = file.completing(machine.environment)
         }
         let stored = try machine.files.readIfPresent(layout.settings, limit: 1 << 20)

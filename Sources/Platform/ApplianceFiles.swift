@@ -35,8 +35,7 @@ extension Files {
 
     /// The `environment` file of a home; an absent one is empty.
     package func environmentFile(of layout: Layout) throws(GatewayError) -> EnvironmentFile {
-        let bytes = try readIfPresent(layout.environmentFile, limit: 1 << 20) ?? []
-        return EnvironmentFile(text: String(decoding: bytes, as: UTF8.self))
+        EnvironmentFile(bytes: try readIfPresent(layout.environmentFile, limit: 1 << 20) ?? [])
     }
 
     /// The bearer token of a home without white space around it; `nil` when there is none.

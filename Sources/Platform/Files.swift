@@ -302,10 +302,12 @@ package struct Files: Sendable {
         }
     }
 
-    /// Sets permission bits.
+    /// Sets permission bits of a file or directory; a final symlink is refused, because its target may be anybody's.
     package func changeMode(_ path: String, to mode: UInt32) throws(GatewayError) {
         try step(.changeMode(path))
-        guard chmod(path, mode_t(mode)) == 0 else { throw Files.failure("change the mode of", path) }
+        guard fchmodat(AT_FDCWD, path, mode_t(mode), AT_SYMLINK_NOFOLLOW) == 0 else {
+            throw Files.failure("change the mode of", path)
+        }
     }
 
     /// Makes names in a directory durable.

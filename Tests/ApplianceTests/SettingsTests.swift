@@ -148,6 +148,23 @@ struct EnvironmentFileTests {
         #expect(EnvironmentFile(text: file.text) == file)
     }
 
+    @Test("keeps bytes of any encoding in other lines, and takes no value that is no text")
+    func bytes() throws {
+        let name = Array("A=".utf8) + [0xC3, 0x28]
+        var file = EnvironmentFile(bytes: [0x23, 0xE9, 0x0A] + name + Array("\nB=ü\n".utf8))
+        #expect(file.values == ["B": "ü"])
+        #expect(
+            file.problems == [
+                "line 2: the value of 'A' is not UTF-8, so systemd does not take the file; write the value anew"
+            ]
+        )
+        try file.set("B", to: "ö")
+        #expect(file.bytes == [0x23, 0xE9, 0x0A] + name + Array("\nB=\"ö\"\n".utf8))
+        try file.set("A", to: "a")
+        #expect(file.bytes == [0x23, 0xE9, 0x0A] + Array("A=a\nB=\"ö\"\n".utf8))
+        #expect(file.problems.isEmpty && file.values == ["A": "a", "B": "ö"])
+    }
+
     @Test("refuses what it cannot hold")
     func refusing() throws {
         var file = EnvironmentFile()

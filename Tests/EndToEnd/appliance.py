@@ -57,6 +57,9 @@ def command_lines(home):
         ended = home.run("instal-bundle")
         equal("without --json an error is two lines on standard error", (ended.out, ended.err.count("\n")), ("", 2))
         home.refused("status", code=1, error="home-undefined", says=["HOME", "LLM_GATEWAY_HOME"], environment={"HOME": ""})
+        for words in (["start"], ["status"], ["setup"], ["uninstall"], ["repair"], ["doctor"], ["logs"]):
+            home.refused(*words, code=1, error="home-undefined", says=["HOME is not set", "units"],
+                         environment={"HOME": "", "LLM_GATEWAY_HOME": home.state})
         home.refused("start", "--detached", code=1, error="gateway-missing", says=["install-bundle"])
         home.refused("logs", code=1, error="no-log")
         shutil.rmtree(home.state)  # `start` prepares the home before it finds nothing to start

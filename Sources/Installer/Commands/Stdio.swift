@@ -13,7 +13,7 @@ extension Verb {
             """,
         style: .text
     ) { call throws(GatewayError) in
-        let layout = try call.layout()
+        let layout = try call.machine.layout()
         let beside = Layout.join(Files.parent(of: call.machine.executable), "llm-gateway")
         let candidates = [layout.currentGateway, beside]
         guard let program = candidates.first(where: call.machine.files.isExecutable) else {

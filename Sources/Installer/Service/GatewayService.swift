@@ -12,7 +12,7 @@ struct GatewayService: Sendable {
 
     /// The service of this environment.
     init(machine: Machine) throws(GatewayError) {
-        let layout = try machine.layout()
+        let layout = try machine.layout().withUserHome()
         let settings = try machine.files.settings(of: layout, environment: machine.environment)
         self.init(machine: machine, layout: layout, settings: settings)
     }

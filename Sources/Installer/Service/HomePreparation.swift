@@ -117,10 +117,12 @@ struct HomePreparation {
             try files.makeDirectory(layout.home)
             return report.changes.append("made the folder '\(layout.home)'")
         }
-        try tighten(layout.home, status, 0o700, &report)
+        try tighten(files.realPath(layout.home) ?? layout.home, status, 0o700, &report)
     }
 
     /// Takes away what others may do with a file; says so, because they may have read it.
+    ///
+    /// A link's target is left alone and named: it is not in the home, and others may need it as it is.
     private func tighten(
         _ path: String,
         _ status: Files.Status,
@@ -128,6 +130,13 @@ struct HomePreparation {
         _ report: inout HomeReport
     ) throws(GatewayError) {
         guard status.mode & 0o077 != 0 else { return }
+        guard try files.status(path)?.kind != .link else {
+            let target = files.realPath(path) ?? path
+            report.notices.append(
+                "'\(path)' is a link to '\(target)', which others may use (mode 0\(String(status.mode, radix: 8))) and which was left alone; run: chmod 600 '\(target)'"
+            )
+            return
+        }
         try files.changeMode(path, to: mode)
         report.changes.append(
             "made '\(path)' private: its mode was 0\(String(status.mode, radix: 8)), now 0\(String(mode, radix: 8))"
@@ -196,7 +205,7 @@ struct HomePreparation {
             try file.set(name, to: value)
             report.changes.append("copied \(name) into '\(path)'")
         }
-        if file != before || !wasThere { try files.write(Array(file.text.utf8), to: path) }
+        if file != before || !wasThere { try files.write(file.bytes, to: path) }
         report.providers = providers(in: EnvironmentFile.folders(file.values["PATH"]))
     }
 

@@ -101,8 +101,8 @@ struct Invocation: Sendable {
     /// A reader that has gone does not stop the work.
     private func tell(_ event: Event) { try? machine.terminal.write(event.line) }
 
-    /// Where the appliance's files are.
-    func layout() throws(GatewayError) -> Layout { try machine.layout() }
+    /// Where the appliance's files are, and the user's.
+    func layout() throws(GatewayError) -> Layout { try machine.layout().withUserHome() }
 }
 
 /// Lines in columns.

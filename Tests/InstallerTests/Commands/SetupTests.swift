@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Platform
+import TestSupport
 import Testing
 
 @testable import Installer
@@ -60,6 +61,89 @@ struct SetupTests {
             )
         )
         #expect(try session.mode(session.layout.authToken) == 0o600)
+    }
+
+    @Test("leaves the target of a linked token alone, and says what to do")
+    func linkedToken() async throws {
+        let session = try Session()
+        let target = session.scratch.path("secrets/token")
+        try session.write("mine", target, mode: 0o644)
+        try Files().makeDirectory(session.layout.home)
+        try Files().link(session.layout.authToken, to: target)
+        let answer = await session.run("setup")
+        #expect(answer.code == .done, "\(answer.error)")
+        #expect(
+            answer.json["notices"]?.array?.contains(
+                .string(
+                    "'\(session.layout.authToken)' is a link to '\(target)', which others may use (mode 0644) and which was left alone; run: chmod 600 '\(target)'"
+                )
+            ) == true
+        )
+        #expect(try session.mode(target) == 0o644 && session.read(target) == "mine")
+        #expect(Files().destination(ofLink: session.layout.authToken) == target)
+        // Nor does it follow a link that is put there in the last moment.
+        let error = #expect(throws: GatewayError.self) {
+            try Files().changeMode(session.layout.authToken, to: 0o600)
+        }
+        #expect(
+            error?.message
+                == "cannot change the mode of '\(session.layout.authToken)': operation not supported"
+        )
+        #expect(try session.mode(target) == 0o644)
+    }
+
+    @Test("makes a linked home private where it is")
+    func linkedHome() async throws {
+        let session = try Session()
+        let place = session.scratch.path("disk")
+        try Files().makeDirectory(place, mode: 0o755)
+        try Files().link(session.layout.home, to: place)
+        let answer = await session.run("setup")
+        #expect(answer.code == .done, "\(answer.error)")
+        #expect(try session.mode(place) == 0o700)
+    }
+
+    @Test("keeps bytes of the environment file that are no text, and says which line to write anew")
+    func bytes() async throws {
+        let session = try Session()
+        let bytes =
+            Array("# caf".utf8) + [0xE9] + Array("\nNAME=\"x".utf8) + [0xFF] + Array("\"\nKEY=k\n".utf8)
+        try Files().makeDirectory(session.layout.home)
+        try Files().write(bytes, to: session.layout.environmentFile)
+        let answer = await session.run("setup")
+        #expect(answer.code == .done, "\(answer.error)")
+        let after = try Files().read(session.layout.environmentFile)
+        #expect(after.starts(with: bytes) && after.count > bytes.count)
+        let file = try Files().environmentFile(of: session.layout)
+        #expect(file.values == ["KEY": "k", "PATH": session.environment["PATH"] ?? ""])
+        #expect(
+            answer.json["notices"]?.array == [
+                .string(
+                    "'\(session.layout.environmentFile)': line 2: the value of 'NAME' is not UTF-8, so systemd does not take the file; write the value anew"
+                )
+            ]
+        )
+        #expect(await session.run("setup").json["changed"] == false)
+    }
+
+    @Test(
+        "without HOME nothing is put beside the gateway's own folder",
+        arguments: ["setup", "start", "status", "uninstall"]
+    )
+    func withoutHome(verb: String) async throws {
+        let session = try Session()
+        let place = session.scratch.path("gateway")
+        let answer = await session.run([verb, "--json"], with: ["HOME": "", "LLM_GATEWAY_HOME": place])
+        #expect(answer.code == .failed)
+        #expect(
+            answer.error
+                == """
+                error: HOME is not set, so it is not known where your commands and systemd units belong
+                help: set HOME to your home directory; with LLM_GATEWAY_HOME alone only 'llm-cli-gateway stdio' works
+
+                """
+        )
+        #expect(!Files().exists(place))
     }
 
     @Test("keeps settings aside that cannot be read, and never writes over them")
