@@ -34,11 +34,15 @@ package enum ExitCode: Int32, Sendable {
             "signature-log-unproven", "signature-log-mismatch", "signature-mismatch", "checksums-malformed",
             "checksum-missing":
             self = .verificationRefused
+        case "no-release-signer": self = .usage
+        case "wrong-size", "wrong-version", "release-index-invalid", "release-manifest-invalid":
+            self = .verificationRefused
         case "busy", "reference-busy": self = .busy
         case "network", "download-failed", "http-status", "timed-out", "libcurl-missing",
             "connection-refused",
             "not-http", "answer-too-large":
             self = .network
+        case "certificate-refused", "no-release", "release-not-found", "release-incomplete": self = .network
         case "internal-error": self = .internalError
         default: self = .failed
         }

@@ -6,6 +6,8 @@ package enum Product {
     package static let name = "llm-cli-gateway"
     /// The version of manager and gateway: they travel together.
     package static let version = "0.1.0"
+    /// Where releases are published: the base address of an index; empty when this build has no release source.
+    package static let releaseSource = ""
     /// The oldest glibc that a release runs on: the newest symbol version its programs refer to.
     ///
     /// Checked before the C library starts them, in `Sources/C/Shims/entry.c`.

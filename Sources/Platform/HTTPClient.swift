@@ -7,7 +7,7 @@ import Synchronization
 ///
 /// Every transfer has a thread of its own.
 ///
-/// Proxies come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, which libcurl reads; certificate authorities from
+/// Proxies come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (see `HTTPProxies`); certificate authorities from
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR` when they are set.
 package struct HTTPClient: Sendable {
     /// What a transfer may take.
@@ -22,6 +22,8 @@ package struct HTTPClient: Sendable {
         package var size: Int64 = 64 << 20
         /// How many are followed; one more fails with `network`.
         package var redirects = 5
+        /// Whether an address of plain http may redirect to plain http on another machine; https never may.
+        package var followsToPlainHTTP = false
 
         /// The defaults suit a small answer: one minute, 64 MiB.
         package init() {}
@@ -47,14 +49,44 @@ package struct HTTPClient: Sendable {
         package var body: [UInt8]
 
         /// Bytes that are still to come in this answer, as the server says.
-        package var contentLength: Int64? { fields["Content-Length"].flatMap { Int64($0) } }
+        package var contentLength: Int64? {
+            fields["Content-Length"].flatMap { Int64($0) }.flatMap { $0 < 0 ? nil : $0 }
+        }
 
         /// The offset of the first byte in the whole file: not 0 only for a 206 answer.
-        package var offset: Int64 {
-            guard status == 206, let range = fields["Content-Range"], range.hasPrefix("bytes ") else {
-                return 0
+        package var offset: Int64 { range?.first ?? 0 }
+
+        /// Bytes of the whole file, as the server says.
+        package var fileSize: Int64? {
+            status == 206 ? range?.size : contentLength
+        }
+
+        /// What proves later that the file is still the same: the strong `ETag`, else `Last-Modified`.
+        package var validator: String? {
+            if let tag = fields["ETag"], !tag.hasPrefix("W/") { return tag }
+            return fields["Last-Modified"]
+        }
+
+        /// How long the server wants not to be asked: `Retry-After`, in seconds or as a date of the server's own clock.
+        package var retryAfter: Duration? {
+            guard let text = fields["Retry-After"]?.trimmed else { return nil }
+            if let seconds = Int(text) { return seconds < 0 ? nil : .seconds(min(seconds, 1 << 31)) }
+            guard let date = Timestamp(httpDate: text),
+                let now = fields["Date"].flatMap(Timestamp.init(httpDate:))
+            else { return nil }
+            return .milliseconds(max(0, date.milliseconds - now.milliseconds))
+        }
+
+        /// `Content-Range: bytes 5-9/10` of a 206 answer; the size is `nil` for `*`.
+        private var range: (first: Int64, size: Int64?)? {
+            guard status == 206, let text = fields["Content-Range"], text.hasPrefix("bytes ") else {
+                return nil
             }
-            return Int64(range.dropFirst(6).prefix { $0 != "-" }) ?? 0
+            let parts = text.dropFirst(6).split(separator: "/", omittingEmptySubsequences: false)
+            guard parts.count == 2, let first = Int64(parts[0].prefix { $0 != "-" }), first >= 0 else {
+                return nil
+            }
+            return (first, Int64(parts[1]))
         }
     }
 
@@ -62,11 +94,12 @@ package struct HTTPClient: Sendable {
     package struct Resumption: Sendable {
         /// Bytes there.
         package var offset: Int64
-        /// The earlier answer's strong `ETag` or its `Last-Modified` (RFC 9110 section 13.1.5).
-        package var validator: String
+        /// The earlier answer's strong `ETag` or its `Last-Modified` (RFC 9110 section 13.1.5); `nil` where the caller
+        /// has another proof.
+        package var validator: String?
 
         /// A resumption.
-        package init(offset: Int64, validator: String) {
+        package init(offset: Int64, validator: String?) {
             self.offset = offset
             self.validator = validator
         }
@@ -75,12 +108,14 @@ package struct HTTPClient: Sendable {
     private let userAgent: String
     private let authorityFile: String?
     private let authorityDirectory: String?
+    private let proxies: HTTPProxies
 
     /// A client with the certificate authorities that an environment names.
     package init(environment: [String: String], userAgent: String = "\(Product.name)/\(Product.version)") {
         self.userAgent = userAgent
         authorityFile = environment["SSL_CERT_FILE"].flatMap { $0.isEmpty ? nil : $0 }
         authorityDirectory = environment["SSL_CERT_DIR"].flatMap { $0.isEmpty ? nil : $0 }
+        proxies = HTTPProxies(environment: environment)
     }
 
     /// Sends a request and returns the whole answer, whatever its status.
@@ -98,12 +133,11 @@ package struct HTTPClient: Sendable {
         return answer
     }
 
-    /// Fetches a file and hands over its bytes as they come, on the transfer's thread.
+    /// Fetches a file, or the rest of one, and hands over its bytes as they come, on the transfer's thread.
     ///
-    /// `began` is called once before the first byte: its answer's `offset` says whether a resumption was granted; when
-    /// it is 0, bytes that are there already must be dropped. `progress` gets the bytes of the whole file that are
-    /// there and, when the server said so, that there will be. Throws what `send` throws, `http-status` for any status
-    /// but 200 and 206, and whatever `began` and `sink` throw, which ends the transfer.
+    /// `began` is called once before the first byte, with whatever the server answered: its status may be none of
+    /// success, and its `offset` says whether a resumption was granted. Throws what `send` throws, and whatever `began`
+    /// and `sink` throw, which ends the transfer.
     @discardableResult
     package func download(
         _ url: String,
@@ -111,44 +145,14 @@ package struct HTTPClient: Sendable {
         resuming: Resumption? = nil,
         limits: Limits,
         began: @escaping @Sendable (Answer) throws(GatewayError) -> Void = { _ throws(GatewayError) in },
-        progress: @escaping @Sendable (Int64, Int64?) -> Void = { _, _ in },
         sink: @escaping @Sendable (UnsafeRawBufferPointer) throws(GatewayError) -> Void
     ) async throws(GatewayError) -> Answer {
         var fields = fields
         if let resuming {
             fields["Range"] = "bytes=\(resuming.offset)-"
-            fields["If-Range"] = resuming.validator
+            if let validator = resuming.validator { fields["If-Range"] = validator }
         }
-        let position = Mutex<(received: Int64, total: Int64?, isRefused: Bool)>((0, nil, false))
-        let start: @Sendable (Answer) throws(GatewayError) -> Void = { (answer) throws(GatewayError) in
-            // The part that is there is already the whole file, or longer: it is fetched again from its start below.
-            if answer.status == 416, resuming != nil { return position.withLock { $0.isRefused = true } }
-            let isPart = answer.status == 206 && answer.offset == resuming?.offset
-            guard answer.status == 200 || isPart else { throw HTTPClient.unexpectedStatus(answer) }
-            position.withLock { $0 = (answer.offset, answer.contentLength.map { $0 + answer.offset }, false) }
-            try began(answer)
-        }
-        let answer = try await follow(HTTPRequest("GET", url, fields: fields), limits, began: start) {
-            (bytes) throws(GatewayError) in
-            let now = position.withLock { position in
-                position.received += Int64(bytes.count)
-                return position
-            }
-            if now.isRefused { return }
-            try sink(bytes)
-            progress(now.received, now.total)
-        }
-        guard answer.status == 416, resuming != nil else { return answer }
-        fields["Range"] = nil
-        fields["If-Range"] = nil
-        return try await download(
-            url,
-            fields: fields,
-            limits: limits,
-            began: began,
-            progress: progress,
-            sink: sink
-        )
+        return try await follow(HTTPRequest("GET", url, fields: fields), limits, began: began, sink: sink)
     }
 
     /// The error for a status that the caller cannot use.
@@ -190,6 +194,7 @@ package struct HTTPClient: Sendable {
                 userAgent: userAgent,
                 authorityFile: authorityFile,
                 authorityDirectory: authorityDirectory,
+                proxies: proxies,
                 followsRedirects: mayFollow,
                 began: began,
                 sink: sink
@@ -202,6 +207,13 @@ package struct HTTPClient: Sendable {
                     "insecure-url",
                     "'\(Redaction.url(request.target))' redirects from https to '\(Redaction.url(redirect))'",
                     help: "use an address that stays on https"
+                )
+            }
+            guard to.scheme == "https" || to.isLoopback || limits.followsToPlainHTTP else {
+                throw GatewayError(
+                    "insecure-url",
+                    "'\(Redaction.url(request.target))' redirects to '\(Redaction.url(redirect))', which is plain http to another machine",
+                    help: "use an https address, or pin the file's digest"
                 )
             }
             if from.origin != to.origin {

@@ -18,6 +18,7 @@ final class HTTPTransfer: Sendable {
     private let userAgent: String
     private let authorityFile: String?
     private let authorityDirectory: String?
+    private let proxies: HTTPProxies
     private let followsRedirects: Bool
     private let began: @Sendable (HTTPClient.Answer) throws(GatewayError) -> Void
     private let sink: Sink
@@ -29,6 +30,7 @@ final class HTTPTransfer: Sendable {
         userAgent: String,
         authorityFile: String?,
         authorityDirectory: String?,
+        proxies: HTTPProxies,
         followsRedirects: Bool,
         began: @escaping @Sendable (HTTPClient.Answer) throws(GatewayError) -> Void,
         sink: @escaping Sink
@@ -38,6 +40,7 @@ final class HTTPTransfer: Sendable {
         self.userAgent = userAgent
         self.authorityFile = authorityFile
         self.authorityDirectory = authorityDirectory
+        self.proxies = proxies
         self.followsRedirects = followsRedirects
         self.began = began
         self.sink = sink
@@ -132,12 +135,13 @@ final class HTTPTransfer: Sendable {
         func begin() throws(GatewayError) {
             guard !hasBegun, !isRedirect else { return }
             hasBegun = true
+            // The caller first: it may know more about the size than that there is a limit.
+            try transfer.began(answer)
             if let length = answer.contentLength, length > transfer.limits.size,
                 transfer.request.method != "HEAD"
             {
                 throw transfer.tooLarge
             }
-            try transfer.began(answer)
         }
     }
 
@@ -167,7 +171,7 @@ final class HTTPTransfer: Sendable {
             )
             defer { body.deallocate() }
             body.copyBytes(from: request.body)
-            let prepared = prepare(&transfer, receiver, UnsafeRawBufferPointer(body), words)
+            let prepared = prepare(&transfer, address, receiver, UnsafeRawBufferPointer(body), words)
             guard prepared == 0 else { throw failure(prepared, 0, "", address, receiver) }
             control.withLock { $0.multi = transfer.multi }
             while true {
@@ -203,6 +207,7 @@ final class HTTPTransfer: Sendable {
 
     private func prepare(
         _ transfer: inout shim_curl_transfer,
+        _ address: WebAddress,
         _ receiver: Receiver,
         _ body: UnsafeRawBufferPointer,
         _ words: UnsafeMutablePointer<CChar>
@@ -223,6 +228,8 @@ final class HTTPTransfer: Sendable {
             user_agent: texts.copy(userAgent),
             ca_file: authorityFile.map { texts.copy($0) },
             ca_directory: authorityDirectory.map { texts.copy($0) },
+            proxy: texts.copy(proxies.proxy(for: address)),
+            no_proxy: texts.copy(proxies.exceptions),
             connect_milliseconds: max(1, limits.connect.wholeMilliseconds),
             total_milliseconds: limits.total.map { max(1, $0.wholeMilliseconds) } ?? 0,
             stall_seconds: max(1, Int(limits.stall.components.seconds)),
@@ -285,6 +292,10 @@ final class HTTPTransfer: Sendable {
         func network(_ message: String, help: String? = nil) -> GatewayError {
             GatewayError("network", message, help: help)
         }
+        // What does not get better by trying again.
+        func untrusted(_ message: String, help: String) -> GatewayError {
+            GatewayError("certificate-refused", message, help: help)
+        }
         switch shim_curl_result(rawValue: UInt32(bitPattern: result)) {
         case shim_curl_unsupported_protocol, shim_curl_malformed_url: return malformed
         case shim_curl_no_proxy:
@@ -322,12 +333,12 @@ final class HTTPTransfer: Sendable {
             )
         case shim_curl_empty_answer: return network("\(place) closed the connection without an answer")
         case shim_curl_certificate_refused:
-            return network(
+            return untrusted(
                 "the certificate of \(place) was not accepted: \(detail)",
                 help: "check the clock; behind a proxy that opens TLS, name its certificate in SSL_CERT_FILE"
             )
         case shim_curl_authorities_unreadable:
-            return network(
+            return untrusted(
                 "the certificate authorities could not be read: \(detail)",
                 help: "install the package ca-certificates, or correct SSL_CERT_FILE"
             )

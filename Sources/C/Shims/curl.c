@@ -73,6 +73,8 @@ int shim_curl_begin(struct shim_curl_transfer *transfer, const struct shim_curl_
     SET(CURLOPT_WRITEDATA, request->context);
     if (request->ca_file) SET(CURLOPT_CAINFO, request->ca_file);
     if (request->ca_directory) SET(CURLOPT_CAPATH, request->ca_directory);
+    SET(CURLOPT_PROXY, request->proxy);
+    SET(CURLOPT_NOPROXY, request->no_proxy);
     if (strcmp(request->method, "HEAD") == 0) {
         SET(CURLOPT_NOBODY, 1L);
     } else if (request->body) {

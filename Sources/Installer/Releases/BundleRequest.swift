@@ -6,6 +6,12 @@ struct BundleRequest: Sendable, Equatable {
     enum Origin: String, Sendable {
         case environment = "env"
         case flags
+        /// A release that an index lists.
+        case index = "release-index"
+        /// A release that an answer of the reference's form describes.
+        case service = "github-latest"
+        /// A folder or a file on this machine.
+        case local
     }
 
     /// Where the bytes are.
@@ -20,6 +26,15 @@ struct BundleRequest: Sendable, Equatable {
     /// 64 lower-case hexadecimal digits.
     var sha256: String
     var origin: Origin
+    /// Why the digest is believed.
+    var trust = Receipt.Trust.pinnedChecksum
+    /// Who signed it, where somebody did.
+    var signer: Receipt.Signer?
+    /// The version that it must have, where that is known.
+    var version: SemanticVersion?
+    /// Bytes of the bundle, and of what it unpacks to, where that is known.
+    var size: Int64?
+    var unpackedSize: Int64?
 
     /// The variable that names the bundle.
     static let urlVariable = "RVWR_GATEWAY_BUNDLE_URL"
@@ -42,13 +57,7 @@ struct BundleRequest: Sendable, Equatable {
             return try BundleRequest(url, sha256, .flags, names: ("--url", "--sha256"))
         }
         let pair = (url: value(urlVariable), sha256: value(digestVariable))
-        guard pair.url != nil || pair.sha256 != nil else {
-            throw GatewayError(
-                "no-release-source",
-                "no release source is configured in this build, so the bundle must be named",
-                help: "give --url and --sha256, or set both \(urlVariable) and \(digestVariable)"
-            )
-        }
+        guard pair.url != nil || pair.sha256 != nil else { throw ReleaseSource.missing }
         return try BundleRequest(pair.url, pair.sha256, .environment, names: (urlVariable, digestVariable))
     }
 
@@ -69,17 +78,32 @@ struct BundleRequest: Sendable, Equatable {
                     "set both \(names.url) and \(names.sha256); without the digest nothing vouches for the file"
             )
         }
-        let digest = sha256.trimmed.lowercased()
-        guard SHA256Text.isWellFormed(digest) else {
-            throw GatewayError(
-                "digest-malformed",
-                "\(names.sha256) is '\(sha256)', expected 64 hexadecimal digits",
-                help: "copy the digest of the file from SHA256SUMS"
-            )
-        }
+        let digest = try BundleRequest.digest(sha256, from: names.sha256)
         self.location = location
         self.sha256 = digest
         self.origin = origin
+    }
+
+    /// A bundle at a known place, with a checked digest.
+    init(location: Location, sha256: String, origin: Origin) {
+        self.location = location
+        self.sha256 = sha256
+        self.origin = origin
+    }
+
+    /// A digest as the user wrote it, in lower case.
+    ///
+    /// Throws `digest-malformed`.
+    static func digest(_ text: String, from name: String) throws(GatewayError) -> String {
+        let digest = text.trimmed.lowercased()
+        guard SHA256Text.isWellFormed(digest) else {
+            throw GatewayError(
+                "digest-malformed",
+                "\(name) is '\(text)', expected 64 hexadecimal digits",
+                help: "copy the digest of the file from SHA256SUMS"
+            )
+        }
+        return digest
     }
 
     /// The place that a URL names.

@@ -53,9 +53,10 @@ enum HomeClaim {
 
     // MARK: names that only this program gives
 
-    /// A download in `cache`: its digest, with `.part` while it is incomplete.
+    /// A download in `cache`: its digest, with `.part` while it is incomplete, and `.part.json` for the note about that.
     static func isDownload(_ name: String) -> Bool {
-        isHex(name.hasSuffix(".part") ? name.dropLast(5) : name[...], digits: 64)
+        let ending = [".part.json", ".part"].first { name.hasSuffix($0) } ?? ""
+        return isHex(name.dropLast(ending.count), digits: 64)
     }
 
     /// A directory in `staging`.

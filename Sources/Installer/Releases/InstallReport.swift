@@ -42,6 +42,7 @@ struct InstallReport: Sendable, Equatable {
         json["bundle_version"] = .string(installed.version)
         json["previous_version"] = .optional(previousVersion)
         json["trust"] = .string(installed.trust.rawValue)
+        json["signer"] = installed.signer?.json ?? .null
         json["changed"] = .bool(changed)
         json["restarted"] = .bool(restarted)
         json["command"] = .string(command)

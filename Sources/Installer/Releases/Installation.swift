@@ -157,10 +157,19 @@ struct Installation: Sendable {
             cache: layout.cache,
             files: files,
             transport: transport,
+            clock: machine.clock,
+            say: say,
             progress: progress
         )
         let unpacked = try await fetch.run(into: Unpacking(directory: staging, files: files, limits: limits))
         let version = unpacked.manifest.version
+        if let wanted = request.version, wanted.description != version.description {
+            throw GatewayError(
+                "wrong-version",
+                "the bundle of the release \(wanted) has version \(version)",
+                help: "the release source mixes up its releases; do not use it"
+            )
+        }
         if !options.allowsDowngrade, let active = receipt.active.flatMap({ SemanticVersion($0.version) }),
             version < active
         {
@@ -177,7 +186,8 @@ struct Installation: Sendable {
             directory: InstalledVersions.freshName(version.description, layout, files: files),
             sha256: request.sha256,
             manifestSHA256: unpacked.manifestDigest,
-            trust: .pinnedChecksum,
+            trust: request.trust,
+            signer: request.signer,
             source: request.shown,
             installedAt: machine.clock.now()
         )

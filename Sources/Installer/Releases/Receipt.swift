@@ -12,6 +12,18 @@ struct Receipt: Sendable, Equatable {
     enum Trust: String, Sendable {
         /// The user gave the digest.
         case pinnedChecksum = "pinned-checksum"
+        /// The digest stands in a signed `SHA256SUMS`.
+        case sigstore
+    }
+
+    /// Who signed the digests of a release.
+    struct Signer: Sendable, Equatable {
+        /// The name in the certificate, an address or a workflow; of a key its digest.
+        var identity: String
+        /// The identity provider that vouched for the name; nobody does for a key.
+        var issuer: String?
+        /// The number of the entry in the transparency log, where there is one.
+        var logIndex: Int64?
     }
 
     /// A path that this program created.
@@ -39,6 +51,8 @@ struct Receipt: Sendable, Equatable {
         /// The digest of its `manifest.json`.
         var manifestSHA256: String
         var trust: Trust
+        /// Who signed it; only with `sigstore`.
+        var signer: Signer?
         /// The bundle's place, without secrets.
         var source: String
         var installedAt: Timestamp
@@ -147,6 +161,7 @@ struct Receipt: Sendable, Equatable {
             sha256: sha256,
             manifestSHA256: manifest,
             trust: trust,
+            signer: json["signer"].flatMap(Signer.init),
             source: source,
             installedAt: time
         )
@@ -207,7 +222,7 @@ struct Receipt: Sendable, Equatable {
 extension Receipt.Installed {
     /// The form in the receipt.
     var json: JSON {
-        [
+        var json: JSON = [
             "version": .string(version),
             "directory": .string(directory),
             "sha256": .string(sha256),
@@ -216,6 +231,28 @@ extension Receipt.Installed {
             "source": .string(source),
             "installedAt": .string(installedAt.iso8601),
         ]
+        if let signer { json["signer"] = signer.json }
+        return json
+    }
+}
+
+extension Receipt.Signer {
+    /// The form in the receipt and in reports.
+    var json: JSON {
+        [
+            "identity": .string(identity), "issuer": .optional(issuer),
+            "log_index": logIndex.map { .int($0) } ?? .null,
+        ]
+    }
+
+    /// Reads that form; `nil` for anything else.
+    init?(_ json: JSON) {
+        guard let identity = json["identity"]?.string else { return nil }
+        self.init(
+            identity: identity,
+            issuer: json["issuer"]?.string,
+            logIndex: json["log_index"]?.int.map { Int64($0) }
+        )
     }
 }
 

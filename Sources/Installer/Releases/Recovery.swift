@@ -44,13 +44,12 @@ extension Installation {
         for path in try leftovers() { try files.removeTree(path) }
     }
 
-    /// Staging directories, partial downloads, and staged names of an interrupted write.
+    /// Staging directories, partial downloads that nobody will go on with, and staged names of an interrupted write.
     func leftovers() throws(GatewayError) -> [String] {
         var found = try files.list(layout.staging).filter(HomeClaim.isStaging).map {
             Layout.join(layout.staging, $0)
         }
-        found += try files.list(layout.cache).filter { HomeClaim.isDownload($0) && $0.hasSuffix(".part") }
-            .map { Layout.join(layout.cache, $0) }
+        found += try PartialDownload.leftovers(in: layout.cache, files: files, now: machine.clock.now())
         let names = [Files.name(of: layout.receipt), Files.name(of: layout.current)]
         found += try files.list(layout.home)
             .filter { name in names.contains { name.hasPrefix($0 + ".tmp.") } }

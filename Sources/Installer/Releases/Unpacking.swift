@@ -183,13 +183,30 @@ enum DiskSpace {
 
     /// Throws `disk-full` with both numbers when fewer bytes than needed are free.
     static func require(_ bytes: Int64, in directory: String, files: Files) throws(GatewayError) {
-        let free = try files.freeSpace(directory)
-        guard free >= bytes + reserve else {
-            throw GatewayError(
-                "disk-full",
-                "'\(directory)' needs \(megabytes(bytes + reserve)) of free space, but has only \(megabytes(free))",
-                help: "free some space, then run the command again; nothing that worked before was changed"
-            )
+        try require([(bytes, directory)], files: files)
+    }
+
+    /// As the other, for several directories; what goes to the same file system is added up.
+    static func require(_ needs: [(bytes: Int64, directory: String)], files: Files) throws(GatewayError) {
+        var sums: [(device: UInt64, bytes: Int64, directory: String)] = []
+        for need in needs where need.bytes > 0 {
+            let device = try files.target(need.directory)?.device ?? 0
+            if let index = sums.firstIndex(where: { $0.device == device }) {
+                sums[index].bytes += need.bytes
+            } else {
+                sums.append((device, need.bytes, need.directory))
+            }
+        }
+        for sum in sums {
+            let free = try files.freeSpace(sum.directory)
+            guard free >= sum.bytes + reserve else {
+                throw GatewayError(
+                    "disk-full",
+                    "'\(sum.directory)' needs \(megabytes(sum.bytes + reserve)) of free space, but has only \(megabytes(free))",
+                    help:
+                        "free some space, then run the command again; nothing that worked before was changed"
+                )
+            }
         }
     }
 

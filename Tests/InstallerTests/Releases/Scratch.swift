@@ -175,9 +175,8 @@ final class ScriptedService: ServiceControl {
 /// A transport for tests that use files only.
 struct NoTransport: BundleTransport {
     func transfer(
-        _ url: String,
-        limit: Int64,
-        began: @escaping @Sendable (Int64?) throws(GatewayError) -> Void,
+        _ transfer: BundleTransfer,
+        began: @escaping @Sendable (HTTPClient.Answer) throws(GatewayError) -> Void,
         sink: @escaping @Sendable (UnsafeRawBufferPointer) throws(GatewayError) -> Void
     ) async throws(GatewayError) {
         throw GatewayError("network", "no network in this test")

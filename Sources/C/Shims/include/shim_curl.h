@@ -29,6 +29,9 @@ struct shim_curl_request {
     /// A file and a directory of certificate authorities; NULL means the library's.
     const char *_Nullable ca_file;
     const char *_Nullable ca_directory;
+    /// The proxy, empty for none, and the hosts that it is not for, with commas between.
+    const char *proxy;
+    const char *no_proxy;
     long connect_milliseconds;
     /// 0: no limit.
     long total_milliseconds;
