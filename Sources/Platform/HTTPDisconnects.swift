@@ -139,6 +139,12 @@ final class HTTPConnection: Sendable {
         var isWatched = false
         var isGone = false
         var exchange: HTTPExchange?
+        /// Requests from their first line to the end of their answer: one at most.
+        var isBusy = false
+        /// Whether any request was ever made on it.
+        var hasSpoken = false
+        var isRetired = false
+        var isClosed = false
     }
 
     /// Unique in its server, never 0.
@@ -180,13 +186,46 @@ final class HTTPConnection: Sendable {
 
     /// The client closed its sending side or everything.
     func clientLeft() {
-        let exchange = state.withLock { state in
+        let exchange = state.withLock { state -> HTTPExchange? in
+            // A connection that we retired looks as if its client had left.
+            guard !state.isRetired else { return nil }
             state.isGone = true
             return state.exchange
         }
         exchange?.clientLeft()
     }
 
+    /// A request has begun.
+    func requestBegan() {
+        state.withLock { state in
+            state.isBusy = true
+            state.hasSpoken = true
+        }
+    }
+
+    /// Its answer is sent, or will not be.
+    func requestEnded() { state.withLock { $0.isBusy = false } }
+
+    /// Ends the connection in order unless a request is under way on it: nothing more is read than what has arrived, so
+    /// that the library answers that and closes.
+    ///
+    /// `sparingSilent` leaves a connection alone whose client has not said anything yet: its first request is on the way.
+    func retire(sparingSilent: Bool) {
+        state.withLock { state in
+            guard !state.isClosed, !state.isRetired, !state.isBusy, state.hasSpoken || !sparingSilent else {
+                return
+            }
+            // What waits to be read is a request; its end brings us here again.
+            var byte: UInt8 = 0
+            if recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT)) > 0 { return }
+            state.isRetired = true
+            shutdown(descriptor, Int32(SHUT_RD))
+        }
+    }
+
     /// The descriptor is about to be closed.
-    func closed() { disconnects.forget(self) }
+    func closed() {
+        state.withLock { $0.isClosed = true }
+        disconnects.forget(self)
+    }
 }

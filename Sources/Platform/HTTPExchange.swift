@@ -37,14 +37,16 @@ final class HTTPExchange: @unchecked Sendable {
     private var request: HTTPRequest
     private var refusal: HTTPResponse?
     private var received = 0
-    private var client: HTTPConnection?
-    /// Where the request came from, once its head is there.
-    private var origin: HTTPConnection?
+    private let client: HTTPConnection?
+    private var isWatching = false
     private let shared = Mutex(Shared())
 
     init(_ server: HTTPServer, _ connection: OpaquePointer, uri: UnsafePointer<CChar>) {
         self.server = server
         self.connection = connection
+        client = shim_mhd_connection_value(connection).map {
+            Unmanaged<HTTPConnection>.fromOpaque($0).takeUnretainedValue()
+        }
         let length = strlen(uri)
         let text = UnsafeRawBufferPointer(start: uri, count: length)
         if let mark = text.firstIndex(of: UInt8(ascii: "?")) {
@@ -56,6 +58,7 @@ final class HTTPExchange: @unchecked Sendable {
         } else {
             request = HTTPRequest("", String(decoding: text, as: UTF8.self))
         }
+        client?.requestBegan()
     }
 
     // MARK: on the server's thread
@@ -81,9 +84,7 @@ final class HTTPExchange: @unchecked Sendable {
     }
 
     private func readHead(_ method: UnsafePointer<CChar>) -> Bool {
-        origin = shim_mhd_connection_value(connection)
-            .map { Unmanaged<HTTPConnection>.fromOpaque($0).takeUnretainedValue() }
-        origin?.awaitBody()
+        client?.awaitBody()
         request.method = String(cString: method)
         var fields = HTTPFields()
         withUnsafeMutablePointer(to: &fields) { pointer in
@@ -126,12 +127,12 @@ final class HTTPExchange: @unchecked Sendable {
     }
 
     private func answerRefusal() -> Bool {
-        origin?.awaitNothing()
+        client?.awaitNothing()
         return answer(refusal ?? HTTPExchange.tooLarge)
     }
 
     private func decide() -> Bool {
-        origin?.awaitNothing()
+        client?.awaitNothing()
         if let response = server.routes.immediately(request) { return answer(response) }
         guard server.track(self) else { return false }
         watchClient()
@@ -161,8 +162,8 @@ final class HTTPExchange: @unchecked Sendable {
     }
 
     private func watchClient() {
-        guard client == nil, let client = origin else { return }
-        self.client = client
+        guard !isWatching, let client else { return }
+        isWatching = true
         shared.withLock { $0.descriptor = client.descriptor }
         client.watch(for: self)
     }
@@ -238,9 +239,7 @@ final class HTTPExchange: @unchecked Sendable {
     /// The library is done with the request: sent, or the connection is gone.
     func completed(whole: Bool) {
         client?.unwatch()
-        client = nil
-        origin?.awaitHead()
-        origin = nil
+        client?.awaitHead()
         let (task, stream) = shared.withLock { shared in
             defer {
                 shared.task = nil
@@ -252,6 +251,8 @@ final class HTTPExchange: @unchecked Sendable {
         }
         if !whole { task?.cancel() }
         stream?.abort()
+        client?.requestEnded()
+        if server.isStopping { client?.retire(sparingSilent: true) }
         server.ended(self)
     }
 

@@ -52,7 +52,23 @@ package struct HTTPListener: Sendable {
             close(descriptor)
             throw failure(host, port, number)
         }
+        awaitFirstBytes(descriptor)
         return try describe(descriptor)
+    }
+
+    /// Lets a connection be accepted once its first bytes are there, or after a second without any (tcp(7)).
+    ///
+    /// So what a stopping server has accepted, it can answer at once; the rest waits for the next one. The kernel accepts
+    /// what it likes where it does not know the option.
+    private static func awaitFirstBytes(_ descriptor: Int32) {
+        var seconds: Int32 = 1
+        setsockopt(
+            descriptor,
+            Int32(IPPROTO_TCP),
+            TCP_DEFER_ACCEPT,
+            &seconds,
+            socklen_t(MemoryLayout<Int32>.size)
+        )
     }
 
     /// Takes over a socket that somebody else opened, for example systemd; it is made non-blocking.
@@ -64,6 +80,7 @@ package struct HTTPListener: Sendable {
         }
         _ = shim_set_nonblocking(descriptor, true)
         _ = shim_set_cloexec(descriptor, true)
+        awaitFirstBytes(descriptor)
         return try describe(descriptor)
     }
 

@@ -63,15 +63,15 @@ package final class HTTPServer: Sendable {
     }
 
     private struct State {
-        /// Requests from their first line to the end of their answer.
-        var active = 0
+        /// Connections from their accept to their close.
+        var open: [UInt64: HTTPConnection] = [:]
         /// Exchanges with a task, which must be cut before the library may be stopped.
         var tracked: [ObjectIdentifier: HTTPExchange] = [:]
         var isClosed = false
         var waiting: [CheckedContinuation<Void, Never>] = []
 
         /// Whether the library may be stopped: what is not tracked, it can end by itself.
-        var isIdle: Bool { active == 0 || isClosed && tracked.isEmpty }
+        var isIdle: Bool { open.isEmpty || isClosed && tracked.isEmpty }
 
         mutating func wake() -> [CheckedContinuation<Void, Never>] {
             guard isIdle, !waiting.isEmpty else { return [] }
@@ -179,7 +179,6 @@ package final class HTTPServer: Sendable {
             context: context,
             began: { context, uri, connection in
                 let server = Unmanaged<HTTPServer>.fromOpaque(context).takeUnretainedValue()
-                server.state.withLock { $0.active += 1 }
                 return Unmanaged.passRetained(HTTPExchange(server, connection, uri: uri)).toOpaque()
             },
             access: { request, _, method, bytes, size in
@@ -202,11 +201,13 @@ package final class HTTPServer: Sendable {
                     disconnects: server.disconnects
                 )
                 server.disconnects.opened(connection)
+                server.state.withLock { $0.open[number] = connection }
                 return Unmanaged.passRetained(connection).toOpaque()
             },
-            closed: { connection in
+            closed: { context, connection in
                 guard let connection else { return }
-                Unmanaged<HTTPConnection>.fromOpaque(connection).takeRetainedValue().closed()
+                let server = Unmanaged<HTTPServer>.fromOpaque(context).takeUnretainedValue()
+                server.closed(Unmanaged<HTTPConnection>.fromOpaque(connection).takeRetainedValue())
             }
         )
     }
@@ -228,8 +229,16 @@ package final class HTTPServer: Sendable {
     /// An exchange is over.
     func ended(_ exchange: HTTPExchange) {
         let waiting = state.withLock { state in
-            state.active -= 1
             if !state.tracked.isEmpty { state.tracked[ObjectIdentifier(exchange)] = nil }
+            return state.wake()
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    private func closed(_ connection: HTTPConnection) {
+        connection.closed()
+        let waiting = state.withLock { state in
+            state.open[connection.number] = nil
             return state.wake()
         }
         for continuation in waiting { continuation.resume() }
@@ -244,19 +253,33 @@ package final class HTTPServer: Sendable {
         return options.threads > 1 || start == 0 || now < start || now - start < limit.nanoseconds
     }
 
+    /// Connections that are open.
+    package var connectionCount: Int { state.withLock(\.open.count) }
+
     // MARK: stopping
 
-    /// Stops accepting, lets requests finish until the deadline, cuts the rest, and ends the server's threads.
+    /// How long a stopping server waits for the first request on a connection that it has accepted.
+    static let silence = Duration.milliseconds(200)
+
+    /// Ends in order, so that no request is lost to whoever listens next on an inherited socket.
     ///
-    /// Only the first call stops; a second one returns at once. An inherited socket stays open, so that connections
-    /// queue in it for whoever listens next.
+    /// 1. Nothing more is accepted: what connects now waits in the socket's backlog, which an inherited socket keeps.
+    /// 2. Answers say that their connection ends. Connections on which nothing is under way are closed after what has
+    ///    arrived on them was answered; a fresh one gets a moment for its first request.
+    /// 3. What is not over by the deadline is cut; then the server's threads end.
+    ///
+    /// Only the first call stops; a second one returns at once.
     package func stop(within deadline: Duration) async {
         guard let daemon = daemon.withLock({ $0.take() }) else { return }
         stopping.store(true, ordering: .relaxed)
         shim_mhd_quiesce(daemon.handle)
         if options.inheritedSocket == nil { close(listener.descriptor) }
+        retireConnections(sparingSilent: true)
         let alarm = Task { [self] in
-            try? await Task.sleep(for: deadline)
+            let patience = min(HTTPServer.silence, deadline)
+            try? await Task.sleep(for: patience)
+            if !Task.isCancelled { retireConnections(sparingSilent: false) }
+            try? await Task.sleep(for: deadline - patience)
             if !Task.isCancelled { cut() }
         }
         await whenIdle()
@@ -270,6 +293,12 @@ package final class HTTPServer: Sendable {
             Unmanaged.passUnretained(self).release()
         }
         disconnects.stop()
+    }
+
+    private func retireConnections(sparingSilent: Bool) {
+        for connection in state.withLock({ Array($0.open.values) }) {
+            connection.retire(sparingSilent: sparingSilent)
+        }
     }
 
     /// Cuts every exchange that has a task, and lets none begin.

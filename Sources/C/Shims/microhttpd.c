@@ -62,7 +62,7 @@ static void notified(void *context, struct MHD_Connection *connection, void **va
             mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         *value = callbacks->opened(callbacks->context, info ? info->connect_fd : -1);
     } else {
-        callbacks->closed(*value);
+        callbacks->closed(callbacks->context, *value);
         *value = NULL;
     }
 }

@@ -31,8 +31,8 @@ struct shim_mhd_callbacks {
     void (*_Nonnull completed)(void *_Nullable request, bool whole);
     /// A connection was accepted; returns the connection's value.
     void *_Nullable (*_Nonnull opened)(void *context, int descriptor);
-    /// A connection is closed.
-    void (*_Nonnull closed)(void *_Nullable connection);
+    /// A connection ends; its descriptor is closed after this returns.
+    void (*_Nonnull closed)(void *context, void *_Nullable connection);
 };
 
 /// How a server listens.
