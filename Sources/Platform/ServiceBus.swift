@@ -208,6 +208,13 @@ package final class ServiceBus {
         return unit
     }
 
+    /// Whether processes run in a unit, or in what belongs to it, whatever the unit's state.
+    package func hasProcesses(_ unit: String) throws(GatewayError) -> Bool {
+        let number = shim_bus_has_processes(bus, unit)
+        try ServiceBus.check(number, "look for the processes of '\(unit)'")
+        return number > 0
+    }
+
     // MARK: telling
 
     /// Makes the manager read its unit files again.

@@ -9,11 +9,13 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
+import subprocess
 import tarfile
 from types import SimpleNamespace
 
-from harness import ROOT, HTTPGateway, Skip, equal, product, shown
+from harness import FIXTURES, PYTHON, ROOT, HTTPGateway, Skip, equal, product, shown
 
 # A shell's own gateway must not shine through: an installed one has its home, its token and its port in files.
 OWN_VARIABLES = ("LLM_GATEWAY_HOME", "LLM_GATEWAY_AUTH_TOKEN", "SYNC_DEADLINE_MS")
@@ -93,10 +95,10 @@ def packed(path, files, manifest, extra=(), level=1):
     return Bundle(path, json.loads(manifest).get("version"))
 
 
-def renamed(bundle, path, version, gateway=None):
+def renamed(bundle, path, version, gateway=None, level=1):
     """The same bundle under another version, with another gateway if one is given; its programs say that version.
 
-    The programs are wrapped: what a program is, it was compiled with.
+    The programs are wrapped: what a program is, it was compiled with. Level 0 packs quickly.
     """
     files, manifest = members(bundle)
     for name, word in (("bin/llm-gateway", "--version"), ("bin/llm-cli-gateway", "version")):
@@ -104,7 +106,7 @@ def renamed(bundle, path, version, gateway=None):
         files[f"{name}.real"] = (program, 0o755)
         run = gateway if gateway and name == "bin/llm-gateway" else 'exec "$(dirname "$(readlink -f "$0")")/%s.real" "$@"' % name[4:]
         files[name] = (f'#!/bin/sh\n[ "$1" = {word} ] && {{ echo "{name[4:]} {version}"; exit 0; }}\n{run}\n'.encode(), 0o755)
-    return packed(path, files, manifest_of(files, manifest, version=version))
+    return packed(path, files, manifest_of(files, manifest, version=version), level=level)
 
 
 class Ended:
@@ -201,6 +203,30 @@ class Client(HTTPGateway):
     def __init__(self, token, port):  # noqa: super would start one
         self.world, self.log, self.session, self.next = SimpleNamespace(token=token), [], None, 0
         self.port, self.url = port, f"http://127.0.0.1:{port}/mcp"
+
+
+def under_systemd(world, script, bundle, *words, environment=None, timeout=400):
+    """Runs `SCRIPT inside BUNDLE MANAGER WORD…` as an ordinary user under a real user service manager, and shows its output.
+
+    The script is a path below Tests. It finds the fixtures in $FIXTURES, and the version of the bundle in $RELEASE_VERSION.
+    """
+    # Another user reads these there.
+    shared = world.directory("shared")
+    for path in (bundle.path, product("llm-cli-gateway")):
+        shutil.copy(path, shared)
+    for name in ("EndToEnd", "Fixtures", "Benchmarks"):
+        shutil.copytree(os.path.join(ROOT, "Tests", name), os.path.join(shared, name))
+    for path in (world.root, shared):
+        os.chmod(path, 0o755)
+    subprocess.run(["chmod", "-R", "a+rX", shared], check=True)
+    settings = {"PYTHONDONTWRITEBYTECODE": "1", "FIXTURES": f"{shared}/Fixtures", "RELEASE_VERSION": bundle.version, **(environment or {})}
+    ended = world.call([os.path.join(FIXTURES, "systemd-user.sh"), *(word for item in settings.items() for word in ("-e", "=".join(item))),
+                        "--", PYTHON, os.path.join(shared, script), "inside", os.path.join(shared, os.path.basename(bundle.path)),
+                        f"{shared}/llm-cli-gateway", *words], timeout=timeout)
+    if ended.returncode == 77:
+        raise Skip(ended.stdout.strip() or "no user manager can be had")
+    print(ended.stdout + ended.stderr, end="", flush=True)
+    return ended
 
 
 def namespace(script):

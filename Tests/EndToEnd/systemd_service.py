@@ -15,9 +15,8 @@ import subprocess
 import sys
 import time
 
-from harness import (FIXTURES, PYTHON, ROOT, Skip, Tally, World, check, contains, descendants, equal, matches, product, run,
-                     section, skip, text_of, within)
-from installed import Bundle, Home, alive, release, renamed
+from harness import Tally, World, check, contains, descendants, equal, matches, run, section, skip, text_of, within
+from installed import Bundle, Home, alive, release, renamed, under_systemd
 
 UNIT = "llm-cli-gateway"
 BAR = 20.0  # milliseconds for `status --json` with a running service
@@ -273,9 +272,8 @@ def removal(home):
         left = [os.path.join(parent, name) for parent, folders, files in os.walk(home.path) for name in folders + files
                 if UNIT in os.path.join(parent, name)]
         equal("nothing of ours is left, units and links included", (left, os.path.exists(folder)), ([], False))
-        # The slice may outlive its file: jobs that run go on in it.
         equal("systemd has forgotten them", home.systemctl(
-            "list-units", "--all", "--plain", "--no-legend", f"{UNIT}.service", f"{UNIT}.socket"), "")
+            "list-units", "--all", "--plain", "--no-legend", f"{UNIT}.service", f"{UNIT}.socket", "llm*.slice"), "")
 
 
 def inside(bundle, manager):
@@ -294,22 +292,7 @@ def inside(bundle, manager):
 
 
 def drive(world):
-    bundle = release()
-    # Another user reads these there.
-    shared = world.directory("shared")
-    for path in (bundle.path, product("llm-cli-gateway")):
-        shutil.copy(path, shared)
-    shutil.copytree(os.path.join(ROOT, "Tests", "EndToEnd"), os.path.join(shared, "EndToEnd"))
-    shutil.copytree(FIXTURES, os.path.join(shared, "Fixtures"))
-    for path in (world.root, shared):
-        os.chmod(path, 0o755)
-    subprocess.run(["chmod", "-R", "a+rX", shared], check=True)
-    ended = world.call([os.path.join(FIXTURES, "systemd-user.sh"), "-e", "PYTHONDONTWRITEBYTECODE=1", "-e",
-                        f"FIXTURES={shared}/Fixtures", "--", PYTHON, f"{shared}/EndToEnd/systemd_service.py", "inside",
-                        os.path.join(shared, os.path.basename(bundle.path)), f"{shared}/llm-cli-gateway"], timeout=400)
-    if ended.returncode == 77:
-        raise Skip(ended.stdout.strip() or "no user manager can be had")
-    print(ended.stdout + ended.stderr, end="")
+    ended = under_systemd(world, "EndToEnd/systemd_service.py", release())
     equal("everything held under systemd", ended.returncode, 0)
 
 

@@ -14,7 +14,8 @@
     use(sd_bus_message_append_strv) use(sd_bus_message_unref) use(sd_bus_message_read_basic)                        \
     use(sd_bus_message_peek_type) use(sd_bus_message_read) use(sd_bus_message_is_signal) use(sd_bus_call)           \
     use(sd_bus_error_free) use(sd_bus_path_encode) use(sd_bus_get_property_string) use(sd_bus_get_property_trivial) \
-    use(sd_bus_get_property_strv) use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait)
+    use(sd_bus_get_property_strv) use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait)          \
+    use(sd_bus_message_enter_container) use(sd_bus_message_at_end)
 
 #define DECLARE(name) static __typeof__(&name) p_##name;
 FUNCTIONS(DECLARE)
@@ -120,6 +121,18 @@ int shim_bus_set_linger(struct sd_bus *bus, uint32_t user, bool on, struct shim_
         return result;
     }
     return finish_call(bus, call, NULL, 0, failure);
+}
+
+int shim_bus_has_processes(struct sd_bus *bus, const char *unit) {
+    sd_bus_message *call = NULL, *answer = NULL;
+    int result = p_sd_bus_message_new_method_call(bus, &call, DESTINATION, MANAGER_PATH, MANAGER, "GetUnitProcesses");
+    if (result >= 0) result = p_sd_bus_message_append(call, "s", unit);
+    if (result >= 0) result = p_sd_bus_call(bus, call, 0, NULL, &answer);
+    if (result >= 0) result = p_sd_bus_message_enter_container(answer, 'a', "(sus)");
+    if (result >= 0) result = p_sd_bus_message_at_end(answer, 0);
+    p_sd_bus_message_unref(answer);
+    p_sd_bus_message_unref(call);
+    return result < 0 ? result : result == 0;
 }
 
 int shim_bus_unit_path(const char *unit, char *path, size_t size) {

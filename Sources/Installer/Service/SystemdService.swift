@@ -16,6 +16,7 @@ struct SystemdService: Sendable {
 
     private var service: String { "\(layout.unitName).service" }
     private var socket: String { "\(layout.unitName).socket" }
+    private var slice: String { "\(layout.unitName).slice" }
 
     /// Asks for the state of service and socket.
     func state() async throws(GatewayError) -> State {
@@ -103,6 +104,9 @@ struct SystemdService: Sendable {
     }
 
     /// Stops the units, takes them out of the session's start, and lets the manager forget them once they are gone.
+    ///
+    /// The slice stays while jobs run in it: stopping it would end them. The slices that systemd made around it, for the
+    /// parts of its name, go with it unless somebody has a use for them.
     func disable() async throws(GatewayError) {
         // The timer first: an upgrade that begins now would meet a home that goes away.
         let timed = ["\(layout.upgradeUnitName).timer", "\(layout.upgradeUnitName).service"]
@@ -110,6 +114,13 @@ struct SystemdService: Sendable {
         try await talk { (bus) throws(GatewayError) in
             _ = try self.end(bus)
             try bus.setEnabled(false, [self.service, self.socket])
+            for slice in Self.slices(around: self.layout.unitName) {
+                let unit = try bus.unit(slice)
+                guard unit.activeState == "active", unit.file.isEmpty || slice == self.slice,
+                    try !bus.hasProcesses(slice)
+                else { return }
+                _ = try bus.perform(.stop, slice, within: .seconds(10))
+            }
         }
     }
 
@@ -144,6 +155,12 @@ struct SystemdService: Sendable {
             }
             try bus.setEnabled(false, units)
         }
+    }
+
+    /// `a-b-c.slice` is inside `a-b.slice`, which is inside `a.slice` (systemd.slice(5)); the innermost first.
+    static func slices(around name: String) -> [String] {
+        let parts = name.split(separator: "-")
+        return parts.indices.reversed().map { parts[...$0].joined(separator: "-") + ".slice" }
     }
 
     /// Makes the manager read its unit files again.

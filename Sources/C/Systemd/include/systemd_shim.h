@@ -35,6 +35,9 @@ int shim_bus_set_enabled(struct sd_bus *bus, bool enabled, char *_Nullable const
 /// Asks logind to let a user's service manager run without a login, or no longer; never asks a person for a password.
 int shim_bus_set_linger(struct sd_bus *bus, uint32_t user, bool on, struct shim_bus_failure *failure);
 
+/// Whether there are processes in the control group of a unit or below it: 1 or 0.
+int shim_bus_has_processes(struct sd_bus *bus, const char *unit);
+
 /// The object path of a unit.
 int shim_bus_unit_path(const char *unit, char *path, size_t size);
 
