@@ -112,6 +112,8 @@ package struct Layout: Sendable, Equatable {
     package var gatewayLog: String { Layout.join(logs, "gateway.log") }
     /// Pid and start time of the supervisor where there is no user manager.
     package var supervisor: String { Layout.join(home, "supervisor.json") }
+    /// What one gateway leaves to the next about the MCP sessions of clients on HTTP.
+    package var clientSessions: String { Layout.join(home, "client-sessions.jsonl") }
 
     /// What the last automatic upgrade came to.
     package var upgradeRecord: String { Layout.join(home, "auto-upgrade.json") }

@@ -11,7 +11,8 @@ import Providers
 /// 1. Read settings, environment file and configuration; refuse to start only on what could lose or misplace jobs.
 /// 2. Adopt what an earlier gateway left running.
 /// 3. Serve one client on stdio, or all clients of this machine over HTTP.
-/// 4. Asked to stop: take nothing new, answer what waits, close in order. Running jobs stay with their runners.
+/// 4. Asked to stop: leave what connects now to the next gateway, answer everything that was accepted, close in order.
+///    Calls that wait for a job get its handle; running jobs stay with their runners.
 struct GatewayProcess: Sendable {
     private let machine: Machine
     private let layout: Layout
@@ -121,7 +122,8 @@ struct GatewayProcess: Sendable {
         limits.sessionIdle = .milliseconds(services.configuration.http.sessionIdleMilliseconds)
         let endpoint = MCPEndpoint(
             server: try server(),
-            tokens: SessionTokens(key: access.sessionKey(machine.random), random: machine.random),
+            tokens: SessionTokens(key: access.sessionKey(layout), random: machine.random),
+            memory: SessionMemory(path: layout.clientSessions, files: machine.files) { log.error($0) },
             limits: limits,
             clock: machine.clock
         )
@@ -150,10 +152,27 @@ struct GatewayProcess: Sendable {
             group.cancelAll()
         }
         notification.stopping("answering what waits")
-        log.info("stopping", ["calls": String(endpoint.callCount)])
-        async let answered = endpoint.finish(within: .seconds(10))
-        await http.stop(within: .seconds(10))
-        _ = await answered
+        log.info(
+            "stopping",
+            ["calls": String(endpoint.callCount), "connections": String(http.connectionCount)]
+        )
+        await drain(http, endpoint)
+        log.info("stopped")
+    }
+
+    /// Answers what was accepted; what takes its time is cancelled after a while, and cut after another.
+    private func drain(_ http: HTTPServer, _ endpoint: MCPEndpoint) async {
+        let patience = Duration.seconds(5)
+        endpoint.retire()
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                guard (try? await machine.clock.sleep(patience)) != nil else { return }
+                _ = await endpoint.finish(within: patience)
+            }
+            await http.stop(within: patience * 2)
+            group.cancelAll()
+        }
+        _ = await endpoint.finish(within: .seconds(1))
     }
 
     /// Tells the service manager that the service lives, for as long as it does.

@@ -50,6 +50,7 @@ struct Fixture: Sendable {
                 handler: .asynchronous { call in
                     journal.note("started \(call.requestID.json.compactText)")
                     call.progress.report(1, of: 3, "waiting")
+                    if call.arguments["yields"]?.bool == true { call.cancellation.yieldToShutdown() }
                     await gate.wait()
                     guard let reason = call.cancellation.reason else {
                         journal.note("done")

@@ -201,17 +201,32 @@ struct LegacyEndpointTests {
         #expect(await client.post(legacy("ping"), session: session).status == 200)
     }
 
-    @Test("refuses a session too many, and says when to come back")
+    @Test("has room for another session as long as one is without a call, and says when to come back")
     func full() async throws {
         var limits = MCPEndpoint.Limits()
         limits.sessions = 2
-        let client = EndpointClient(try Fixture().server, limits)
-        _ = try await client.open()
-        _ = try await client.open()
-        let third = await client.post(initialize())
-        #expect(third.status == 503)
-        #expect(third.json["error"]?["message"] == "Too many MCP sessions")
-        #expect(third.fields["Retry-After"] == "60")
+        let fixture = try Fixture()
+        let client = EndpointClient(fixture.server, limits)
+        let first = try await client.open(), second = try await client.open(), third = try await client.open()
+        #expect(client.endpoint.sessionCount == 2)
+        var sessions = [first, second, third]
+        for session in sessions { #expect(await client.post(legacy("ping"), session: session).status == 200) }
+        let calls = sessions.suffix(2).enumerated().map { (index, session) -> Task<HTTPResponse, Never> in
+            let call = legacy("tools/call", ["name": "wait"], id: .integer(index + 5))
+            return Task { await client.post(call, session: session) }
+        }
+        for id in [5, 6] { #expect(await fixture.journal.wait(for: "started \(id)")) }
+        let refused = await client.post(initialize())
+        #expect(refused.status == 503)
+        #expect(refused.json["error"]?["message"] == "Too many MCP sessions with running calls")
+        #expect(refused.fields["Retry-After"] == "60")
+        #expect(await client.post(legacy("ping"), session: sessions.removeFirst()).status == 503)
+        for (index, session) in sessions.enumerated() {
+            let cancel = legacy("notifications/cancelled", ["requestId": .integer(index + 5)], id: nil)
+            #expect(await client.post(cancel, session: session).status == 202)
+        }
+        for call in calls { _ = await call.value }
+        #expect(await client.post(initialize()).status == 200)
     }
 
     @Test("takes sessions over from an earlier gateway with the same key")
@@ -229,6 +244,38 @@ struct LegacyEndpointTests {
         let bob = EndpointClient(next.endpoint, as: Principal(id: "bob", kind: .bearer))
         #expect(await bob.post(call, session: session).status == 404)
         #expect(await gateway(Array(repeating: 8, count: 32)).post(call, session: session).status == 404)
+    }
+
+    @Test("keeps deleted sessions deleted when the next gateway takes over, and the others open")
+    func handover() async throws {
+        let folder = try TemporaryDirectory()
+        let server = try Fixture().server
+        func gateway() -> EndpointClient {
+            let tokens = SessionTokens(key: Array(repeating: 9, count: 32), random: .system)
+            let memory = SessionMemory(path: folder.path("sessions"), files: Files()) {
+                Issue.record("\($0)")
+            }
+            return EndpointClient(MCPEndpoint(server: server, tokens: tokens, memory: memory))
+        }
+        func delete(_ session: String, _ client: EndpointClient) async -> Int {
+            let fields: HTTPFields = ["Mcp-Session-Id": session]
+            let request = HTTPRequest("DELETE", "/mcp", fields: fields, body: [])
+            return await client.endpoint.handle(request, principal: client.principal).status
+        }
+        let first = gateway()
+        let kept = try await first.open("2025-06-18"), deleted = try await first.open()
+        #expect(await delete(deleted, first) == 204)
+        #expect(await first.endpoint.finish(within: .seconds(5)))
+        let second = gateway()
+        #expect(second.endpoint.sessionCount == 1)
+        #expect(await second.post(legacy("ping"), session: deleted).status == 404)
+        #expect(await second.post(legacy("ping"), session: kept).status == 200)
+        #expect(await delete(kept, second) == 204)
+        // It crashes, and what was deleted stays so all the same.
+        let third = gateway()
+        for session in [kept, deleted] {
+            #expect(await third.post(legacy("ping"), session: session).status == 404)
+        }
     }
 
     @Test("cancels a call by notification, but not because its client left")

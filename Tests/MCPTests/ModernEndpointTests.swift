@@ -377,4 +377,29 @@ struct ModernEndpointTests {
         #expect(late.status == 503)
         #expect(late.json["error"]?["message"] == "the gateway is shutting down")
     }
+
+    @Test("retires: calls that only wait are answered now, running and new ones; others are left to end")
+    func retirement() async throws {
+        func yielding(_ id: JSON) -> JSON {
+            modern("tools/call", ["name": "wait", "arguments": ["yields": true]], id: id)
+        }
+        func text(_ response: HTTPResponse) -> JSON? { response.json["result"]?["content"]?[0]?["text"] }
+        let first = try Fixture()
+        let waiter = EndpointClient(first.server)
+        let waiting = Task { await waiter.post(yielding(1)) }
+        #expect(await first.journal.wait(for: "started 1"))
+        waiter.endpoint.retire()
+        #expect(text(await waiting.value) == "goes on without you")
+        let second = try Fixture()
+        let worker = EndpointClient(second.server)
+        let working = Task { await worker.post(modern("tools/call", ["name": "wait"], id: 2)) }
+        #expect(await second.journal.wait(for: "started 2"))
+        worker.endpoint.retire()
+        #expect(await worker.post(modern("tools/call", ["name": "who"])).status == 200)
+        #expect(worker.endpoint.callCount == 1)
+        #expect(text(await worker.post(yielding(3))) == "goes on without you")
+        second.gate.open()
+        #expect(text(await working.value) == "waited")
+        #expect(await worker.endpoint.finish(within: .seconds(10)))
+    }
 }

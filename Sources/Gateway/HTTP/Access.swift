@@ -34,9 +34,12 @@ struct Access: Sendable {
     }
 
     /// The key under which session ids are signed: the same after a restart, as long as the token is.
-    func sessionKey(_ random: Randomness) -> [UInt8] {
-        guard let token else { return random.bytes(32) }
-        return Hex.decode(SHA256.hex(Array("mcp-session\u{0}\(token)".utf8))) ?? random.bytes(32)
+    ///
+    /// Without a token all callers are the same, and an id that somebody makes up opens nothing that is not open.
+    func sessionKey(_ layout: Layout) -> [UInt8] {
+        let digest = SHA256()
+        Array("mcp-session\u{0}\(token ?? layout.home)".utf8).withUnsafeBytes { digest.update($0) }
+        return digest.finish()
     }
 
     /// A caller, or the answer that refuses it.

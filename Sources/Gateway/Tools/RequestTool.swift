@@ -148,6 +148,8 @@ struct RequestTool: Sendable {
         let warnings = RequestTool.warnings(asked: prepared.correlation, recorded: request.correlationID)
         do throws(GatewayError) {
             let handle = try await submit(request)
+            // The runner goes on without us; whoever waits here shall not hold up a gateway that stops.
+            call.cancellation.yieldToShutdown()
             guard let outcome = await wait(for: handle, call) else {
                 return try await abandoned(handle, request, prepared, call)
             }

@@ -110,7 +110,8 @@ struct UninstallPlan: Sendable, Equatable {
         removals += folders.sorted { ($0.count, $0) > ($1.count, $1) }
             .map { Removal(path: $0, kind: .emptyFolder) }
         let own = [
-            layout.supervisor, layout.upgradeRecord, layout.takeover, layout.receipt, layout.lock,
+            layout.supervisor, layout.clientSessions, layout.upgradeRecord, layout.takeover, layout.receipt,
+            layout.lock,
         ]
         let known = Set(removals.map(\.path) + kept.map(\.path) + own)
         for name in names {

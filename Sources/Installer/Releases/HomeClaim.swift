@@ -45,7 +45,8 @@ enum HomeClaim {
     private static func isKnown(_ name: String) -> Bool {
         let known =
             UninstallPlan.data + [
-                ".lock", "supervisor.json", "auto-upgrade.json", "current", "versions", "staging", "cache",
+                ".lock", "supervisor.json", "client-sessions.jsonl", "auto-upgrade.json", "current", "versions",
+                "staging", "cache",
                 "log", "lost+found",
             ]
         return known.contains { name == $0 || name.hasPrefix("\($0).") || name.hasPrefix("\($0)-") }

@@ -13,7 +13,7 @@ import Synchronization
 package final class MCPEndpoint: Sendable {
     /// The limits of an endpoint.
     package struct Limits: Sendable {
-        /// Legacy sessions at once; more are refused with 503.
+        /// Legacy sessions that are kept in mind; the least recently used one makes room for another.
         package var sessions = 100
         /// How long a legacy session may be unused.
         package var sessionIdle = Duration.seconds(1800)
@@ -36,20 +36,32 @@ package final class MCPEndpoint: Sendable {
     private let clock: WallClock
     private let calls: CallTable
     private let sessions: Mutex<SessionTable>
+    private let memory: SessionMemory?
 
-    /// An endpoint without sessions.
-    package init(server: Server, tokens: SessionTokens, limits: Limits = Limits(), clock: WallClock = .system)
-    {
+    /// An endpoint that knows the sessions in `memory`; without one, it believes in any whose id was made with the
+    /// same key.
+    package init(
+        server: Server,
+        tokens: SessionTokens,
+        memory: SessionMemory? = nil,
+        limits: Limits = Limits(),
+        clock: WallClock = .system
+    ) {
         self.server = server
         self.tokens = tokens
         self.limits = limits
         self.clock = clock
         calls = CallTable(limit: limits.calls)
-        sessions = Mutex(SessionTable(limit: limits.sessions, idle: limits.sessionIdle, now: clock.uptime()))
+        self.memory = memory
+        let now = clock.now().milliseconds
+        let past = memory?.begin(now: now) ?? SessionPast(unknownUntil: now)
+        sessions = Mutex(SessionTable(limit: limits.sessions, idle: limits.sessionIdle, past: past))
     }
 
+    private var now: Int64 { clock.now().milliseconds }
+
     /// Legacy sessions that are open.
-    package var sessionCount: Int { sessions.withLock { $0.count(now: clock.uptime()) } }
+    package var sessionCount: Int { sessions.withLock { $0.count(now: now) } }
     /// Calls that are being worked on.
     package var callCount: Int { calls.count }
 
@@ -72,12 +84,20 @@ package final class MCPEndpoint: Sendable {
         }
     }
 
-    /// Ends the endpoint: new calls are refused, running ones are cancelled with `.shutdown` and answered
-    /// with what they return by then.
+    /// The gateway stops: calls that wait for something that goes on without it are answered now, with a handle; so are
+    /// those that come to wait.
     ///
-    /// Whether all have ended within the deadline.
+    /// Everything else is answered as ever.
+    package func retire() { calls.retire() }
+
+    /// Ends the endpoint: new calls are refused, running ones are cancelled with `.shutdown` and answered with what
+    /// they return by then; what is known of the sessions is left to the next gateway.
+    ///
+    /// Whether all calls have ended within the deadline.
     package func finish(within deadline: Duration) async -> Bool {
-        await calls.finish(grace: .zero, deadline: deadline)
+        let isFinished = await calls.finish(grace: .zero, deadline: deadline)
+        memory?.end(sessions.withLock { $0.known(now: now) })
+        return isFinished
     }
 
     // MARK: deciding
@@ -157,7 +177,11 @@ package final class MCPEndpoint: Sendable {
             return HTTPResponse(status: 405, fields: ["Allow": isModern ? "POST" : "POST, DELETE"])
         }
         guard let token else { return .json(400, ["error": "Missing mcp-session-id"]) }
-        if sessions.withLock({ $0.close(token, by: principal) }) {
+        let name = sessions.withLock { table in
+            table.close(token, by: principal, now: now) { tokens.read($0, of: principal) }
+        }
+        if let name {
+            memory?.ended(name, now: now) { sessions.withLock { $0.known(now: now) } }
             calls.cancelAll(of: token, .disconnected)
         }
         return HTTPResponse(status: 204)
@@ -179,8 +203,8 @@ package final class MCPEndpoint: Sendable {
             let error = ProtocolError.invalidRequest("the session is initialized already")
             return MCPEndpoint.response(.failure(message.id, error, status: 400), .json)
         }
-        let token = tokens.issue(session.version, to: principal)
-        guard sessions.withLock({ $0.open(token, session, of: principal, now: clock.uptime()) }) else {
+        let (token, contents) = tokens.issue(session.version, to: principal, now: now)
+        guard sessions.withLock({ $0.open(token, contents, session, of: principal, now: now) }) else {
             return MCPEndpoint.full(message.id)
         }
         var response = MCPEndpoint.response(server.answerInitialize(message, session), acceptance)
@@ -190,7 +214,7 @@ package final class MCPEndpoint: Sendable {
 
     private func look(_ token: String, _ principal: Principal) -> SessionTable.Lookup {
         sessions.withLock { table in
-            table.use(token, by: principal, now: clock.uptime()) { tokens.read($0, of: principal) }
+            table.use(token, by: principal, now: now) { tokens.read($0, of: principal) }
         }
     }
 
@@ -219,7 +243,8 @@ package final class MCPEndpoint: Sendable {
     }
 
     private static func full(_ id: RequestID?) -> HTTPResponse {
-        var response = response(.failure(id, .internalError("Too many MCP sessions"), status: 503), .json)
+        let error = ProtocolError.internalError("Too many MCP sessions with running calls")
+        var response = response(.failure(id, error, status: 503), .json)
         response.fields["Retry-After"] = "60"
         return response
     }
@@ -325,7 +350,7 @@ package final class MCPEndpoint: Sendable {
                 return await work.run(progress, cancellation)
             }
             progress.close()
-            if let session { sessions.withLock { $0.callEnded(session, now: clock.uptime()) } }
+            if let session { sessions.withLock { $0.callEnded(session, now: now) } }
             continuation.yield(.finished(reply))
             continuation.finish()
         }

@@ -35,6 +35,7 @@ final class CallTable: Sendable {
         var next: UInt64 = 0
         var running: [UInt64: Running] = [:]
         var numbers: [Key: UInt64] = [:]
+        var isRetired = false
         var isClosed = false
         /// Finished when the last call is over.
         var waiting: [AsyncStream<Never>.Continuation] = []
@@ -55,16 +56,17 @@ final class CallTable: Sendable {
         _ cancellation: Cancellation,
         _ body: @escaping @Sendable () async -> Void
     ) throws(Refusal) {
-        let entered = state.withLock { state -> Result<UInt64, Refusal> in
+        let entered = state.withLock { state -> Result<(UInt64, Bool), Refusal> in
             guard !state.isClosed else { return .failure(.closed) }
             guard state.running.count < limit else { return .failure(.full) }
             if let key, state.numbers[key] != nil { return .failure(.idInUse) }
             state.next += 1
             state.running[state.next] = Running(key: key, cancellation: cancellation)
             if let key { state.numbers[key] = state.next }
-            return .success(state.next)
+            return .success((state.next, state.isRetired))
         }
-        let number = try entered.get()
+        let (number, isRetired) = try entered.get()
+        if isRetired { cancellation.retire() }
         let task = Task {
             await body()
             finished(number)
@@ -96,6 +98,15 @@ final class CallTable: Sendable {
             state.running.values.filter { $0.key?.session == session }.map(\.cancellation)
         }
         for cancellation in cancellations { cancellation.cancel(reason) }
+    }
+
+    /// The gateway stops: calls that only wait end now, running ones and those still to come.
+    func retire() {
+        let cancellations = state.withLock { state in
+            state.isRetired = true
+            return state.running.values.map(\.cancellation)
+        }
+        for cancellation in cancellations { cancellation.retire() }
     }
 
     /// Lets no call start any more, gives the running ones `grace` to end by themselves, cancels the rest and

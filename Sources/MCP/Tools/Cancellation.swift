@@ -21,6 +21,10 @@ package final class Cancellation: Sendable {
     private struct State {
         var reason: Reason?
         var task: Task<Void, Never>?
+        /// The gateway stops, and the call is to end once it only waits.
+        var isRetired = false
+        /// The call only waits for something that goes on without the gateway.
+        var waits = false
     }
 
     private let state = Mutex(State())
@@ -39,6 +43,27 @@ package final class Cancellation: Sendable {
             return state.task
         }
         task?.cancel()
+    }
+
+    /// From now on the call only waits for something that goes on without the gateway: when that stops, or is stopping
+    /// already, the call is cancelled with `.shutdown` at once.
+    ///
+    /// A call that never says so is given time to end by itself.
+    package func yieldToShutdown() {
+        let isOver = state.withLock { state in
+            state.waits = true
+            return state.isRetired
+        }
+        if isOver { cancel(.shutdown) }
+    }
+
+    /// The gateway stops.
+    func retire() {
+        let isOver = state.withLock { state in
+            state.isRetired = true
+            return state.waits
+        }
+        if isOver { cancel(.shutdown) }
     }
 
     /// Ties the call to the task that runs it, which may have been cancelled before it was known.
