@@ -15,4 +15,14 @@ struct ServiceDrivers {
     func systemd() async throws {
         try await Driver("service.py", "systemd").run()
     }
+
+    @Test("answers every request of a crowd of clients through upgrades and forced rollbacks")
+    func underLoad() async throws {
+        try await Driver("upgrade_under_load.py").run()
+    }
+
+    @Test("does so under a real user service manager as well")
+    func underLoadBySystemd() async throws {
+        try await Driver("upgrade_under_load.py", "systemd").run(within: .seconds(1000))
+    }
 }
