@@ -14,7 +14,7 @@
     use(sd_bus_message_append_strv) use(sd_bus_message_unref) use(sd_bus_message_read_basic)                        \
     use(sd_bus_message_peek_type) use(sd_bus_message_read) use(sd_bus_message_is_signal) use(sd_bus_call)           \
     use(sd_bus_error_free) use(sd_bus_path_encode) use(sd_bus_get_property_string) use(sd_bus_get_property_trivial) \
-    use(sd_bus_get_property_strv) use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait)          \
+    use(sd_bus_get_property_strv) use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait)                        \
     use(sd_bus_message_enter_container) use(sd_bus_message_at_end)
 
 #define DECLARE(name) static __typeof__(&name) p_##name;

@@ -45,7 +45,8 @@ enum HomeClaim {
     private static func isKnown(_ name: String) -> Bool {
         let known =
             UninstallPlan.data + [
-                ".lock", "supervisor.json", "client-sessions.jsonl", "auto-upgrade.json", "current", "versions",
+                ".lock", "supervisor.json", "client-sessions.jsonl", "auto-upgrade.json", "current",
+                "versions",
                 "staging", "cache",
                 "log", "lost+found",
             ]

@@ -117,6 +117,12 @@ struct UnitFilesTests {
         #expect(text.contains("StandardOutput=append:/l o/50%%.log\n"))
     }
 
+    @Test("are in a slice inside those that systemd makes for the parts of its name")
+    func slices() {
+        let around = SystemdService.slices(around: "llm-cli-gateway")
+        #expect(around == ["llm-cli-gateway.slice", "llm-cli.slice", "llm.slice"])
+    }
+
     @Test("have names of their own for a second home, and listen where the settings say")
     func names() throws {
         let layout = try Layout(environment: ["HOME": "/home/user", "LLM_GATEWAY_HOME": "/srv/two"])
