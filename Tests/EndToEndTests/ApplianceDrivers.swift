@@ -42,6 +42,11 @@ struct ApplianceDrivers {
         try await Driver("old_systems.py").run()
     }
 
+    @Test("runs from boot without a login, upgrades, loses its power, and leaves a machine as it found it")
+    func bootedMachine() async throws {
+        try await Driver("booted_machine.py").run()
+    }
+
     @Test("is a systemd service in systemd's own eyes: units, activation, watchdog, journal, a second home")
     func systemd() async throws {
         try await Driver("systemd_service.py").run()

@@ -133,6 +133,29 @@ struct LogFileTests {
         #expect(try Files().readText(path) == "one\ntwo\n")
     }
 
+    @Test("that a service manager opened is kept within its limit, with all that the process writes")
+    func standardError() async throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path("gateway.log")
+        // In a process of its own, whose standard output and error are the file, as systemd opens it.
+        await #expect(processExitsWith: .success) { [path] in
+            let opened = open(path, O_WRONLY | O_CREAT | O_APPEND, 0o644)
+            for descriptor: Int32 in [1, 2] { dup2(opened, descriptor) }
+            close(opened)
+            #expect(LogFile(standardErrorAt: path + ".1", files: Files()) == nil)
+            let file = try #require(LogFile(standardErrorAt: path, limit: 100, keep: 1, files: Files()))
+            let log = Log.standardError(environment: [:], clock: .system, file: file)
+            for number in 0..<3 { log.info("record \(number) of the test") }
+            for descriptor: Int32 in [1, 2] {
+                try Files.writeAll(Array("descriptor \(descriptor)\n".utf8), to: descriptor, path: path)
+            }
+        }
+        #expect(try Files().list(directory.root).sorted() == ["gateway.log", "gateway.log.1"])
+        #expect(try Files().readText(path + ".1").hasSuffix("record 1 of the test\n"))
+        let newest = try Files().readText(path)
+        #expect(newest.contains("record 2 of the test\ndescriptor 1\ndescriptor 2\n"))
+    }
+
     @Test("names the file that cannot be opened")
     func failure() throws {
         let directory = try TemporaryDirectory()

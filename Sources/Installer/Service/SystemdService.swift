@@ -129,6 +129,15 @@ struct SystemdService: Sendable {
         try await talk { (bus) throws(GatewayError) in try bus.unit(unit).activeState == "active" }
     }
 
+    /// Drop-in files that the user put beside units.
+    func dropIns(_ units: [String]) async throws(GatewayError) -> [String] {
+        try await talk { (bus) throws(GatewayError) in
+            var files: [String] = []
+            for unit in units { files += try bus.unit(unit).dropIns }
+            return files
+        }
+    }
+
     /// Starts units whose files are new or changed, now and with every session.
     func activate(_ units: [String]) async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in

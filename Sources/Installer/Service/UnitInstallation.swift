@@ -80,10 +80,13 @@ struct UnitInstallation {
     }
 
     /// Whether the user can read a journal of their own; otherwise the gateway needs a log file.
-    static func journalIsReadable() -> Bool {
-        if getuid() == 0 {
-            return access("/var/log/journal", F_OK) == 0 || access("/run/log/journal", F_OK) == 0
-        }
-        return access("/var/log/journal", F_OK) == 0
+    ///
+    /// On the disk it is kept in a folder with the machine's number, and by user. The folder around it is there on many
+    /// machines that keep none; and the journal in memory is one for all, which only root may read.
+    static func journalIsReadable(files: Files = Files()) -> Bool {
+        let machine = ((try? files.readText("/etc/machine-id", limit: 4096)) ?? "").trimmed
+        guard !machine.isEmpty else { return false }
+        if files.exists("/var/log/journal/\(machine)") { return true }
+        return getuid() == 0 && files.exists("/run/log/journal/\(machine)")
     }
 }

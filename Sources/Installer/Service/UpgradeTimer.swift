@@ -89,7 +89,9 @@ struct UpgradeTimer: Sendable {
             return try installation.write(units, receipt: &receipt)
         }
         try await systemd.activate([timer])
-        return outcome.notices
+        let dropIns = try await systemd.dropIns(units.map(\.name))
+        guard !dropIns.isEmpty else { return outcome.notices }
+        return outcome.notices + ["your own settings apply: \(dropIns.joined(separator: ", "))"]
     }
 
     private func remove() async throws(GatewayError) -> [String] {
