@@ -138,7 +138,7 @@ struct LogFileTests {
         let directory = try TemporaryDirectory()
         let path = directory.path("gateway.log")
         // In a process of its own, whose standard output and error are the file, as systemd opens it.
-        await #expect(processExitsWith: .success) { [path] in
+        await #expect(processExitsWith: .success) { [path = path as String] in
             let opened = open(path, O_WRONLY | O_CREAT | O_APPEND, 0o644)
             for descriptor: Int32 in [1, 2] { dup2(opened, descriptor) }
             close(opened)

@@ -105,7 +105,10 @@ struct UninstallReport: Report {
         ) { (path) throws(GatewayError) in
             guard let status = try files.status(path) else { return nil }
             var present = UninstallPlan.Present(kind: status.kind)
-            if status.kind == .file { present.sha256 = SHA256.hex(try files.read(path, limit: 8 << 20)) }
+            // Nothing that we note by its digest is as large; logs and records are.
+            if status.kind == .file, status.size <= 8 << 20 {
+                present.sha256 = SHA256.hex(try files.read(path, limit: 8 << 20))
+            }
             if status.kind == .link { present.target = files.destination(ofLink: path) }
             return present
         }

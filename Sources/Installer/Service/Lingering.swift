@@ -33,7 +33,11 @@ struct Lingering {
                 help: "run '\(Product.name) start' in a start-up script of yours"
             )
         }
-        guard !isOn else { return false }
+        if isOn {
+            // Somebody may have switched it on a moment ago.
+            do throws(GatewayError) { try await waitForManager() } catch {}
+            return false
+        }
         try await note(true, service)
         do throws(GatewayError) {
             try await switchTo(true)
@@ -41,6 +45,7 @@ struct Lingering {
             try await note(false, service)
             throw error
         }
+        try await waitForManager()
         return true
     }
 
@@ -64,18 +69,23 @@ struct Lingering {
 
     private func switchTo(_ on: Bool) async throws(GatewayError) {
         let environment = machine.environment
-        let files = machine.files
         do throws(GatewayError) {
             try await BlockingThread.run("logind") { () throws(GatewayError) in
-                let bus = try ServiceBus.connectSystem(environment: environment)
-                try bus.setLinger(on)
-                let socket = "/run/user/\(getuid())/systemd/private"
-                guard on, !files.exists(socket) else { return }
-                // Whether it came up in time, whoever needs it is about to find out.
-                _ = try bus.waitUntilActive("user@\(getuid()).service", within: .seconds(20))
+                try ServiceBus.connectSystem(environment: environment).setLinger(on)
             }
         } catch {
             throw GatewayError(error.code, error.message, help: "run: \(Lingering.command(on))")
+        }
+    }
+
+    /// logind starts the user's manager by itself, and takes its time for it when the one before is about to end.
+    ///
+    /// Whether it came up in time, whoever needs it is about to find out.
+    private func waitForManager() async throws(GatewayError) {
+        let environment = machine.environment
+        _ = try await BlockingThread.run("logind") { () throws(GatewayError) in
+            try ServiceBus.connectSystem(environment: environment)
+                .waitUntilActive("user@\(getuid()).service", within: .seconds(20))
         }
     }
 }
