@@ -23,7 +23,8 @@ package enum ExitCode: Int32, Sendable {
     package init(errorCode: String) {
         switch errorCode {
         case "usage", "unknown-verb", "unknown-flag", "missing-value", "invalid-value", "malformed-url",
-            "digest-malformed", "no-release-source", "foreign-home":
+            "digest-malformed", "no-release-source", "foreign-home", "file-exists",
+            "home-not-empty", "inside-home":
             self = .usage
         case "digest-mismatch", "insecure-url", "unsafe-archive", "archive-damaged",
             "archive-too-large", "manifest-missing", "manifest-invalid", "manifest-mismatch",
@@ -32,12 +33,12 @@ package enum ExitCode: Int32, Sendable {
             "signature-key-refused", "signature-time-unproven", "signature-certificate-untrusted",
             "signature-certificate-misused", "signature-certificate-unlogged", "signature-identity-refused",
             "signature-log-unproven", "signature-log-mismatch", "signature-mismatch", "checksums-malformed",
-            "checksum-missing":
+            "checksum-missing", "not-a-backup", "backup-invalid", "backup-mismatch", "backup-too-new":
             self = .verificationRefused
         case "no-release-signer": self = .usage
         case "wrong-size", "wrong-version", "release-index-invalid", "release-manifest-invalid":
             self = .verificationRefused
-        case "busy", "reference-busy": self = .busy
+        case "busy", "reference-busy", "home-in-use": self = .busy
         case "network", "download-failed", "http-status", "timed-out", "libcurl-missing",
             "connection-refused",
             "not-http", "answer-too-large":

@@ -119,6 +119,10 @@ package struct Layout: Sendable, Equatable {
     package var upgradeRecord: String { Layout.join(home, "auto-upgrade.json") }
 
     // MARK: coming from elsewhere
+    /// The journal of a restore whose files are being put in place.
+    package var restoration: String { Layout.join(home, "restore.json") }
+    /// Where data goes that a restore replaced, one folder for each.
+    package static let replacedPrefix = "replaced-"
     /// The program of the Node gateway that was in this home before, kept until the user lets it go.
     package var reference: String { Layout.join(home, "reference") }
     /// The journal of taking the Node gateway's place.

@@ -35,6 +35,14 @@ struct GatewayProcess: Sendable {
             file: LogFile(standardErrorAt: layout.gatewayLog, files: machine.files)
         )
         try machine.files.makeDirectory(layout.home, mode: 0o700)
+        // Half of one home and half of another would be served, and written to.
+        if machine.files.exists(layout.restoration) {
+            throw GatewayError(
+                "restore-interrupted",
+                "a restore was interrupted, and the home is made of two",
+                help: "run 'llm-cli-gateway repair': it puts the rest in place"
+            )
+        }
         if let bytes = try machine.files.readIfPresent(layout.environmentFile, limit: 1 << 20) {
             let file = EnvironmentFile(bytes: bytes)
             machine.environment = file.completing(machine.environment)

@@ -19,7 +19,7 @@ package final class Connection {
 
     /// The file, or `:memory:`.
     package let path: String
-    private let handle: OpaquePointer
+    let handle: OpaquePointer
     private var statements: [String: Statement] = [:]
     private var depth = 0
 
@@ -198,7 +198,7 @@ package final class Connection {
         return Connection.failure(code, handle, path, action: "run '\(shown)' on")
     }
 
-    private static func failure(
+    static func failure(
         _ code: Int32,
         _ handle: OpaquePointer?,
         _ path: String,

@@ -42,6 +42,17 @@ package struct Migration {
         }
     }
 
+    /// The names of changes that a database has and this list does not: a newer program made them.
+    package static func unknown(
+        to migrations: [Migration],
+        in connection: Connection
+    ) throws(GatewayError) -> [String] {
+        guard try !connection.columns(of: table).isEmpty else { return [] }
+        let known = Set(migrations.map(\.name))
+        return try connection.all("SELECT name FROM \(table) ORDER BY name") { $0.text(0) ?? "" }
+            .filter { !known.contains($0) }
+    }
+
     private static func missing(
         _ migrations: [Migration],
         _ connection: Connection

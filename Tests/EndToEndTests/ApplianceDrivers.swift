@@ -27,6 +27,11 @@ struct ApplianceDrivers {
         try await Driver("from_reference.py").run()
     }
 
+    @Test("is kept in a file while it works, and answers from it in another home")
+    func movingHouse() async throws {
+        try await Driver("moving_house.py").run()
+    }
+
     @Test("is completed by bash, zsh and fish as they are")
     func completions() async throws {
         try await Driver("completions.py").run()

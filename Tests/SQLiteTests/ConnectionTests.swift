@@ -203,3 +203,66 @@ struct MigrationTests {
         #expect(try connection.columns(of: "t") == ["a", "b"])
     }
 }
+
+@Suite("Copying a database that is in use")
+struct OnlineCopyTests {
+    @Test("copies one instant of it while another connection writes")
+    func consistent() throws {
+        let directory = try TemporaryDirectory()
+        defer { withExtendedLifetime(directory) {} }
+        let path = directory.path("a.db"), copy = directory.path("b.db")
+        let writer = try Connection(path)
+        try writer.execute("CREATE TABLE first (n INTEGER, filler TEXT)")
+        try writer.execute("CREATE TABLE second (n INTEGER, filler TEXT)")
+        func write(_ count: Int) throws(GatewayError) {
+            for number in 0..<count {
+                try writer.transaction { () throws(GatewayError) in
+                    for table in ["first", "second"] {
+                        try writer.execute(
+                            "INSERT INTO \(table) VALUES (?1, ?2)",
+                            [.integer(Int64(number)), .text(String(repeating: "x", count: 4000))]
+                        )
+                    }
+                }
+            }
+        }
+        // More than one step of the copy, so that there is something between its steps.
+        try write(6000)
+        var steps = 0
+        try Connection(path, mode: .readOnly).copy(to: copy) { done, total in
+            steps += 1
+            #expect(done <= total)
+            try? write(10)
+        }
+        #expect(steps > 1)
+        let copied = try Connection(copy, mode: .immutable)
+        try copied.check()
+        let counts = try ["first", "second"].map { table in
+            try copied.first("SELECT count(*) FROM \(table)") { $0.integer(0) }
+        }
+        #expect(counts == [6000, 6000])
+    }
+
+    @Test("finds a page that is damaged, and a change that it does not know")
+    func damage() throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path("a.db")
+        let connection = try Connection(path)
+        try Migration.apply(
+            [Migration("1") { _ in }, Migration("2") { _ in }],
+            to: connection,
+            appliedAt: ""
+        )
+        #expect(try Migration.unknown(to: [Migration("1") { _ in }], in: connection) == ["2"])
+        try connection.execute("CREATE TABLE t (x TEXT)")
+        for _ in 0..<200 { try connection.execute("INSERT INTO t VALUES (randomblob(500))") }
+        try Connection(path, mode: .readOnly).copy(to: directory.path("b.db"))
+        let file = open(directory.path("b.db"), O_RDWR)
+        defer { close(file) }
+        #expect(pwrite(file, [UInt8](repeating: 0xFF, count: 4096), 4096, 8192) == 4096)
+        let error = #expect(throws: GatewayError.self) {
+            try Connection(directory.path("b.db"), mode: .immutable).check()
+        }
+        #expect(error?.code == "database-corrupt")
+    }
+}

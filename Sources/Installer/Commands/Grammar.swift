@@ -59,6 +59,7 @@ struct Verb: Sendable {
         case run = "Run the gateway"
         case look = "Look and repair"
         case connect = "Connect clients"
+        case move = "Keep and move"
     }
 
     /// What is printed when neither `--json` nor `--text` was given.

@@ -132,7 +132,10 @@ struct SetupReport: Report {
             say: call.note
         )
         defer { withExtendedLifetime(lock) {} }
+        // Its files first: a token that was made now would be in the way of the backup's.
+        let recovered = try RestoreJournal.recover(layout, files: call.machine.files)
         var report = try HomePreparation(machine: call.machine, layout: layout).run(options)
+        if let recovered { report.changes.insert(recovered, at: 0) }
         if isNew {
             // The lock's file made it a moment ago.
             report.changes.insert("made the folder '\(layout.home)'", at: 0)

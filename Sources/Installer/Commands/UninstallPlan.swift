@@ -76,7 +76,8 @@ struct UninstallPlan: Sendable, Equatable {
             if try present(path)?.kind == .directory { removals.append(Removal(path: path, kind: .tree)) }
         }
         let working: [(folder: String, isOurs: (String) -> Bool)] = [
-            (layout.cache, HomeClaim.isDownload), (layout.staging, HomeClaim.isStaging),
+            (layout.cache, HomeClaim.isDownload),
+            (layout.staging, { HomeClaim.isStaging($0) || $0.hasPrefix(RestoreJournal.stagingPrefix) }),
             (layout.logs, HomeClaim.isLog),
         ]
         for (folder, isOurs) in working where try present(folder)?.kind == .directory {
@@ -110,7 +111,8 @@ struct UninstallPlan: Sendable, Equatable {
         removals += folders.sorted { ($0.count, $0) > ($1.count, $1) }
             .map { Removal(path: $0, kind: .emptyFolder) }
         let own = [
-            layout.supervisor, layout.clientSessions, layout.upgradeRecord, layout.takeover, layout.receipt,
+            layout.supervisor, layout.clientSessions, layout.upgradeRecord, layout.takeover,
+            layout.restoration, layout.receipt,
             layout.lock,
         ]
         let known = Set(removals.map(\.path) + kept.map(\.path) + own)
@@ -130,6 +132,6 @@ struct UninstallPlan: Sendable, Equatable {
     /// Data of the user, with what was kept aside of it.
     static func isData(_ name: String) -> Bool {
         data.contains { name == $0 || name.hasPrefix("\($0).corrupt-") }
-            || name.hasPrefix("receipt.json.damaged-")
+            || name.hasPrefix("receipt.json.damaged-") || name.hasPrefix(Layout.replacedPrefix)
     }
 }

@@ -3,6 +3,6 @@ extension Verb {
     static let all: [Verb] = [
         setup, installBundle, upgrade, uninstall, start, stop, restart, status, logs, doctor, repair, verify,
         help, version,
-        stdio, printClientConfig, completions,
+        stdio, printClientConfig, completions, backup, restore,
     ]
 }

@@ -132,6 +132,7 @@ struct GatewayService: Sendable {
         }
         guard service.mainPID == nil, state.socket.subState == "listening" else { return .other }
         status.notices.append("the socket is open: the next connection starts the gateway")
+        status.awaitsConnection = true
         return .waits
     }
 

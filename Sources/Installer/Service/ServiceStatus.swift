@@ -39,6 +39,8 @@ struct ServiceStatus: Report, Equatable {
     var portOwner: PortOwner?
     /// What the reader should know: units that were edited, a manager that cannot be reached.
     var notices: [String] = []
+    /// Whether a socket listens in the place of a gateway that does not run.
+    var awaitsConnection = false
     /// What the command did, for its text form: `started`, `stopped`; `nil` for a mere question.
     var deed: String?
 

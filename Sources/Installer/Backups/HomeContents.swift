@@ -1,0 +1,94 @@
+import Appliance
+import Jobs
+import Platform
+
+/// What of a home is carried to another one, by name: pure.
+enum HomeContents {
+    /// What the program and the machine have in a home: made anew elsewhere, or meaning nothing there.
+    private static let program = [
+        "versions", "current", "cache", "staging", "log", "receipt.json", "supervisor.json", "takeover.json",
+        "restore.json", "auto-upgrade.json", "client-sessions.jsonl", "jobs", "reference", "lost+found",
+        // Of the Node product.
+        "gateway", "runtime", "gateway.previous", "runtime.previous", "gateway-install.tmp",
+        "gateway-bundle.tmp", "gateway.pid", "tunnel.pid", "tunnel.json", "gateway.log", "gateway.err.log",
+        "tunnel.log", "replace-bootstrapper.cmd",
+    ]
+
+    /// The user's records and configuration, which belong together: a restore replaces all of them.
+    static let together = ["config.toml", "settings.json", "logs.db", "sessions.json", "approvals.jsonl"]
+
+    /// Whether a name directly in the home can be in a backup.
+    static func isCarried(_ name: String) -> Bool {
+        if name.hasPrefix(".") || program.contains(name) { return false }
+        let isLog = ["-wal", "-shm", "-journal", ".lock", ".pid", ".sock", ".part"].contains {
+            name.hasSuffix($0)
+        }
+        return !isLog && !name.contains(".tmp.") && !name.hasPrefix(Layout.replacedPrefix)
+            && !name.hasPrefix("receipt.json.")
+    }
+
+    /// Whether a file is a secret as a whole.
+    static func isSecret(_ path: String) -> Bool {
+        let name = Files.name(of: path).lowercased()
+        if name == "auth-token" || name == "environment" { return true }
+        return ["auth-token.", "environment.", "id_"].contains { name.hasPrefix($0) }
+            || [".key", ".pem", ".p12", ".env"].contains { name.hasSuffix($0) }
+            || ["secret", "token", "credential", "password"].contains { name.contains($0) }
+    }
+
+    /// Settings without the members that let somebody in.
+    static func withoutSecrets(settings bytes: [UInt8]) -> [UInt8]? {
+        guard var document = try? Settings.document(of: bytes) else { return nil }
+        for name in ["chatgpt_no_auth_path", "chatgpt_connector_url"] { document[name] = nil }
+        let shown = document["public_url"]?.string.map(Redaction.url)
+        if let shown, document["public_url"]?.string != shown { document["public_url"] = nil }
+        return Array((JSON.object(document).prettyText + "\n").utf8)
+    }
+
+    /// A configuration whose secret values are empty; `nil` when it cannot be made sure of.
+    ///
+    /// The text is kept with its comments: the values are found by reading it, and taken out of the text as they stand there.
+    static func withoutSecrets(configuration bytes: [UInt8]) -> [UInt8]? {
+        var text = String(decoding: bytes, as: UTF8.self)
+        guard let table = try? TOML.parse(text) else { return nil }
+        var secrets: Set<String> = []
+        let wanted = blanked(table, &secrets)
+        // So short a text may stand anywhere.
+        guard secrets.allSatisfy({ $0.utf8.count >= 8 }) else { return nil }
+        for secret in secrets.sorted(by: { $0.count > $1.count }) {
+            text = text.replacing(secret, with: "")
+        }
+        guard let result = try? TOML.parse(text), result == wanted else { return nil }
+        return Array(text.utf8)
+    }
+
+    private static func blanked(_ table: TOMLTable, _ secrets: inout Set<String>) -> TOMLTable {
+        var result = table
+        for entry in table.entries {
+            let value = blanked(entry.element.value, under: entry.key, &secrets)
+            result.set(entry.key, to: TOMLElement(value, line: entry.element.line), line: entry.line)
+        }
+        return result
+    }
+
+    private static func blanked(_ value: TOML, under name: String, _ secrets: inout Set<String>) -> TOML {
+        switch value {
+        case .table(let table): return .table(blanked(table, &secrets))
+        case .array(let elements):
+            return .array(
+                elements.map { TOMLElement(blanked($0.value, under: name, &secrets), line: $0.line) }
+            )
+        case .string(let text) where isSecretKey(name) && !text.isEmpty:
+            secrets.insert(text)
+            return .string("")
+        default: return value
+        }
+    }
+
+    private static func isSecretKey(_ name: String) -> Bool {
+        // The names of variables are no secrets; what they hold is.
+        if name.hasSuffix("_env") { return false }
+        return name == "dsn" || name.hasSuffix("_hash")
+            || ["secret", "token", "password", "api_key"].contains { name.hasSuffix($0) }
+    }
+}

@@ -1,0 +1,99 @@
+import Appliance
+import Platform
+
+/// `restore.json`: which verified files are being put in place, so that whoever finds it goes on.
+///
+/// The gateway does not start while it is there: half of one home and half of another must not be served.
+struct RestoreJournal: Sendable, Equatable {
+    /// What the names of restores begin with in `staging`.
+    static let stagingPrefix = "restore-"
+
+    /// The folder with the verified files, absolute, below `staging`.
+    var staging: String
+    /// Where what they replace goes, absolute.
+    var aside: String
+    /// Names that the backup has.
+    var placed: [String]
+    /// Names that belong together with them and that the backup does not have.
+    var removed: [String]
+
+    private var json: JSON {
+        [
+            "staging": .string(staging), "aside": .string(aside), "placed": .strings(placed),
+            "removed": .strings(removed),
+        ]
+    }
+
+    /// Reads the journal of a home; `nil` when no restore was interrupted.
+    ///
+    /// Throws `restore-journal-invalid` for one that names places outside the home.
+    static func read(_ layout: Layout, files: Files) throws(GatewayError) -> RestoreJournal? {
+        guard let bytes = try files.readIfPresent(layout.restoration, limit: 8 << 20) else { return nil }
+        func names(_ value: JSON?) -> [String]? {
+            guard let names = value?.array?.map({ $0.string ?? "" }) else { return nil }
+            return names.allSatisfy { !$0.isEmpty && !$0.contains("/") && $0 != "." && $0 != ".." }
+                ? names : nil
+        }
+        guard let json = try? JSON.parse(bytes), let staging = json["staging"]?.string,
+            let aside = json["aside"]?.string, Files.parent(of: staging) == layout.staging,
+            Files.parent(of: aside) == layout.home,
+            Files.name(of: aside).hasPrefix(Layout.replacedPrefix), let placed = names(json["placed"]),
+            let removed = names(json["removed"])
+        else {
+            throw GatewayError(
+                "restore-journal-invalid",
+                "'\(layout.restoration)' cannot be understood, so an interrupted restore cannot be finished",
+                help: "restore again with --replace after moving that file away"
+            )
+        }
+        return RestoreJournal(staging: staging, aside: aside, placed: placed, removed: removed)
+    }
+
+    /// Writes it durably.
+    func write(_ layout: Layout, files: Files) throws(GatewayError) {
+        try files.write(Array((json.prettyText + "\n").utf8), to: layout.restoration)
+    }
+
+    /// Puts everything in its place, from wherever an earlier attempt came to; the caller holds the lock.
+    func finish(_ layout: Layout, files: Files) throws(GatewayError) {
+        try files.makeDirectory(aside)
+        // The database's log before the database: alone it would be taken for the log of the next one.
+        for name in removed { try putAside(name, layout, files) }
+        let source = Layout.join(staging, BackupManifest.folder)
+        for name in placed {
+            let verified = Layout.join(source, name)
+            guard files.exists(verified) else { continue }
+            try putAside(name, layout, files)
+            try files.rename(verified, to: Layout.join(layout.home, name))
+        }
+        try files.removeEmptyDirectory(aside)
+        try files.removeFile(layout.restoration)
+        try files.removeTree(staging)
+    }
+
+    private func putAside(_ name: String, _ layout: Layout, _ files: Files) throws(GatewayError) {
+        let path = Layout.join(layout.home, name)
+        guard files.exists(path) else { return }
+        var place = Layout.join(aside, name)
+        var number = 2
+        while files.exists(place) {
+            place = Layout.join(aside, "\(name).\(number)")
+            number += 1
+        }
+        try files.rename(path, to: place)
+    }
+
+    /// Goes on with an interrupted restore; says so, or `nil` when there was none.
+    ///
+    /// The caller holds the lock.
+    static func recover(_ layout: Layout, files: Files) throws(GatewayError) -> String? {
+        guard let journal = try read(layout, files: files) else {
+            for name in try files.list(layout.staging) where name.hasPrefix(stagingPrefix) {
+                try files.removeTree(Layout.join(layout.staging, name))
+            }
+            return nil
+        }
+        try journal.finish(layout, files: files)
+        return "finished an interrupted restore; what it replaced is in '\(journal.aside)'"
+    }
+}
