@@ -68,7 +68,7 @@ let package = Package(
                 "Appliance", "Platform", "Doctor", "Providers", "Jobs", "CArchive", "COpenSSL", "CShims",
             ],
             // The public trust root is part of the program, so that no file is needed to believe a release.
-            resources: [.embedInCode("Trust/trusted_root.json")],
+            resources: [.embedInCode("Resources/trusted_root.json")],
             swiftSettings: settings,
             linkerSettings: productLinking
         ),

@@ -194,6 +194,7 @@ def product(name):
 TOOLS = {
     "claude": "claude/claude", "codex": "codex/codex_cli_bin/bin/codex", "vibe": "vibe/bin/vibe",
     "mcp-1": "mcp-1/bin/python", "mcp-2": "mcp-2/bin/python", "schema": "schema/bin/python",
+    "sigstore": "sigstore/bin/python",
     "debian": "debian/base", "machine": "machine/root", "c-libraries": "c-libraries/2.35",
 }
 

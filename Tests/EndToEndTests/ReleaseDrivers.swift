@@ -8,4 +8,7 @@ import Testing
 struct ReleaseDrivers {
     @Test("is packed to the same bytes twice, installs into an empty home, and is refused when it is altered")
     func release() async throws { try await Driver("release.sh").run(within: .seconds(1800)) }
+
+    @Test("gives the same verdict on signatures as the official Sigstore client, whatever is wrong with them")
+    func trust() async throws { try await Driver("trust.py").run() }
 }

@@ -24,6 +24,7 @@ struct InclusionProof: Sendable, Equatable {
         size = try members.number("treeSize")
         root = try members.bytes("rootHash")
         hashes = []
+        _ = try members.required("hashes")
         // A tree of 2⁶³ leaves is 63 levels high.
         for (place, element) in try members.array("hashes", limit: 64).enumerated() {
             guard let hash = element.string.flatMap({ Base64.decode($0, ignoresTrailingBits: true) }),

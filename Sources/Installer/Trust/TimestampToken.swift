@@ -72,6 +72,7 @@ final class TimestampToken {
             TS_RESP_verify_signature(TS_RESP_get_token(response), others.handle, store.handle, &signer) == 1,
             let signer, X509_cmp(signer, authority[0].handle) == 0
         else { throw Malformed("it was not signed by a time-stamp authority of the trust root") }
+        guard brings(signer) else { throw Malformed("it brings another certificate than the one that signed it") }
         guard authority[0].fields[CertificateFields.Identifier.extendedUsage]?.isCritical == true,
             try authority[0].fields.purposes()?.contains(CertificateFields.Identifier.timeStamping) == true
         else { throw Malformed("the time-stamp authority's certificate is not for time-stamping") }
@@ -83,6 +84,16 @@ final class TimestampToken {
             )
         }
         guard try states(message) else { throw Malformed("it is about another signature") }
+    }
+
+    /// Whether it brings no certificate at all, or the signer's among others.
+    private func brings(_ signer: OpaquePointer) -> Bool {
+        let certificates = TS_RESP_get_token(response)?.pointee.d.sign?.pointee.cert
+        let count = OPENSSL_sk_num(certificates)
+        return count <= 0
+            || (0..<count).contains { index in
+                OPENSSL_sk_value(certificates, index).map { X509_cmp(OpaquePointer($0), signer) == 0 } ?? false
+            }
     }
 
     /// Whether the digest in it is the message's.
