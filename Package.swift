@@ -119,7 +119,7 @@ let package = Package(
         ),
         .testTarget(
             name: "InstallerTests",
-            dependencies: ["Installer", "Platform", "Appliance", "TestSupport"],
+            dependencies: ["Installer", "Platform", "Appliance", "TestSupport", "COpenSSL"],
             swiftSettings: settings
         ),
         .testTarget(

@@ -46,7 +46,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "Harness",
-            dependencies: ["Appliance", "Platform", "Installer"],
+            dependencies: ["Appliance", "Platform", "Installer", "CShims"],
             path: "Harness",
             swiftSettings: settings,
             linkerSettings: [.unsafeFlags(["-sanitize=address,fuzzer", "-use-ld=lld"])]

@@ -72,7 +72,9 @@ final class TimestampToken {
             TS_RESP_verify_signature(TS_RESP_get_token(response), others.handle, store.handle, &signer) == 1,
             let signer, X509_cmp(signer, authority[0].handle) == 0
         else { throw Malformed("it was not signed by a time-stamp authority of the trust root") }
-        guard brings(signer) else { throw Malformed("it brings another certificate than the one that signed it") }
+        guard brings(signer) else {
+            throw Malformed("it brings another certificate than the one that signed it")
+        }
         guard authority[0].fields[CertificateFields.Identifier.extendedUsage]?.isCritical == true,
             try authority[0].fields.purposes()?.contains(CertificateFields.Identifier.timeStamping) == true
         else { throw Malformed("the time-stamp authority's certificate is not for time-stamping") }
@@ -92,7 +94,8 @@ final class TimestampToken {
         let count = OPENSSL_sk_num(certificates)
         return count <= 0
             || (0..<count).contains { index in
-                OPENSSL_sk_value(certificates, index).map { X509_cmp(OpaquePointer($0), signer) == 0 } ?? false
+                OPENSSL_sk_value(certificates, index).map { X509_cmp(OpaquePointer($0), signer) == 0 }
+                    ?? false
             }
     }
 

@@ -1,4 +1,6 @@
 import Appliance
+import CShims
+import Glibc
 import Platform
 
 @testable import Installer
@@ -50,7 +52,39 @@ extension Parser {
                 _ = try? LogEntryBody(entry)
             }
         },
+        Parser(name: "manifest") { bytes in _ = try? BundleManifest(bytes) },
+        Parser(name: "archive") { bytes in unpack(bytes) },
     ]
+
+    /// Unpacks an archive, compressed or not, and stops everything when a file lands beside the directory it is for.
+    private static func unpack(_ bytes: [UInt8]) {
+        let files = Files()
+        var template = Array((Machine.currentEnvironment()["TMPDIR"] ?? "/tmp").utf8CString.dropLast())
+        template += Array("/llm-gateway-fuzz-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { return }
+        let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        defer { try? files.removeTree(folder) }
+        let archive = Layout.join(folder, "archive"), staging = Layout.join(folder, "staging")
+        do {
+            try files.write(bytes, to: archive, durable: false)
+            try files.makeDirectory(staging)
+        } catch {
+            return
+        }
+        let descriptor = shim_open(archive, O_RDONLY, 0)
+        defer { close(descriptor) }
+        let unpacking = Unpacking(
+            directory: staging,
+            files: files,
+            limits: ArchiveLimits(entries: 200, bytes: 4 << 20),
+            platform: "linux-amd64"
+        )
+        _ = try? unpacking.run(.descriptor(descriptor))
+        precondition(
+            (try? files.list(folder).sorted()) == ["archive", "staging"],
+            "a file left its directory"
+        )
+    }
 
     private static func read(_ der: [UInt8]) {
         guard let certificate = try? Certificate(der) else { return }
