@@ -113,7 +113,7 @@ struct SystemdService: Sendable {
         try await retire(timed)
         try await talk { (bus) throws(GatewayError) in
             _ = try self.end(bus)
-            try bus.setEnabled(false, [self.service, self.socket])
+            try Self.disable([self.service, self.socket], bus)
             for slice in Self.slices(around: self.layout.unitName) {
                 // An empty slice that stays is no reason to fail.
                 guard let unit = try? bus.unit(slice), unit.activeState == "active",
@@ -162,7 +162,20 @@ struct SystemdService: Sendable {
             for unit in units where try bus.unit(unit).loadState == "loaded" {
                 _ = try bus.perform(.stop, unit, within: .seconds(60))
             }
-            try bus.setEnabled(false, units)
+            try Self.disable(units, bus)
+        }
+    }
+
+    /// Takes units out of the session's start; one without a file is in none.
+    private static func disable(_ units: [String], _ bus: ServiceBus) throws(GatewayError) {
+        for unit in units {
+            do throws(GatewayError) {
+                try bus.setEnabled(false, [unit])
+            } catch {
+                guard error.cause?.hasPrefix("org.freedesktop.systemd1.NoSuchUnit") == true else {
+                    throw error
+                }
+            }
         }
     }
 
