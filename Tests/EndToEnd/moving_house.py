@@ -246,6 +246,11 @@ def story(world, archive):
         new.write("staging/restore-0123456789abcdef/home/notes.md", "restored\n")
         new.write("restore.json", json.dumps(journal))
         ended = world.call([new.file("current/bin/llm-gateway"), "--transport=http"], new.environment)
+        contains("status says that a restore was interrupted", "\n".join(new.status()["notices"]), "a restore was interrupted")
+        found = [finding["code"] for finding in new.run("doctor", "--json").json["findings"] if finding["severity"] == "error"]
+        check("so does the doctor", "restore-interrupted" in found, "restore-interrupted", found)
+        check("and a rehearsed repair", any("interrupted restore" in step for step in new.run("repair", "--dry-run").json["steps"]),
+              "a step", None)
         check("the gateway does not serve two halves", ended.returncode != 0 and "a restore was interrupted" in ended.stderr,
               "a refusal", ended.stderr)
         contains("starting it finishes the restore first", "\n".join(new.json("start").status["notices"]), "finished an interrupted restore")

@@ -83,6 +83,12 @@ struct RestoreJournal: Sendable, Equatable {
         try files.rename(path, to: place)
     }
 
+    /// What `status`, `doctor` and a rehearsed `repair` say while there is a journal, and what to do.
+    static let standing = (
+        sentence: "a restore was interrupted, and the gateway does not start before it is finished",
+        help: "run '\(Product.name) repair': it puts the rest in place"
+    )
+
     /// Goes on with an interrupted restore; says so, or `nil` when there was none.
     ///
     /// The caller holds the lock.

@@ -27,6 +27,18 @@ extension Verb {
             install: {
                 var facts = await InstalledVersions.facts(layout, files: machine.files)
                 facts.findings += ReferenceHome.findings(layout, files: machine.files)
+                if machine.files.exists(layout.restoration) {
+                    let standing = RestoreJournal.standing
+                    facts.findings.append(
+                        Finding(
+                            "restore-interrupted",
+                            .error,
+                            "interrupted restore",
+                            standing.sentence,
+                            help: standing.help
+                        )
+                    )
+                }
                 return facts
             }
         )
@@ -91,8 +103,9 @@ extension GatewayService {
                 facts.findings.append(Finding(error, .warning, title: "service manager"))
             }
         } else {
-            // The Node gateway in the home has a finding of its own.
-            facts.findings += status.notices.filter { !$0.contains("the Node gateway") }.map {
+            // The Node gateway in the home and a restore have findings of their own.
+            let own = ["the Node gateway", RestoreJournal.standing.sentence]
+            facts.findings += status.notices.filter { notice in !own.contains { notice.contains($0) } }.map {
                 Finding("service-notice", .info, "service", $0)
             }
         }

@@ -42,6 +42,9 @@ struct GatewayService: Sendable {
     /// What is known now; changes nothing and never fails for want of a service manager.
     func status() async throws(GatewayError) -> ServiceStatus {
         var status = try await observe()
+        if machine.files.exists(layout.restoration) {
+            status.notices.append("\(RestoreJournal.standing.sentence); \(RestoreJournal.standing.help)")
+        }
         if let standing = try ReferenceHome.find(layout, files: machine.files)?.standing(layout) {
             status.notices.append("\(standing.sentence); \(standing.help)")
         }

@@ -51,6 +51,7 @@ struct HomePreparation {
     /// What `run` would put right beside modes, one sentence each; changes nothing.
     func pending() throws(GatewayError) -> [String] {
         var sentences: [String] = []
+        if files.exists(layout.restoration) { sentences.append("finish the interrupted restore") }
         if try files.authToken(of: layout) == nil {
             sentences.append("make a token in '\(layout.authToken)'")
         }
