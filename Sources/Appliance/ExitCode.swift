@@ -24,7 +24,7 @@ package enum ExitCode: Int32, Sendable {
         switch errorCode {
         case "usage", "unknown-verb", "unknown-flag", "missing-value", "invalid-value", "malformed-url",
             "digest-malformed", "no-release-source", "foreign-home", "file-exists",
-            "home-not-empty", "inside-home":
+            "home-not-empty", "inside-home", "version-not-kept":
             self = .usage
         case "digest-mismatch", "insecure-url", "unsafe-archive", "archive-damaged",
             "archive-too-large", "manifest-missing", "manifest-invalid", "manifest-mismatch",
@@ -33,7 +33,8 @@ package enum ExitCode: Int32, Sendable {
             "signature-key-refused", "signature-time-unproven", "signature-certificate-untrusted",
             "signature-certificate-misused", "signature-certificate-unlogged", "signature-identity-refused",
             "signature-log-unproven", "signature-log-mismatch", "signature-mismatch", "checksums-malformed",
-            "checksum-missing", "not-a-backup", "backup-invalid", "backup-mismatch", "backup-too-new":
+            "checksum-missing", "not-a-backup", "backup-invalid", "backup-mismatch", "backup-too-new",
+            "version-damaged":
             self = .verificationRefused
         case "no-release-signer": self = .usage
         case "wrong-size", "wrong-version", "release-index-invalid", "release-manifest-invalid":

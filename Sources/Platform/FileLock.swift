@@ -20,26 +20,9 @@ package final class FileLock: Sendable {
     package static func attempt(
         _ path: String,
         exclusive: Bool = true,
-        note: String = ""
+        note: @autoclosure () -> String = ""
     ) throws(GatewayError) -> FileLock? {
-        let descriptor = shim_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
-        guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
-        while flock(descriptor, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 {
-            if errno == EINTR { continue }
-            let number = errno
-            close(descriptor)
-            if number == EWOULDBLOCK { return nil }
-            throw Files.failure("lock", path, number)
-        }
-        if exclusive { leave(note, in: descriptor, path) }
-        return FileLock(descriptor: descriptor)
-    }
-
-    private static func leave(_ note: String, in descriptor: Int32, _ path: String) {
-        guard !note.isEmpty else { return }
-        ftruncate(descriptor, 0)
-        // The note is a courtesy to whoever waits; a full disk must not cost the lock.
-        try? Files.writeAll(Array(note.utf8), to: descriptor, path: path)
+        try take(path, exclusive ? LOCK_EX : LOCK_SH, LOCK_NB, note)
     }
 
     /// Waits for the lock for at most so long, on the calling thread, which must be one that may block.
@@ -104,21 +87,55 @@ package final class FileLock: Sendable {
     /// Waits for the lock, on the calling thread, which must be one that may block.
     ///
     /// There is no limit: for who waits for the end of a process that holds the lock all its life, or counts the time
-    /// itself. `note` is written into the file, as `attempt` does.
+    /// itself. `note` is written into the file, as `attempt` does, and made only then.
     package static func wait(
         _ path: String,
         exclusive: Bool = true,
-        note: String = ""
+        note: @autoclosure () -> String = ""
     ) throws(GatewayError) -> FileLock {
-        let descriptor = shim_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
-        guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
-        while flock(descriptor, exclusive ? LOCK_EX : LOCK_SH) != 0 {
-            if errno == EINTR { continue }
-            let number = errno
-            close(descriptor)
-            throw Files.failure("lock", path, number)
+        while true {
+            if let lock = try take(path, exclusive ? LOCK_EX : LOCK_SH, 0, note) { return lock }
         }
-        if exclusive { leave(note, in: descriptor, path) }
-        return FileLock(descriptor: descriptor)
+    }
+
+    private static func take(
+        _ path: String,
+        _ kind: Int32,
+        _ how: Int32,
+        _ note: () -> String
+    ) throws(GatewayError) -> FileLock? {
+        while true {
+            let descriptor = shim_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
+            guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
+            while flock(descriptor, kind | how) != 0 {
+                if errno == EINTR { continue }
+                let number = errno
+                close(descriptor)
+                if number == EWOULDBLOCK { return nil }
+                throw Files.failure("lock", path, number)
+            }
+            // The holder before may have removed the file, as an uninstall does: then this is nobody's lock any more.
+            guard isNamed(descriptor, path) else {
+                close(descriptor)
+                continue
+            }
+            if kind == LOCK_EX { leave(note(), in: descriptor, path) }
+            return FileLock(descriptor: descriptor)
+        }
+    }
+
+    /// Whether the path still names the open file.
+    private static func isNamed(_ descriptor: Int32, _ path: String) -> Bool {
+        var held = stat()
+        var named = stat()
+        return fstat(descriptor, &held) == 0 && lstat(path, &named) == 0 && held.st_ino == named.st_ino
+            && held.st_dev == named.st_dev
+    }
+
+    private static func leave(_ note: String, in descriptor: Int32, _ path: String) {
+        guard !note.isEmpty else { return }
+        ftruncate(descriptor, 0)
+        // The note is a courtesy to whoever waits; a full disk must not cost the lock.
+        try? Files.writeAll(Array(note.utf8), to: descriptor, path: path)
     }
 }

@@ -14,6 +14,7 @@ package struct Files: Sendable {
         case write(String)
         /// A file, a directory or a file system is made durable.
         case sync(String)
+        case syncFileSystem(String)
         /// From, to.
         case rename(String, String)
         /// A file or an empty directory goes; a tree is announced piece by piece, its root last.
@@ -227,7 +228,7 @@ package struct Files: Sendable {
             }
             try rename(staged, to: path, durable: durable)
         } catch {
-            unlink(staged)
+            discard(staged)
             throw error
         }
     }
@@ -250,17 +251,35 @@ package struct Files: Sendable {
     }
 
     /// Makes a directory and its missing parents; an existing one is left as it is.
-    package func makeDirectory(_ path: String, mode: UInt32 = 0o700) throws(GatewayError) {
+    ///
+    /// With `durable` the new names are still there after a power cut.
+    package func makeDirectory(
+        _ path: String,
+        mode: UInt32 = 0o700,
+        durable: Bool = false
+    ) throws(GatewayError) {
         if let status = try target(path) {
             guard status.kind == .directory else { throw Files.failure("make directory", path, ENOTDIR) }
             return
         }
         let parent = Files.parent(of: path)
-        if parent != path { try makeDirectory(parent, mode: mode) }
+        if parent != path { try makeDirectory(parent, mode: mode, durable: durable) }
         try step(.makeDirectory(path))
         guard mkdir(path, mode_t(mode)) == 0 || errno == EEXIST else {
             throw Files.failure("make directory", path)
         }
+        if durable { try syncDirectory(parent) }
+    }
+
+    /// The folders of a path that do not exist yet, the path itself included, the outermost first.
+    package func missingFolders(_ path: String) throws(GatewayError) -> [String] {
+        var missing: [String] = []
+        var folder = path
+        while folder != "/", folder != ".", try target(folder) == nil {
+            missing.append(folder)
+            folder = Files.parent(of: folder)
+        }
+        return missing.reversed()
     }
 
     /// Removes a file or symlink; nothing there is success.
@@ -297,7 +316,7 @@ package struct Files: Sendable {
         do throws(GatewayError) {
             try rename(staged, to: path)
         } catch {
-            unlink(staged)
+            discard(staged)
             throw error
         }
     }
@@ -322,7 +341,7 @@ package struct Files: Sendable {
 
     /// Makes everything that was written to the file system of a path durable.
     package func syncFileSystem(_ path: String) throws(GatewayError) {
-        try step(.sync(path))
+        try step(.syncFileSystem(path))
         let descriptor = shim_open(path, O_RDONLY, 0)
         guard descriptor >= 0 else { throw Files.failure("sync", path, -descriptor) }
         defer { close(descriptor) }
@@ -376,6 +395,23 @@ package struct Files: Sendable {
             }
             done += count
         }
+    }
+
+    /// Removes what was staged for a write that failed; what cannot be removed bears a name that tells what it is.
+    private func discard(_ staged: String) {
+        do throws(GatewayError) { try removeFile(staged) } catch {}
+    }
+
+    /// The name of which this is a staged form, with the process that staged it: `x.tmp.<pid>.<number>`.
+    ///
+    /// `nil` for every name that `write` and `link` would not give.
+    package static func staged(_ name: String) -> (name: String, pid: Int32)? {
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+        guard parts.count >= 4, parts[parts.count - 3] == "tmp",
+            let pid = Int32(parts[parts.count - 2]), pid > 0, "\(pid)" == parts[parts.count - 2],
+            let number = UInt32(parts[parts.count - 1]), "\(number)" == parts[parts.count - 1]
+        else { return nil }
+        return (parts.dropLast(3).joined(separator: "."), pid)
     }
 
     private static func stagingNumber() -> UInt32 {

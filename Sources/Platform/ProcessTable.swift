@@ -81,6 +81,18 @@ package enum ProcessTable {
     /// The identity of a running process, `nil` when it is gone.
     package static func identity(_ pid: Int32) -> ProcessIdentity? { entry(pid)?.identity }
 
+    /// When a process was started, to about a hundredth of a second.
+    package static func startedAt(_ identity: ProcessIdentity) -> Timestamp {
+        func milliseconds(_ clock: clockid_t) -> Int64 {
+            var time = timespec()
+            clock_gettime(clock, &time)
+            return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+        }
+        let boot = milliseconds(CLOCK_REALTIME) - milliseconds(CLOCK_BOOTTIME)
+        let ticks = Int64(clamping: identity.startTime)
+        return Timestamp(milliseconds: boot + ticks * 1000 / Int64(max(1, sysconf(Int32(_SC_CLK_TCK)))))
+    }
+
     /// Whether exactly this process still runs; a zombie does not run.
     package static func isRunning(_ identity: ProcessIdentity) -> Bool {
         guard let entry = entry(identity.pid) else { return false }

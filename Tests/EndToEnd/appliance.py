@@ -253,11 +253,27 @@ def damage(home, following):
     with section("deleted files of a version"):
         version = os.path.basename(os.readlink(home.file("current")))
         library = glob.glob(home.file("current", "lib", "*"))[0]
+        with open(library, "rb") as file:
+            before = file.read()
         os.unlink(library)
+        planned = home.json("repair", "--dry-run").json
+        contains("a dry run says from where it would come back", " ".join(planned["steps"]), library.replace("current", f"versions/{version}"))
+        equal("and brings nothing back", os.path.exists(library), False)
+        home.json("repair")
+        with open(library, "rb") as file:
+            equal("repair brings it back, bit for bit", file.read() == before, True)
+        os.unlink(home.file("current", "manifest.json"))
+        away = following.path + ".away"
+        os.rename(following.path, away)
         left = home.json("repair", code=1).json
-        contains("repair says what it cannot do", " ".join(left["remaining"]), f"version {version}: 'lib/libmicrohttpd.so.12' is missing")
+        os.rename(away, following.path)
+        contains("without the bundle, repair says what remains", " ".join(left["remaining"]), "could not be installed again")
         other = os.path.basename(os.readlink(home.file("current")))
         check("the damaged version is no longer in use", other != version, "the other one", other)
+        equal("with the bundle, nothing remains", home.json("repair").json["remaining"], [])
+        told = home.json("rollback").json
+        equal("and the repaired version is there to go back to", (told["changed"], told["version"]), (True, following.version))
+        home.json("rollback")
         home.program = home.link
         equal("the intact one starts", home.json("start", "--detached").status["healthy"], True)
         equal("the bundle of the damaged one puts it back", home.json("install-bundle", *following.flags).json["restarted"], True)

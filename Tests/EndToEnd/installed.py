@@ -22,6 +22,8 @@ OWN_VARIABLES = ("LLM_GATEWAY_HOME", "LLM_GATEWAY_AUTH_TOKEN", "SYNC_DEADLINE_MS
 RELEASES = os.path.join(ROOT, ".build", "releases")
 # The clean checkout that setup_up.py builds, with the next version.
 NEXT = os.path.join(ROOT, ".build", "next")
+# What `repair` says when all is well.
+CLEAN = "No repair actions were required."
 
 
 def free_port():
@@ -109,6 +111,16 @@ def renamed(bundle, path, version, gateway=None, level=1):
     return packed(path, files, manifest_of(files, manifest, version=version), level=level)
 
 
+def small_bundle(world, version):
+    """A bundle whose programs are scripts: what is in it does not matter here, and small ones are quick."""
+    script = f'#!/bin/sh\necho "program {version}"\n'.encode()
+    files = {"bin/llm-cli-gateway": (script, 0o755), "bin/llm-gateway": (script, 0o755),
+             "lib/libexample.so.1": (b"\7" * 9000, 0o644), "setup/page.html": (version.encode(), 0o644)}
+    machine = {"x86_64": "linux-amd64", "aarch64": "linux-arm64"}[os.uname().machine]
+    manifest = {"schema_version": "bundle-manifest.v1", "version": version, "platform": machine}
+    return packed(os.path.join(world.root, f"{version}.tar.gz"), files, manifest_of(files, manifest))
+
+
 class Ended:
     """A command that ended: its status, its output, and its JSON if that is what it printed."""
 
@@ -190,6 +202,15 @@ class Home:
         """Every path below the home."""
         return sorted(os.path.relpath(os.path.join(parent, name), self.path)
                       for parent, folders, files in os.walk(self.path) for name in folders + files)
+
+
+def version_in_use(home):
+    """What the installed gateway says it is; None when it does not start."""
+    program = home.file("current", "bin", "llm-gateway")
+    if not os.path.exists(program):
+        return None
+    ended = subprocess.run([program, "--version"], stdout=subprocess.PIPE, check=False)
+    return ended.stdout.decode().split()[-1] if ended.returncode == 0 else None
 
 
 def short(word):

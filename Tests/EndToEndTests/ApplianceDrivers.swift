@@ -56,4 +56,14 @@ struct ApplianceDrivers {
     func systemd() async throws {
         try await Driver("systemd_service.py").run()
     }
+
+    @Test("is killed before any change to a file, or finds the disk full, and still works afterwards")
+    func crashMatrix() async throws {
+        try await Driver("crash_matrix.py").run(within: .seconds(1800))
+    }
+
+    @Test("is told twenty things at once: one command does the work, all end truthfully")
+    func concurrentInstalls() async throws {
+        try await Driver("concurrent_installs.py").run()
+    }
 }

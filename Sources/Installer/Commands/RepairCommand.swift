@@ -6,7 +6,12 @@ extension Verb {
         "repair",
         .look,
         "finish or undo what was interrupted, and put right what can be put right",
-        details: "The exit code is 1 when something remains that only you can decide.",
+        details: """
+            Missing and altered files of the installed versions come back from the other
+            version, or from the bundle they came from; when that cannot be had, the intact
+            version is used. Units, links, modes and what interrupted commands left are put
+            right as well. The exit code is 1 when something remains that only you can decide.
+            """,
         flags: [Flag("dry-run", "only say what would be done")]
     ) { call throws(GatewayError) in
         let layout = try call.layout()
@@ -24,12 +29,14 @@ extension Verb {
             )
         }
         // The home first: settings that cannot be read would stop everything that follows.
-        let home = try await SetupReport.prepare(call)
-        let (done, notices) = try await call.installation().repair()
+        let home = try await SetupReport.prepare(call, recovers: false)
+        var installation = try call.installation()
+        installation.units = try call.service().units
+        let (done, notices) = try await installation.repair()
         return RepairReport(
             steps: home.changes + done.steps.map(\.sentence),
             remaining: done.remaining,
-            notices: notices
+            notices: home.notices + notices
         )
     }
 }
@@ -37,12 +44,16 @@ extension Verb {
 extension Invocation {
     /// An installation that only looks: broken settings do not matter to it.
     fileprivate func bareInstallation(_ layout: Layout) -> Installation {
-        Installation(
+        let settings = try? machine.files.settings(of: layout, environment: machine.environment)
+        let service = GatewayService(machine: machine, layout: layout, settings: settings ?? .standard)
+        var installation = Installation(
             machine: machine,
             layout: layout,
-            service: GatewayService(machine: machine, layout: layout, settings: .standard),
+            service: service,
             transport: HTTPClient(environment: machine.environment)
         )
+        if settings != nil { installation.units = service.units }
+        return installation
     }
 }
 

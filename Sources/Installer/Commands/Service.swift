@@ -28,7 +28,7 @@ extension Verb {
             GatewayService.StartOptions(detached: call.arguments.has("detached"))
         )
         status.deed = before.running && before.pid == status.pid ? "already running" : "started"
-        status.notices = home.changes + status.notices
+        status.notices = home.changes + home.notices + status.notices
         return status
     }
 
@@ -57,7 +57,7 @@ extension Verb {
         let home = try await SetupReport.prepare(call)
         var status = try await call.service().start(GatewayService.StartOptions(again: true))
         status.deed = "restarted"
-        status.notices = home.changes + status.notices
+        status.notices = home.changes + home.notices + status.notices
         return status
     }
 

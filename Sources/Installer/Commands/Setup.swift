@@ -118,36 +118,35 @@ struct SetupReport: Report {
         }
     }
 
-    /// Prepares the home of a call under the lock.
+    /// Prepares the home of a call under the lock, and finishes or undoes what an interrupted command left.
     static func prepare(
         _ call: Invocation,
-        _ options: HomePreparation.Options = HomePreparation.Options()
+        _ options: HomePreparation.Options = HomePreparation.Options(),
+        recovers: Bool = true
     ) async throws(GatewayError) -> HomeReport {
         let layout = try call.layout()
-        let isNew = !call.machine.files.exists(layout.home)
-        let lock = try await MutationLock.acquire(
+        let (lock, madeHome) = try await MutationLock.take(
             layout,
             verb: call.arguments.verb?.name ?? "setup",
             machine: call.machine,
             say: call.note
         )
         defer { withExtendedLifetime(lock) {} }
-        // Its files first: a token that was made now would be in the way of the backup's.
-        let recovered = try RestoreJournal.recover(layout, files: call.machine.files)
+        let files = call.machine.files
+        var (receipt, notice) = try Receipt.recovered(layout, files: files, now: call.machine.clock.now())
+        // The files of a backup first: a token that was made now would be in the way of the backup's.
+        let recovered = try RestoreJournal.recover(layout, files: files)
+        if madeHome {
+            receipt.note(Receipt.Created(path: layout.home, kind: .directory))
+            try receipt.write(layout, files: files)
+        }
         var report = try HomePreparation(machine: call.machine, layout: layout).run(options)
         if let recovered { report.changes.insert(recovered, at: 0) }
-        if isNew {
-            // The lock's file made it a moment ago.
-            report.changes.insert("made the folder '\(layout.home)'", at: 0)
-            var receipt = try Receipt.recovered(
-                layout,
-                files: call.machine.files,
-                now: call.machine.clock.now()
-            )
-            .receipt
-            receipt.note(Receipt.Created(path: layout.home, kind: .directory))
-            try receipt.write(layout, files: call.machine.files)
-        }
+        // The lock's file made it a moment ago.
+        if madeHome { report.changes.insert("made the folder '\(layout.home)'", at: 0) }
+        report.notices += notice.map { [$0] } ?? []
+        // Only now: what is to be finished may need settings that can be read.
+        if recovers { report.notices += try await call.installation().recoverInterrupted(&receipt) }
         return report
     }
 

@@ -26,6 +26,8 @@ struct UninstallReport: Report {
     /// Whether the gateway is running, and so would be stopped.
     var running = false
     var notices: [String] = []
+    /// What was removed; of folders, those that were empty.
+    var gone: [String] = []
 
     static func make(_ call: Invocation) async throws(GatewayError) -> UninstallReport {
         let layout = try call.layout()
@@ -37,8 +39,17 @@ struct UninstallReport: Report {
         let settings = (try? files.settings(of: layout, environment: call.machine.environment)) ?? .standard
         var service = GatewayService(machine: call.machine, layout: layout, settings: settings)
         service.say = call.note
+        var removal = Removal(layout: layout, files: files)
+        removal.isBareHome = try files.list(layout.home) == [Files.name(of: layout.lock)]
         var report = UninstallReport(home: layout.home)
-        report.plan = try plan(layout, files, try Receipt.read(layout, files: files), purge: purge)
+        let (known, flaw) = try Receipt.known(layout, files: files)
+        report.plan = try await removal.planned(removal.complete(known), purge: purge)
+        if flaw != nil {
+            report.notices.append("the receipt is lost; what is ours was found by its place and form")
+        }
+        if let interrupted = known.operation {
+            report.notices.append("an interrupted \(interrupted.verb) is ended by this")
+        }
         report.running = try await service.status().running
         let terminal = call.machine.terminal
         if !call.arguments.has("yes") {
@@ -51,67 +62,22 @@ struct UninstallReport: Report {
                 return UninstallReport(home: layout.home, plan: report.plan, notices: ["nothing was removed"])
             }
         }
-        let lock = try await MutationLock.acquire(
-            layout,
-            verb: "uninstall",
+        var installation = Installation(
             machine: call.machine,
-            say: call.note
+            layout: layout,
+            service: service,
+            transport: HTTPClient(environment: call.machine.environment)
         )
-        defer { withExtendedLifetime(lock) {} }
-        let receipt = try Receipt.recovered(layout, files: files, now: call.machine.clock.now()).receipt
-        let plan = try plan(layout, files, receipt, purge: purge)
-        do throws(GatewayError) {
-            _ = try await service.stop()
-            try await service.disableUnits()
-        } catch  where error.code == "user-manager-unreachable" || error.code == "libsystemd-missing" {
-            report.notices.append("the service could not be stopped: \(error)")
+        installation.say = call.note
+        guard let done = try await installation.uninstall(purge: purge, isBareHome: removal.isBareHome) else {
+            return UninstallReport(home: layout.home)
         }
-        if plan.disablesLinger {
-            do throws(GatewayError) {
-                try await Lingering(machine: call.machine).disable()
-            } catch {
-                report.notices.append("lingering stays on: \(error); \(error.help ?? "")")
-            }
-        }
-        for removal in plan.removals {
-            switch removal.kind {
-            case .file: try files.removeFile(removal.path)
-            case .tree: try files.removeTree(removal.path)
-            // A home that is a link, or a folder that others put something into, stays.
-            case .emptyFolder:
-                if try files.status(removal.path)?.kind == .directory {
-                    try files.removeEmptyDirectory(removal.path)
-                }
-            }
-        }
-        do throws(GatewayError) { try await service.reloadUnits() } catch {}
-        report.plan = plan
+        report.plan = done.plan
+        report.gone = done.gone
+        report.notices = done.notices
         report.removed = true
         report.running = false
         return report
-    }
-
-    private static func plan(
-        _ layout: Layout,
-        _ files: Files,
-        _ receipt: Receipt,
-        purge: Bool
-    ) throws(GatewayError) -> UninstallPlan {
-        try UninstallPlan(
-            receipt: receipt,
-            layout: layout,
-            purge: purge,
-            list: { (path) throws(GatewayError) in try files.list(path) }
-        ) { (path) throws(GatewayError) in
-            guard let status = try files.status(path) else { return nil }
-            var present = UninstallPlan.Present(kind: status.kind)
-            // Nothing that we note by its digest is as large; logs and records are.
-            if status.kind == .file, status.size <= 8 << 20 {
-                present.sha256 = SHA256.hex(try files.read(path, limit: 8 << 20))
-            }
-            if status.kind == .link { present.target = files.destination(ofLink: path) }
-            return present
-        }
     }
 
     var json: JSON {
@@ -122,7 +88,9 @@ struct UninstallReport: Report {
         }
         json["app_dir"] = .string(home)
         json["running"] = .bool(running)
-        json[removed ? "removed_paths" : "would_remove"] = .strings(plan.removals.map(\.path))
+        json[removed ? "removed_paths" : "would_remove"] = .strings(
+            removed ? gone : plan.removals.map(\.path)
+        )
         json["kept"] = .array(
             plan.kept.map { ["path": .string($0.path), "reason": .string($0.reason)] }
         )
@@ -135,9 +103,10 @@ struct UninstallReport: Report {
         guard let plan else { return "'\(home)' does not exist: nothing to remove" }
         var lines: [String] = []
         if running { lines.append("the running gateway is stopped first; running jobs go on") }
-        if !plan.removals.isEmpty {
+        let shown = plan.removals.filter { !removed || gone.contains($0.path) }
+        if !shown.isEmpty {
             lines.append(removed ? "removed:" : "to be removed:")
-            lines += plan.removals.map { removal in
+            lines += shown.map { removal in
                 switch removal.kind {
                 case .file: "  \(removal.path)"
                 case .tree: "  \(removal.path)/"

@@ -27,6 +27,8 @@ struct UninstallPlan: Sendable, Equatable {
 
         var path: String
         var kind: Kind
+        /// Paths in a whole folder that stay, and with them the folders they are in.
+        var keeping: [String] = []
     }
 
     /// Something that stays, and why.
@@ -46,12 +48,18 @@ struct UninstallPlan: Sendable, Equatable {
         "sessions.json", "approvals.jsonl", "jobs", "reference",
     ]
 
-    /// Plans from the receipt; `present` looks at a path, `list` gives the names in a folder.
+    /// Plans from the receipt, what makes the gateway run first.
+    ///
+    /// `present` looks at a path, `list` gives the names in a folder, `altered` what differs from an installed version's
+    /// manifest; `leftovers` are staged forms of files that were being written; a bare home holds nothing but our lock.
     init(
         receipt: Receipt,
         layout: Layout,
         purge: Bool,
+        isBareHome: Bool = false,
+        leftovers: [String] = [],
         list: (String) throws(GatewayError) -> [String],
+        altered: (Receipt.Installed) throws(GatewayError) -> [BundleManifest.Finding],
         present: (String) throws(GatewayError) -> Present?
     ) throws(GatewayError) {
         let names = try list(layout.home)
@@ -64,17 +72,17 @@ struct UninstallPlan: Sendable, Equatable {
                 folders.append(entry.path)
             // Only `current` is made to point elsewhere by every upgrade.
             case (.link, .link) where entry.target == there.target || entry.path == layout.current,
-                (.file, .file) where entry.sha256 == there.sha256,
-                (.unit, .file) where entry.sha256 == there.sha256:
+                (.file, .file) where entry.wrote(there.sha256),
+                (.unit, .file) where entry.wrote(there.sha256):
                 removals.append(Removal(path: entry.path, kind: .file))
             default:
                 kept.append(Kept(path: entry.path, reason: "it was changed since this program made it"))
             }
         }
-        for installed in receipt.installed {
-            let path = layout.version(installed.directory)
-            if try present(path)?.kind == .directory { removals.append(Removal(path: path, kind: .tree)) }
-        }
+        // An interrupted uninstall is undone as long as `current` leads to a version; so it goes before that does.
+        try planVersions(receipt, layout, purge: purge, list: list, altered: altered, present: present)
+        removals += leftovers.filter { path in !removals.contains { path.hasPrefix($0.path + "/") } }
+            .map { Removal(path: $0, kind: .file) }
         let working: [(folder: String, isOurs: (String) -> Bool)] = [
             (layout.cache, HomeClaim.isDownload),
             (layout.staging, { HomeClaim.isStaging($0) || $0.hasPrefix(RestoreJournal.stagingPrefix) }),
@@ -124,14 +132,67 @@ struct UninstallPlan: Sendable, Equatable {
         for path in own where try present(path) != nil {
             removals.append(Removal(path: path, kind: .file))
         }
-        if receipt.entry(layout.home)?.kind == .directory || purge {
+        if receipt.entry(layout.home)?.kind == .directory || purge || isBareHome {
             removals.append(Removal(path: layout.home, kind: .emptyFolder))
+        }
+    }
+
+    /// The unpacked versions, and what is in them that did not come with them.
+    private mutating func planVersions(
+        _ receipt: Receipt,
+        _ layout: Layout,
+        purge: Bool,
+        list: (String) throws(GatewayError) -> [String],
+        altered: (Receipt.Installed) throws(GatewayError) -> [BundleManifest.Finding],
+        present: (String) throws(GatewayError) -> Present?
+    ) throws(GatewayError) {
+        // What a link leads to is not what was made here.
+        guard try present(layout.versions)?.kind == .directory else { return }
+        for installed in receipt.installed {
+            let path = layout.version(installed.directory)
+            guard try present(path)?.kind == .directory else { continue }
+            var staying: [Kept] = []
+            for finding in try altered(installed) {
+                switch finding.problem {
+                case .missing, .mode: continue
+                case .extra:
+                    // What a repair was staging is listed by itself.
+                    if Files.staged(Files.name(of: finding.path)) != nil { continue }
+                    staying.append(
+                        Kept(
+                            path: Layout.join(path, finding.path),
+                            reason: "it did not come with version \(installed.version)"
+                        )
+                    )
+                case .altered:
+                    if purge { continue }
+                    staying.append(
+                        Kept(
+                            path: Layout.join(path, finding.path),
+                            reason: "it was changed since this program made it (--purge removes it)"
+                        )
+                    )
+                }
+            }
+            kept += staying
+            removals.append(Removal(path: path, kind: .tree, keeping: staying.map(\.path)))
+        }
+        let known = receipt.installed.map(\.directory)
+        for name in try list(layout.versions) where !known.contains(name) {
+            let path = layout.version(name)
+            if receipt.discarded.contains(name) {
+                removals.append(
+                    Removal(path: path, kind: try present(path)?.kind == .directory ? .tree : .file)
+                )
+            } else {
+                kept.append(Kept(path: path, reason: "this program did not make it"))
+            }
         }
     }
 
     /// Data of the user, with what was kept aside of it.
     static func isData(_ name: String) -> Bool {
         data.contains { name == $0 || name.hasPrefix("\($0).corrupt-") }
-            || name.hasPrefix("receipt.json.damaged-") || name.hasPrefix(Layout.replacedPrefix)
+            || name.hasPrefix(Receipt.damagedPrefix) || name.hasPrefix(Layout.replacedPrefix)
     }
 }

@@ -2,12 +2,13 @@ import Appliance
 import Glibc
 import Platform
 
-/// Installs, upgrades and repairs, as one transaction under one lock.
+/// Installs, upgrades, rolls back and repairs, as one transaction under one lock.
 ///
 /// 1. take the lock, read the receipt, finish or undo what an interrupted command left
 /// 2. fetch, digest and unpack into a staging directory; check manifest, platform, and that both programs start
 /// 3. make it durable, move it into `versions/`, switch `current`
-/// 4. restart a running service and wait until it is healthy; when it is not, switch back and restart again
+/// 4. restart a running service that was started with something else, and wait until it is healthy; when it is not,
+///    switch back and restart again
 /// 5. commit to the receipt, remove what is older than the version before
 ///
 /// Nothing that runs is touched before step 3. Before each step that leaves something behind, the receipt says what.
@@ -26,6 +27,8 @@ struct Installation: Sendable {
     var lockLimit = Duration.seconds(60)
     /// What an archive may contain.
     var limits = ArchiveLimits()
+    /// The unit files as they should be; `nil` when nobody asks for them.
+    var units: [UnitFiles.Unit]?
 
     var files: Files { machine.files }
 
@@ -37,6 +40,8 @@ struct Installation: Sendable {
         var allowsDowngrade = true
         /// Whether a bundle that is installed and intact is installed again.
         var reinstalls = false
+        /// The damaged copy of the same bundle that this takes the place of: how it came to be believed stays known.
+        var replaces: Receipt.Installed?
     }
 
     /// Installs a bundle.
@@ -49,10 +54,24 @@ struct Installation: Sendable {
         _ request: BundleRequest,
         _ options: Options = Options()
     ) async throws(GatewayError) -> InstallReport {
-        let isNewHome = !files.exists(layout.home)
-        let lock = try await MutationLock.acquire(
+        try await locked(options.verb) { (receipt, notices) async throws(GatewayError) in
+            if !options.reinstalls, let report = try await unchanged(request, &receipt, options, notices) {
+                return report
+            }
+            return try await perform(request, options, &receipt, notices)
+        }
+    }
+
+    /// Does something under the lock, with the receipt, once what an interrupted command left is finished or undone.
+    ///
+    /// The second argument of `body` says what that was.
+    func locked<Value>(
+        _ verb: String,
+        _ body: (inout Receipt, [String]) async throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        let (lock, madeHome) = try await MutationLock.take(
             layout,
-            verb: options.verb,
+            verb: verb,
             machine: machine,
             limit: lockLimit,
             say: say
@@ -60,12 +79,9 @@ struct Installation: Sendable {
         return try await holding(lock) { () async throws(GatewayError) in
             var (receipt, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
             var notices = notice.map { [$0] } ?? []
-            if isNewHome { receipt.note(Receipt.Created(path: layout.home, kind: .directory)) }
+            if madeHome { receipt.note(Receipt.Created(path: layout.home, kind: .directory)) }
             notices += try await recover(&receipt)
-            if !options.reinstalls, let report = try await unchanged(request, receipt, options, notices) {
-                return report
-            }
-            return try await perform(request, options, &receipt, notices)
+            return try await body(&receipt, notices)
         }
     }
 
@@ -83,7 +99,7 @@ struct Installation: Sendable {
     /// The report for a bundle that is in use and intact already; `nil` when there is something to do.
     private func unchanged(
         _ request: BundleRequest,
-        _ receipt: Receipt,
+        _ receipt: inout Receipt,
         _ options: Options,
         _ notices: [String]
     ) async throws(GatewayError) -> InstallReport? {
@@ -95,11 +111,20 @@ struct Installation: Sendable {
             try InstalledVersions.verify(active, layout, files: files)
         }
         guard findings.isEmpty else { return nil }
-        var receipt = receipt
+        let before = receipt
         var notices = notices
         notices += try ensureCommandLink(&receipt)
-        try receipt.write(layout, files: files)
-        return report(request, active, options, previous: receipt.previous, notices: notices)
+        // Nobody's note means nobody knows: what changes nothing must not restart what may be as it should be.
+        let isRestarted = receipt.startedWith != nil ? try await restartIfChanged(&receipt) : false
+        if receipt != before { try receipt.write(layout, files: files) }
+        return report(
+            request,
+            active,
+            options,
+            previous: receipt.previous,
+            notices: notices,
+            restarted: isRestarted
+        )
     }
 
     private func perform(
@@ -108,41 +133,71 @@ struct Installation: Sendable {
         _ receipt: inout Receipt,
         _ notices: [String]
     ) async throws(GatewayError) -> InstallReport {
-        let previous = InstalledVersions.current(layout, files: files)
-        let staging = Layout.join(layout.staging, Hex.encode(machine.random.bytes(8)))
-        receipt.operation = Receipt.Operation(
-            verb: options.verb,
-            staging: staging,
-            previous: previous,
-            startedAt: machine.clock.now()
-        )
-        for directory in [layout.versions, layout.staging, layout.cache] { try make(directory, &receipt) }
-        try receipt.write(layout, files: files)
-        let installed: Receipt.Installed
-        do throws(GatewayError) {
-            try files.makeDirectory(staging)
-            installed = try await verified(request, options, staging, receipt)
-            receipt.operation?.installing = installed
-            try receipt.write(layout, files: files)
-            try await place(staging, as: installed.directory)
-        } catch {
-            // Whatever cannot be removed now is removed by the next command: the journal still names it.
-            do throws(GatewayError) { try undo(&receipt) } catch {}
-            throw error
-        }
+        let installed = try await stage(request, options, &receipt)
         var notices = notices
         let wasRunning = try await activate(installed, &receipt)
-        let old = receipt.installed.filter { $0.directory != installed.directory }
         notices += try commit(installed, &receipt)
         return report(
             request,
             installed,
             options,
-            previous: old.first { $0.directory == previous },
+            previous: receipt.previous,
             notices: notices,
             changed: true,
             restarted: wasRunning
         )
+    }
+
+    /// Puts a new copy in the place of a damaged version that is not in use.
+    func replace(
+        _ damaged: Receipt.Installed,
+        by installed: Receipt.Installed,
+        _ receipt: inout Receipt
+    ) throws(GatewayError) {
+        receipt.installed = receipt.installed.map { $0.directory == damaged.directory ? installed : $0 }
+        receipt.discarded.append(damaged.directory)
+        receipt.operation = nil
+        try receipt.write(layout, files: files)
+        try removeDiscarded(receipt)
+    }
+
+    /// Brings a bundle into `versions/`, whole, tried and durable; nothing uses it yet.
+    ///
+    /// When that fails, nothing of it is left when this throws.
+    func stage(
+        _ request: BundleRequest,
+        _ options: Options,
+        _ receipt: inout Receipt
+    ) async throws(GatewayError) -> Receipt.Installed {
+        let staging = Layout.join(layout.staging, Hex.encode(machine.random.bytes(8)))
+        receipt.operation = Receipt.Operation(
+            verb: options.verb,
+            staging: staging,
+            previous: InstalledVersions.current(layout, files: files),
+            startedAt: machine.clock.now()
+        )
+        let folders = [layout.versions, layout.staging, layout.cache]
+        for folder in folders { receipt.noteFolders(try files.missingFolders(folder)) }
+        try receipt.write(layout, files: files)
+        do throws(GatewayError) {
+            for folder in folders { try files.makeDirectory(folder, durable: true) }
+            try files.makeDirectory(staging)
+            var installed = try await verified(request, options, staging, receipt)
+            if let replaced = options.replaces {
+                installed.trust = replaced.trust
+                installed.signer = replaced.signer
+                installed.source = replaced.source
+            }
+            receipt.operation?.installing = installed
+            receipt.note(Receipt.Created(path: layout.current, kind: .link))
+            try receipt.write(layout, files: files)
+            try await place(staging, as: installed.directory)
+            return installed
+        } catch {
+            // Whatever cannot be removed now is removed by the next command: the journal still names it.
+            do throws(GatewayError) { try undo(&receipt) } catch {}
+            throw error
+        }
     }
 
     /// Fetches, unpacks and tries a bundle; what it returns is worth installing.
@@ -183,7 +238,12 @@ struct Installation: Sendable {
             .run()
         return Receipt.Installed(
             version: version.description,
-            directory: InstalledVersions.freshName(version.description, layout, files: files),
+            directory: InstalledVersions.freshName(
+                version.description,
+                layout,
+                files: files,
+                taken: receipt.discarded
+            ),
             sha256: request.sha256,
             manifestSHA256: unpacked.manifestDigest,
             trust: request.trust,
@@ -204,43 +264,48 @@ struct Installation: Sendable {
         }
     }
 
-    /// Points `current` at a version and, when the service runs, restarts it; `true` when it did.
+    /// Points `current` at a version and, when the service runs on something else, restarts it; `true` when it did.
     ///
     /// When that fails, the version before is in use again when this throws.
-    private func activate(
+    func activate(
         _ installed: Receipt.Installed,
         _ receipt: inout Receipt
     ) async throws(GatewayError) -> Bool {
-        let wasRunning = await service.isRunning()
         do throws(GatewayError) {
             try files.link(layout.current, to: "versions/\(installed.directory)")
-            receipt.note(Receipt.Created(path: layout.current, kind: .link))
-            guard wasRunning else { return false }
-            try await service.restart()
-            try await service.waitUntilHealthy(within: healthLimit)
-            return true
+            return try await restartIfChanged(&receipt)
         } catch {
-            throw await switchBack(from: installed, &receipt, because: error, wasRunning: wasRunning)
+            throw await switchBack(from: installed, &receipt, because: error)
         }
+    }
+
+    /// Restarts the service when it runs on something else than it would be started with now, and waits for its health.
+    func restartIfChanged(_ receipt: inout Receipt) async throws(GatewayError) -> Bool {
+        guard await service.isRunning() else { return false }
+        let wanted = try service.fingerprint()
+        guard receipt.startedWith != wanted else { return false }
+        // Until it is healthy nobody knows what runs, not even the command after this one's end.
+        receipt.startedWith = nil
+        try receipt.write(layout, files: files)
+        try await service.restart()
+        try await service.waitUntilHealthy(within: healthLimit)
+        receipt.startedWith = wanted
+        return true
     }
 
     /// Puts the version before back into use and says what happened.
     func switchBack(
         from installed: Receipt.Installed,
         _ receipt: inout Receipt,
-        because cause: GatewayError,
-        wasRunning: Bool
+        because cause: GatewayError
     ) async -> GatewayError {
         let previous = receipt.operation?.previous
         do throws(GatewayError) {
             if let previous {
                 try files.link(layout.current, to: "versions/\(previous)")
-            } else {
+                _ = try await restartIfChanged(&receipt)
+            } else if !receipt.installed.contains(where: { $0.directory == installed.directory }) {
                 try files.removeFile(layout.current)
-            }
-            if wasRunning, previous != nil {
-                try await service.restart()
-                try await service.waitUntilHealthy(within: healthLimit)
             }
             try undo(&receipt)
         } catch {
@@ -264,53 +329,63 @@ struct Installation: Sendable {
     func commit(_ installed: Receipt.Installed, _ receipt: inout Receipt) throws(GatewayError) -> [String] {
         let before = receipt.operation?.previous
         let others = receipt.installed.filter { $0.directory != installed.directory }
-        let kept = others.first { $0.directory == before } ?? others.first
+        // A damaged copy of the same bundle is nothing to go back to.
+        let different = others.filter { $0.sha256 != installed.sha256 || $0.sha256.isEmpty }
+        let kept = different.first { $0.directory == before } ?? different.first
         receipt.installed = [installed] + (kept.map { [$0] } ?? [])
+        receipt.discarded += others.map(\.directory).filter { $0 != kept?.directory }
         receipt.operation = nil
-        let notices: [String]
+        var notices: [String]
         do throws(GatewayError) {
-            notices = try ensureCommandLink(&receipt)
             try receipt.write(layout, files: files)
+            notices = try ensureCommandLink(&receipt)
         } catch {
             throw GatewayError(
                 error.code,
-                "version \(installed.version) is in use, but that could not be recorded",
+                "version \(installed.version) is in use, but not everything could be recorded",
                 help: "remove the cause, then run: llm-cli-gateway repair",
                 cause: error
             )
         }
-        for old in others where old.directory != kept?.directory {
-            try files.removeTree(layout.version(old.directory))
+        do throws(GatewayError) {
+            try removeDiscarded(receipt)
+        } catch {
+            notices.append("an older version could not be removed (\(error)); 'repair' tries again")
         }
         return notices
+    }
+
+    /// Removes versions that are no longer installed; their names stay in the receipt until the next command finds
+    /// them gone.
+    func removeDiscarded(_ receipt: Receipt) throws(GatewayError) {
+        let kept = receipt.installed.map(\.directory)
+        for name in receipt.discarded where !kept.contains(name) {
+            try files.removeTree(layout.version(name))
+        }
     }
 
     /// Removes what an operation left that did not come to switching.
     func undo(_ receipt: inout Receipt) throws(GatewayError) {
         guard let operation = receipt.operation else { return }
-        if Files.parent(of: operation.staging) == layout.staging { try files.removeTree(operation.staging) }
+        if let staging = operation.staging, Files.parent(of: staging) == layout.staging {
+            try files.removeTree(staging)
+        }
         if let installing = operation.installing,
             !receipt.installed.contains(where: { $0.directory == installing.directory }),
             InstalledVersions.current(layout, files: files) != installing.directory
         {
-            try files.removeTree(layout.version(installing.directory))
+            receipt.discarded.append(installing.directory)
         }
         receipt.operation = nil
         try receipt.write(layout, files: files)
-    }
-
-    /// Makes a directory and notes every part of the path that was not there.
-    private func make(_ path: String, _ receipt: inout Receipt) throws(GatewayError) {
-        guard !files.exists(path) else { return try files.makeDirectory(path) }
-        let parent = Files.parent(of: path)
-        if parent != path { try make(parent, &receipt) }
-        try files.makeDirectory(path)
-        receipt.note(Receipt.Created(path: path, kind: .directory))
+        try removeDiscarded(receipt)
     }
 
     // MARK: the command
 
     /// Makes `~/.local/bin/llm-cli-gateway` lead to the version in use; says what it left alone.
+    ///
+    /// What it makes is in the receipt on the disk before.
     func ensureCommandLink(_ receipt: inout Receipt) throws(GatewayError) -> [String] {
         let link = layout.commandLink
         guard layout.isDefaultHome else {
@@ -327,9 +402,11 @@ struct Installation: Sendable {
                 ]
             }
         } else {
-            try make(Files.parent(of: link), &receipt)
-            try files.link(link, to: layout.currentManager)
+            receipt.noteFolders(try files.missingFolders(Files.parent(of: link)))
             receipt.note(ours)
+            try receipt.write(layout, files: files)
+            try files.makeDirectory(Files.parent(of: link), durable: true)
+            try files.link(link, to: layout.currentManager)
         }
         let folder = Files.parent(of: link)
         let folders = (machine.environment["PATH"] ?? "").split(separator: ":")

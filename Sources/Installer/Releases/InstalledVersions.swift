@@ -48,10 +48,12 @@ enum InstalledVersions {
     }
 
     /// A directory name for a version that is not taken: the version itself, else with `.r2`, `.r3`, … behind it.
-    static func freshName(_ version: String, _ layout: Layout, files: Files) -> String {
+    ///
+    /// `taken` are names that must not be used although nothing may be there any more.
+    static func freshName(_ version: String, _ layout: Layout, files: Files, taken: [String]) -> String {
         var name = version
         var number = 2
-        while files.exists(layout.version(name)) {
+        while taken.contains(name) || files.exists(layout.version(name)) {
             name = "\(version).r\(number)"
             number += 1
         }
@@ -69,16 +71,28 @@ enum InstalledVersions {
         files: Files
     ) throws(GatewayError) -> [BundleManifest.Finding] {
         let root = layout.version(installed.directory)
-        let path = Layout.join(root, BundleManifest.name)
-        guard let bytes = try files.readIfPresent(path, limit: BundleManifest.limit) else {
-            return [BundleManifest.Finding(path: BundleManifest.name, problem: .missing)]
-        }
-        guard SHA256.hex(bytes) == installed.manifestSHA256, let manifest = try? BundleManifest(bytes) else {
-            return [BundleManifest.Finding(path: BundleManifest.name, problem: .altered)]
+        guard let manifest = try manifest(installed, layout, files: files) else {
+            let isThere = files.exists(Layout.join(root, BundleManifest.name))
+            return [
+                BundleManifest.Finding(path: BundleManifest.name, problem: isThere ? .altered : .missing)
+            ]
         }
         var found: [String: StagingTree.Written] = [:]
         try collect(root, "", files, into: &found)
         return manifest.findings(in: found)
+    }
+
+    /// The manifest of an installed version; `nil` when it is missing or is not the one that the receipt has.
+    static func manifest(
+        _ installed: Receipt.Installed,
+        _ layout: Layout,
+        files: Files
+    ) throws(GatewayError) -> BundleManifest? {
+        let path = Layout.join(layout.version(installed.directory), BundleManifest.name)
+        guard let bytes = try files.readIfPresent(path, limit: BundleManifest.limit),
+            SHA256.hex(bytes) == installed.manifestSHA256
+        else { return nil }
+        return try? BundleManifest(bytes)
     }
 
     private static func collect(

@@ -16,16 +16,47 @@ enum MutationLock {
         limit: Duration = .seconds(60),
         say: @escaping @Sendable (String) -> Void
     ) async throws(GatewayError) -> FileLock {
-        try HomeClaim.check(layout, files: machine.files)
-        try machine.files.makeDirectory(layout.home)
-        let note = "llm-cli-gateway \(verb) (process \(getpid()))"
-        if let lock = try FileLock.attempt(layout.lock, note: note) { return lock }
+        try await take(layout, verb: verb, machine: machine, limit: limit, say: say).lock
+    }
+
+    /// As `acquire`; also tells whether the home was made for it.
+    static func take(
+        _ layout: Layout,
+        verb: String,
+        machine: Machine,
+        limit: Duration = .seconds(60),
+        say: @escaping @Sendable (String) -> Void
+    ) async throws(GatewayError) -> (lock: FileLock, madeHome: Bool) {
+        while true {
+            try HomeClaim.check(layout, files: machine.files)
+            let madeHome = !machine.files.exists(layout.home)
+            try machine.files.makeDirectory(layout.home, durable: true)
+            do throws(GatewayError) {
+                return (try await hold(layout, verb, machine, limit, say), madeHome)
+            } catch {
+                // Whoever had the lock has removed the home, and the folder of the lock with it.
+                guard error.code == "file-not-found", !machine.files.exists(layout.home) else { throw error }
+            }
+        }
+    }
+
+    private static func hold(
+        _ layout: Layout,
+        _ verb: String,
+        _ machine: Machine,
+        _ limit: Duration,
+        _ say: @escaping @Sendable (String) -> Void
+    ) async throws(GatewayError) -> FileLock {
+        let note: @Sendable () -> String = {
+            "\(Product.name) \(verb) (process \(getpid()), since \(machine.clock.now().iso8601))"
+        }
+        if let lock = try FileLock.attempt(layout.lock, note: note()) { return lock }
         let race = Race()
         let path = layout.lock
         BlockingThread.start("lock") {
             do throws(GatewayError) {
                 // When the time was up first, the lock is let go as soon as it is had.
-                race.end(.taken(try FileLock.wait(path, note: note)))
+                race.end(.taken(try FileLock.wait(path, note: note())))
             } catch {
                 race.end(.failed(error))
             }
@@ -58,7 +89,7 @@ enum MutationLock {
         case .timeUp:
             throw GatewayError(
                 "busy",
-                "\(holder()) has been changing this installation for more than \(limit.components.seconds) s",
+                "waited \(limit.components.seconds) s for \(holder()), which is still changing this installation",
                 help: "wait for it to end, then run the command again"
             )
         }

@@ -37,8 +37,15 @@ struct Receipt: Sendable, Equatable {
         var kind: Kind
         /// The digest of the content as it was written; only for files and units.
         var sha256: String?
+        /// The digest of what we had written there before, which an interrupted command may have left in place.
+        var formerSHA256: String?
         /// Where a link was made to point.
         var target: String?
+
+        /// Whether content with this digest is ours.
+        func wrote(_ sha256: String?) -> Bool {
+            sha256 != nil && (sha256 == self.sha256 || sha256 == formerSHA256)
+        }
     }
 
     /// One unpacked version.
@@ -60,14 +67,19 @@ struct Receipt: Sendable, Equatable {
 
     /// The journal of an operation: what it is about to do, so that the next command can finish or undo it.
     struct Operation: Sendable, Equatable {
-        /// The verb: `install-bundle`, `upgrade`, `setup`, `repair`.
+        /// The verb of what takes everything away again.
+        static let uninstall = "uninstall"
+
+        /// The verb: `install-bundle`, `upgrade`, `rollback`, `repair`, `uninstall`.
         var verb: String
-        /// The staging directory, absolute.
-        var staging: String
-        /// What is being installed, once it was verified.
+        /// The staging directory, absolute; `nil` when nothing is unpacked.
+        var staging: String?
+        /// What `current` shall point to, once it was verified.
         var installing: Installed?
         /// The directory name that `current` pointed to before.
         var previous: String?
+        /// Whether the user's data goes as well; only of an uninstall.
+        var purges = false
         var startedAt: Timestamp
     }
 
@@ -76,6 +88,10 @@ struct Receipt: Sendable, Equatable {
     var enabledLinger = false
     /// The version in use first, then the one before.
     var installed: [Installed] = []
+    /// Names below `versions/` that are no longer installed and may not be removed completely yet.
+    var discarded: [String] = []
+    /// What the running gateway was started with, as `ServiceControl.fingerprint` writes it; `nil` when nobody noted it.
+    var startedWith: String?
     var operation: Operation?
     /// Members that this version does not know.
     private var unknown = JSONObject()
@@ -94,15 +110,33 @@ struct Receipt: Sendable, Equatable {
         created.append(entry)
     }
 
+    /// Notes folders that are about to be made.
+    mutating func noteFolders(_ paths: [String]) {
+        for path in paths { note(Created(path: path, kind: .directory)) }
+    }
+
     /// Forgets a path that is gone.
     mutating func forget(_ path: String) { created.removeAll { $0.path == path } }
 
     /// What is known of a path.
     func entry(_ path: String) -> Created? { created.first { $0.path == path } }
 
+    /// What is left to know once the program was removed: what could not be, and that lingering is on.
+    func afterRemoval(exists: (String) -> Bool) -> Receipt {
+        var receipt = self
+        receipt.created.removeAll { !exists($0.path) }
+        receipt.installed = []
+        receipt.discarded = []
+        receipt.startedWith = nil
+        receipt.operation = nil
+        return receipt
+    }
+
     // MARK: JSON
 
-    private static let members = ["schemaVersion", "created", "enabledLinger", "installed", "operation"]
+    private static let members = [
+        "schemaVersion", "created", "enabledLinger", "installed", "discarded", "startedWith", "operation",
+    ]
 
     /// Reads a receipt.
     ///
@@ -136,12 +170,20 @@ struct Receipt: Sendable, Equatable {
                     path: path,
                     kind: kind,
                     sha256: entry["sha256"]?.string,
+                    formerSHA256: entry["formerSHA256"]?.string,
                     target: entry["target"]?.string
                 )
             )
         }
         enabledLinger = json["enabledLinger"]?.bool ?? false
         for entry in json["installed"]?.array ?? [] { installed.append(try Receipt.installed(entry)) }
+        for entry in json["discarded"]?.array ?? [] {
+            guard let name = entry.string, Receipt.isName(name) else {
+                throw Receipt.invalid("an entry of 'discarded' is no directory name")
+            }
+            discarded.append(name)
+        }
+        startedWith = json["startedWith"]?.string
         if let entry = json["operation"], !entry.isNull { operation = try Receipt.operation(entry) }
         unknown = JSONObject(object.members.filter { !Receipt.members.contains($0.name) })
     }
@@ -168,10 +210,15 @@ struct Receipt: Sendable, Equatable {
     }
 
     private static func operation(_ json: JSON) throws(GatewayError) -> Operation {
-        guard let verb = json["verb"]?.string, let staging = json["staging"]?.string, staging.hasPrefix("/"),
+        guard let verb = json["verb"]?.string,
             let time = json["startedAt"]?.string.flatMap({ Timestamp(iso8601: $0) })
         else { throw invalid("'operation' is incomplete") }
-        var operation = Operation(verb: verb, staging: staging, startedAt: time)
+        var operation = Operation(verb: verb, startedAt: time)
+        if let staging = json["staging"]?.string {
+            guard staging.hasPrefix("/") else { throw invalid("'operation.staging' is no absolute path") }
+            operation.staging = staging
+        }
+        operation.purges = json["purges"]?.bool ?? false
         if let entry = json["installing"], !entry.isNull { operation.installing = try installed(entry) }
         if let previous = json["previous"]?.string {
             guard isName(previous) else { throw invalid("'operation.previous' is no directory name") }
@@ -197,20 +244,24 @@ struct Receipt: Sendable, Equatable {
                 created.map { entry in
                     var json: JSON = ["path": .string(entry.path), "kind": .string(entry.kind.rawValue)]
                     if let sha256 = entry.sha256 { json["sha256"] = .string(sha256) }
+                    if let former = entry.formerSHA256 { json["formerSHA256"] = .string(former) }
                     if let target = entry.target { json["target"] = .string(target) }
                     return json
                 }
             ),
             "enabledLinger": .bool(enabledLinger),
             "installed": .array(installed.map(\.json)),
+            "discarded": .strings(discarded),
+            "startedWith": .optional(startedWith),
             "operation": .null,
         ]
         if let operation {
             json["operation"] = [
                 "verb": .string(operation.verb),
-                "staging": .string(operation.staging),
+                "staging": .optional(operation.staging),
                 "installing": operation.installing?.json ?? .null,
                 "previous": .optional(operation.previous),
+                "purges": .bool(operation.purges),
                 "startedAt": .string(operation.startedAt.iso8601),
             ]
         }
@@ -283,19 +334,65 @@ extension Receipt {
         files: Files,
         now: Timestamp
     ) throws(GatewayError) -> (receipt: Receipt, notice: String?) {
-        do throws(GatewayError) {
-            return (try read(layout, files: files), nil)
-        } catch  where error.code == "receipt-invalid" {
-            let aside = "\(layout.receipt).damaged-\(now.milliseconds)"
-            try files.rename(layout.receipt, to: aside)
-            let receipt = try rebuilt(layout, files: files)
-            try receipt.write(layout, files: files)
+        let known = try known(layout, files: files)
+        switch known.flaw {
+        case nil: return (known.receipt, nil)
+        case .missing:
+            try known.receipt.write(layout, files: files)
+            return (known.receipt, "the receipt was missing; it was begun anew from what is installed")
+        case .damaged(let error):
+            // A copy first: until the new one is written, the old one must be there to be found damaged again.
+            let aside = try keepAside(layout, files: files, now: now)
+            try known.receipt.write(layout, files: files)
             return (
-                receipt,
+                known.receipt,
                 "the receipt could not be read (\(error.message)); it is kept as '\(aside)' and was begun anew"
             )
         }
     }
+
+    /// What is wrong with a receipt.
+    enum Flaw: Sendable {
+        /// There is none, but something is installed.
+        case missing
+        case damaged(GatewayError)
+    }
+
+    /// The receipt, or in place of a lost one what is found installed; changes nothing.
+    ///
+    /// Throws `receipt-too-new`.
+    static func known(
+        _ layout: Layout,
+        files: Files
+    ) throws(GatewayError) -> (receipt: Receipt, flaw: Flaw?) {
+        do throws(GatewayError) {
+            let receipt = try read(layout, files: files)
+            guard !files.exists(layout.receipt) else { return (receipt, nil) }
+            let found = try rebuilt(layout, files: files)
+            return found.installed.isEmpty ? (receipt, nil) : (found, .missing)
+        } catch  where error.code == "receipt-invalid" {
+            return (try rebuilt(layout, files: files), .damaged(error))
+        }
+    }
+
+    /// Copies a damaged receipt; one that was copied before is not copied again.
+    private static func keepAside(
+        _ layout: Layout,
+        files: Files,
+        now: Timestamp
+    ) throws(GatewayError) -> String {
+        let bytes = try files.read(layout.receipt, limit: 8 << 20)
+        for name in try files.list(layout.home) where name.hasPrefix(damagedPrefix) {
+            let path = Layout.join(layout.home, name)
+            if try files.readIfPresent(path, limit: 8 << 20) == bytes { return path }
+        }
+        let aside = Layout.join(layout.home, "\(damagedPrefix)\(now.milliseconds)")
+        try files.write(bytes, to: aside)
+        return aside
+    }
+
+    /// How the names of receipts begin that were kept aside.
+    static let damagedPrefix = "receipt.json.damaged-"
 
     /// What can only be ours, by its place and form; units are noted by the next start, which knows their text.
     private static func rebuilt(_ layout: Layout, files: Files) throws(GatewayError) -> Receipt {

@@ -9,22 +9,36 @@ struct RepairPlan: Sendable, Equatable {
         case recover(verb: String)
         /// Remove what an interrupted command left.
         case remove(path: String)
+        /// Remove what is left of a version that is no longer installed.
+        case discard(path: String)
         /// Set permission bits.
         case changeMode(path: String, from: UInt32, to: UInt32)
+        /// Copy a file of a version from another one that has the same.
+        case restore(path: String, entry: BundleManifest.Entry, source: String)
+        /// Install a damaged version again, from its bundle.
+        case reinstall(Receipt.Installed, because: String)
         /// Point `current` at an installed version.
-        case relink(directory: String)
+        case relink(Receipt.Installed)
         /// Make the command's link.
         case linkCommand(path: String)
+        /// Write a unit file that is gone.
+        case writeUnit(path: String)
 
         /// `would remove '…'`, without the `would`.
         var sentence: String {
             switch self {
             case .recover(let verb): "finish or undo the interrupted \(verb)"
             case .remove(let path): "remove '\(path)', left by an interrupted command"
+            case .discard(let path): "remove '\(path)', which is no longer installed"
             case .changeMode(let path, let from, let to):
                 "set the mode of '\(path)' to 0\(String(to, radix: 8)) (it is 0\(String(from, radix: 8)))"
-            case .relink(let directory): "point 'current' at version '\(directory)'"
+            case .restore(let path, let entry, let source):
+                "restore '\(path)' from \(entry.target == nil ? "'\(source)'" : "the manifest")"
+            case .reinstall(let installed, let reason):
+                "install version \(installed.version) again from '\(installed.source)', because \(reason)"
+            case .relink(let installed): "point 'current' at version '\(installed.directory)'"
             case .linkCommand(let path): "make the link '\(path)'"
+            case .writeUnit(let path): "write the unit '\(path)'"
             }
         }
     }
@@ -43,17 +57,27 @@ extension Installation {
     /// Blocks while it reads every installed file.
     func repairPlan() throws(GatewayError) -> RepairPlan {
         var plan = RepairPlan()
-        var receipt = Receipt()
-        do throws(GatewayError) {
-            receipt = try Receipt.read(layout, files: files)
-        } catch  where error.code == "receipt-invalid" {
+        let (receipt, flaw) = try Receipt.known(layout, files: files)
+        switch flaw {
+        case nil: break
+        case .missing:
+            plan.steps.append(.recover(verb: "command (the receipt is missing, it will be begun anew)"))
+        case .damaged:
             plan.steps.append(.recover(verb: "command (the receipt is damaged, it will be kept aside)"))
-            receipt.installed = try InstalledVersions.found(layout, files: files)
         }
         if let operation = receipt.operation { plan.steps.append(.recover(verb: operation.verb)) }
         for path in try leftovers() { plan.steps.append(.remove(path: path)) }
+        let kept = receipt.installed.map(\.directory)
+        for name in receipt.discarded where !kept.contains(name) && files.exists(layout.version(name)) {
+            plan.steps.append(.discard(path: layout.version(name)))
+        }
         try planPrivateModes(&plan)
         try planVersions(receipt, &plan)
+        if let units {
+            for path in try UnitInstallation(layout: layout, files: files).stale(units, receipt) {
+                plan.steps.append(.writeUnit(path: path))
+            }
+        }
         return plan
     }
 
@@ -72,35 +96,72 @@ extension Installation {
     }
 
     private func planVersions(_ receipt: Receipt, _ plan: inout RepairPlan) throws(GatewayError) {
-        var intact: [String] = []
+        var findings: [String: [BundleManifest.Finding]] = [:]
         for installed in receipt.installed {
-            let findings = try InstalledVersions.verify(installed, layout, files: files)
-            var isIntact = true
-            for finding in findings {
-                let path = Layout.join(layout.version(installed.directory), finding.path)
-                if case .mode(let found, let expected) = finding.problem {
-                    plan.steps.append(.changeMode(path: path, from: found, to: expected))
-                } else if finding.problem == .extra {
-                    plan.remaining.append(
-                        "'\(path)' does not belong to version \(installed.version); remove it if you do not need it"
-                    )
-                } else {
-                    isIntact = false
-                    plan.remaining.append(
-                        "version \(installed.version): \(finding.sentence); install its bundle again (llm-cli-gateway install-bundle)"
-                    )
-                }
+            findings[installed.directory] = try InstalledVersions.verify(installed, layout, files: files)
+        }
+        /// Versions that are intact, or will be after the steps so far.
+        var usable: [Receipt.Installed] = []
+        for installed in receipt.installed {
+            let damage = plan.take(findings[installed.directory] ?? [], of: installed, layout)
+            guard let first = damage.first else {
+                usable.append(installed)
+                continue
             }
-            if isIntact { intact.append(installed.directory) }
+            let reason = first.sentence + (damage.count > 1 ? " (and \(damage.count - 1) more)" : "")
+            if let restored = try restoration(of: installed, damage, receipt, findings) {
+                plan.steps += restored
+                usable.append(installed)
+            } else if !installed.source.isEmpty, SHA256Text.isWellFormed(installed.sha256) {
+                plan.steps.append(.reinstall(installed, because: reason))
+            } else {
+                plan.remaining.append(
+                    "version \(installed.version): \(reason); install its bundle again (llm-cli-gateway install-bundle)"
+                )
+            }
         }
         let current = InstalledVersions.current(layout, files: files)
-        if receipt.operation == nil, let best = intact.first, current.map({ !intact.contains($0) }) ?? true {
-            plan.steps.append(.relink(directory: best))
+        let isNamed = receipt.installed.contains { $0.directory == current }
+        let isReinstalled = plan.steps.contains { step in
+            if case .reinstall(let installed, _) = step { installed.directory == current } else { false }
         }
-        guard layout.isDefaultHome, !intact.isEmpty, try files.status(layout.commandLink) == nil else {
-            return
+        if receipt.operation == nil, !isReinstalled, let best = usable.first,
+            !isNamed || !usable.contains(where: { $0.directory == current })
+        {
+            plan.steps.append(.relink(best))
         }
+        guard layout.isDefaultHome, !receipt.installed.isEmpty, try files.status(layout.commandLink) == nil
+        else { return }
         plan.steps.append(.linkCommand(path: layout.commandLink))
+    }
+
+    /// The steps that make a version whole from what the other versions have; `nil` when they do not have it all.
+    private func restoration(
+        of installed: Receipt.Installed,
+        _ damage: [BundleManifest.Finding],
+        _ receipt: Receipt,
+        _ findings: [String: [BundleManifest.Finding]]
+    ) throws(GatewayError) -> [RepairPlan.Step]? {
+        let root = layout.version(installed.directory)
+        guard let manifest = try InstalledVersions.manifest(installed, layout, files: files) else {
+            return nil
+        }
+        var steps: [RepairPlan.Step] = []
+        for finding in damage {
+            guard let entry = manifest.entries.first(where: { $0.path == finding.path }) else { return nil }
+            var source: String? = entry.target
+            for other in receipt.installed where source == nil && other.directory != installed.directory {
+                guard let donor = try InstalledVersions.manifest(other, layout, files: files) else {
+                    continue
+                }
+                let bad = Set((findings[other.directory] ?? []).map(\.path))
+                source = donor.entries.first { $0.sha256 == entry.sha256 && !bad.contains($0.path) }
+                    .map { Layout.join(layout.version(other.directory), $0.path) }
+            }
+            guard let source else { return nil }
+            steps.append(.restore(path: Layout.join(root, entry.path), entry: entry, source: source))
+        }
+        return steps
     }
 
     /// Repairs what can be repaired, under the lock; returns what was done and what remains.
@@ -115,27 +176,178 @@ extension Installation {
             say: say
         )
         return try await holding(lock) { () async throws(GatewayError) in
-            let plan = try await BlockingThread.run("verify") { () throws(GatewayError) in try repairPlan() }
+            let first = try await BlockingThread.run("verify") { () throws(GatewayError) in try repairPlan() }
             var (receipt, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
             var notices = notice.map { [$0] } ?? []
-            notices += try await recover(&receipt)
-            for step in plan.steps {
-                switch step {
-                case .recover: continue
-                case .remove(let path): try files.removeTree(path)
-                case .changeMode(let path, _, let mode):
-                    if files.exists(path) { try files.changeMode(path, to: mode) }
-                case .relink(let directory):
-                    try files.link(layout.current, to: "versions/\(directory)")
-                    receipt.note(Receipt.Created(path: layout.current, kind: .link))
-                    receipt.installed.sort { first, second in
-                        first.directory == directory && second.directory != directory
-                    }
-                case .linkCommand: notices += try ensureCommandLink(&receipt)
-                }
+            notices += try await recoverInterrupted(&receipt)
+            // What was finished or undone may have been all that was wrong.
+            var done = try await BlockingThread.run("verify") { () throws(GatewayError) in try repairPlan() }
+            done.steps = first.steps.filter(\.isRecovery) + done.steps.filter { !$0.isRecovery }
+            notices += try await carryOut(&done, &receipt)
+            return (done, notices)
+        }
+    }
+
+    private func carryOut(
+        _ plan: inout RepairPlan,
+        _ receipt: inout Receipt
+    ) async throws(GatewayError) -> [String] {
+        var notices: [String] = []
+        var touched = false
+        for step in plan.steps {
+            switch step {
+            case .recover, .remove, .discard: continue
+            case .changeMode(let path, _, let mode):
+                if files.exists(path) { try files.changeMode(path, to: mode) }
+            case .restore(let path, let entry, let source):
+                try restore(path, entry, from: source)
+                touched = touched || path.hasPrefix(currentRoot)
+            case .reinstall(let installed, _):
+                notices += try await reinstall(installed, &plan, &receipt)
+            case .relink(let installed):
+                notices += try await use(installed, &receipt)
+            case .linkCommand: notices += try ensureCommandLink(&receipt)
+            case .writeUnit: continue
             }
-            if !plan.steps.isEmpty { try receipt.write(layout, files: files) }
-            return (plan, notices)
+        }
+        if let units, plan.steps.contains(where: { if case .writeUnit = $0 { true } else { false } }) {
+            let outcome = try UnitInstallation(layout: layout, files: files).write(units, receipt: &receipt)
+            notices += outcome.notices
+            try await service.reloadUnits()
+        }
+        // What runs may have been loaded from what was damaged.
+        if touched {
+            receipt.startedWith = nil
+            if try await restartIfChanged(&receipt) { notices.append("the gateway was restarted") }
+            try receipt.write(layout, files: files)
+        }
+        return notices
+    }
+
+    private var currentRoot: String {
+        layout.version(InstalledVersions.current(layout, files: files) ?? "none") + "/"
+    }
+
+    /// Puts one file or link of a version back; the copy is compared with the manifest before it takes its place.
+    private func restore(
+        _ path: String,
+        _ entry: BundleManifest.Entry,
+        from source: String
+    ) throws(GatewayError) {
+        if try files.status(path)?.kind == .directory {
+            throw GatewayError(
+                "not-a-file",
+                "'\(path)' is a folder, expected a file",
+                help: "move it away, then run the command again"
+            )
+        }
+        try files.makeDirectory(Files.parent(of: path), mode: 0o755)
+        if let target = entry.target { return try files.link(path, to: target) }
+        let bytes = try files.read(source, limit: 1 << 30)
+        guard SHA256.hex(bytes) == entry.sha256 else {
+            throw GatewayError("file-error", "'\(source)' changed while it was copied", help: "run it again")
+        }
+        try files.write(bytes, to: path, mode: entry.mode)
+    }
+
+    /// Installs a damaged version again: the one in use is switched to its new copy, the other is replaced.
+    ///
+    /// When the bundle cannot be had, an intact version is used in place of the damaged one, and the plan says what
+    /// remains.
+    private func reinstall(
+        _ damaged: Receipt.Installed,
+        _ plan: inout RepairPlan,
+        _ receipt: inout Receipt
+    ) async throws(GatewayError) -> [String] {
+        let isInUse = InstalledVersions.current(layout, files: files) == damaged.directory
+        let installed: Receipt.Installed
+        do throws(GatewayError) {
+            let cached = Layout.join(layout.cache, damaged.sha256)
+            let place = files.exists(cached) ? "file://\(cached)" : damaged.source
+            let request = try BundleRequest.resolve(url: place, sha256: damaged.sha256)
+            installed = try await stage(
+                request,
+                Options(verb: "repair", reinstalls: true, replaces: damaged),
+                &receipt
+            )
+        } catch {
+            plan.steps.removeAll { if case .reinstall(damaged, _) = $0 { true } else { false } }
+            plan.remaining.append(
+                "version \(damaged.version) is damaged and could not be installed again (\(error)); "
+                    + "install its bundle when you can reach it (llm-cli-gateway install-bundle)"
+            )
+            guard isInUse, let intact = try intactVersion(of: receipt) else { return [] }
+            plan.steps.append(.relink(intact))
+            return try await use(intact, &receipt)
+        }
+        guard isInUse else {
+            try replace(damaged, by: installed, &receipt)
+            return []
+        }
+        _ = try await activate(installed, &receipt)
+        return try commit(installed, &receipt)
+    }
+
+    /// The first version whose every file is as its manifest says.
+    private func intactVersion(of receipt: Receipt) throws(GatewayError) -> Receipt.Installed? {
+        for installed in receipt.installed {
+            let findings = try InstalledVersions.verify(installed, layout, files: files)
+            if findings.allSatisfy({ $0.problem == .extra }) { return installed }
+        }
+        return nil
+    }
+
+    /// Points `current` at an installed version, as a journalled operation.
+    private func use(
+        _ installed: Receipt.Installed,
+        _ receipt: inout Receipt
+    ) async throws(GatewayError) -> [String] {
+        receipt.operation = Receipt.Operation(
+            verb: "repair",
+            installing: installed,
+            previous: InstalledVersions.current(layout, files: files),
+            startedAt: machine.clock.now()
+        )
+        receipt.note(Receipt.Created(path: layout.current, kind: .link))
+        try receipt.write(layout, files: files)
+        _ = try await activate(installed, &receipt)
+        return try commit(installed, &receipt)
+    }
+}
+
+extension RepairPlan.Step {
+    /// Whether it is done by finishing or undoing what was interrupted.
+    fileprivate var isRecovery: Bool {
+        switch self {
+        case .recover, .remove, .discard: true
+        default: false
+        }
+    }
+}
+
+extension RepairPlan {
+    /// Plans what findings ask for by themselves; gives back the missing and altered files.
+    fileprivate mutating func take(
+        _ findings: [BundleManifest.Finding],
+        of installed: Receipt.Installed,
+        _ layout: Layout
+    ) -> [BundleManifest.Finding] {
+        findings.filter { finding in
+            let path = Layout.join(layout.version(installed.directory), finding.path)
+            switch finding.problem {
+            case .mode(let found, let expected):
+                steps.append(.changeMode(path: path, from: found, to: expected))
+                return false
+            case .extra:
+                // What a repair was staging is a leftover already.
+                if Files.staged(Files.name(of: finding.path)) == nil {
+                    remaining.append(
+                        "'\(path)' does not belong to version \(installed.version); remove it if you do not need it"
+                    )
+                }
+                return false
+            case .missing, .altered: return true
+            }
         }
     }
 }

@@ -8,4 +8,10 @@ protocol ServiceControl: Sendable {
     func restart() async throws(GatewayError)
     /// Returns once the gateway answers as healthy; throws when it has ended or the time is up.
     func waitUntilHealthy(within limit: Duration) async throws(GatewayError)
+    /// A digest of everything that the gateway would be started with now: version, units, environment, address.
+    func fingerprint() throws(GatewayError) -> String
+    /// Stops the gateway and takes its units out of the session's start; says what could not be done.
+    func retire() async throws(GatewayError) -> [String]
+    /// Lets the service manager see that unit files have changed or gone.
+    func reloadUnits() async throws(GatewayError)
 }

@@ -264,7 +264,12 @@ private final class Writer {
 
     /// Waits until everything is written and says what.
     func finish(_ manifest: BundleManifest) throws(GatewayError) -> [String: StagingTree.Written] {
-        try put(.modes(manifest))
+        do throws(GatewayError) {
+            try put(.modes(manifest))
+        } catch {
+            // The thread has ended already, and said why.
+            throw failure() ?? error
+        }
         work.finish()
         guard let outcome = outcome.take() else { throw stopped() }
         return try outcome.get()

@@ -184,6 +184,7 @@ struct GatewayService: Sendable {
     func start(_ options: StartOptions = StartOptions()) async throws(GatewayError) -> ServiceStatus {
         try checkStartable()
         try refuseBesideReference()
+        let before = try await runningPID()
         let runsDetached = try detached.record() != nil
         let hasStray = try detached.stray() != nil
         var notices: [String] = []
@@ -207,6 +208,14 @@ struct GatewayService: Sendable {
         try await waitUntilHealthy(within: .seconds(10))
         var status = try await status()
         status.notices += notices.filter { !status.notices.contains($0) }
+        if status.pid != before {
+            try await noteStart()
+        } else if try isOutdated() {
+            status.notices.append(
+                "version, units, address or 'environment' have changed since the gateway was started; "
+                    + "'\(Product.name) restart' applies that"
+            )
+        }
         return status
     }
 
@@ -239,6 +248,15 @@ struct GatewayService: Sendable {
         }
     }
 
+    /// The process of the gateway now, without asking it anything.
+    private func runningPID() async throws(GatewayError) -> Int32? {
+        if let record = try detached.record() { return record.gateway?.pid }
+        guard machine.files.exists(unitPath), ServiceBus.machineHasSystemd(files: machine.files) else {
+            return nil
+        }
+        return try? await systemd.state().service.mainPID
+    }
+
     /// A detached gateway and a unit would fight over the port.
     private func refuseBesideUnit() async throws(GatewayError) {
         guard machine.files.exists(unitPath), let state = try? await systemd.state(),
@@ -264,10 +282,17 @@ struct GatewayService: Sendable {
         return try await outcome.notices + UpgradeTimer(service: self).restore()
     }
 
-    private func writeUnits() async throws(GatewayError) -> UnitInstallation.Outcome {
+    /// The unit files as they should be, those of automatic upgrades included.
+    var units: [UnitFiles.Unit] { gatewayUnits.all + UpgradeUnits.all(layout) }
+
+    private var gatewayUnits: UnitFiles {
         let log = UnitInstallation.journalIsReadable() ? nil : layout.gatewayLog
-        if log != nil { try machine.files.makeDirectory(layout.logs) }
-        let units = UnitFiles(layout: layout, settings: settings, log: log)
+        return UnitFiles(layout: layout, settings: settings, log: log)
+    }
+
+    private func writeUnits() async throws(GatewayError) -> UnitInstallation.Outcome {
+        if !UnitInstallation.journalIsReadable() { try machine.files.makeDirectory(layout.logs) }
+        let units = gatewayUnits
         return try await changingReceipt("start") { (receipt) throws(GatewayError) in
             try UnitInstallation(layout: layout, files: machine.files).write(units.all, receipt: &receipt)
         }
@@ -297,8 +322,18 @@ struct GatewayService: Sendable {
         return try await status()
     }
 
-    /// Takes the units out of the session's start; for `uninstall`.
-    func disableUnits() async throws(GatewayError) {
+    /// Stops the gateway and takes the units out of the session's start; for `uninstall`.
+    func retire() async throws(GatewayError) -> [String] {
+        do throws(GatewayError) {
+            _ = try await stop()
+            try await disableUnits()
+            return []
+        } catch  where error.code == "user-manager-unreachable" || error.code == "libsystemd-missing" {
+            return ["the service could not be stopped: \(error)"]
+        }
+    }
+
+    private func disableUnits() async throws(GatewayError) {
         let timerPath = Layout.join(layout.userUnits, "\(layout.upgradeUnitName).timer")
         guard machine.files.exists(unitPath) || machine.files.exists(timerPath),
             ServiceBus.machineHasSystemd(files: machine.files)

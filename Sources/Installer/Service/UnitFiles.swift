@@ -132,8 +132,8 @@ struct UnitFiles: Sendable, Equatable {
 struct UnitPlan: Sendable, Equatable {
     /// What becomes of one unit.
     enum Step: Sendable, Equatable {
-        /// There is none, or ours in an older form.
-        case write
+        /// There is none, or ours in an older form, whose digest that is.
+        case write(over: String?)
         /// Ours, as it should be.
         case keep
         /// Changed by somebody else: stays, and is reported.
@@ -144,14 +144,14 @@ struct UnitPlan: Sendable, Equatable {
     struct Present: Sendable, Equatable {
         /// The digest of its bytes.
         var sha256: String
-        /// The digest that the receipt has for it, if any.
-        var recorded: String?
+        /// Whether the receipt says that this program wrote exactly that.
+        var isOurs: Bool
     }
 
     /// Decides by digests: what we wrote may be replaced, anything else is the user's.
     static func step(wanted sha256: String, present: Present?) -> Step {
-        guard let present else { return .write }
+        guard let present else { return .write(over: nil) }
         if present.sha256 == sha256 { return .keep }
-        return present.recorded == present.sha256 ? .write : .leave
+        return present.isOurs ? .write(over: present.sha256) : .leave
     }
 }

@@ -10,7 +10,7 @@ import Platform
 struct UnitInstallation {
     /// What was done.
     struct Outcome: Sendable, Equatable {
-        /// Names of units that were written, or removed.
+        /// Names of units that were written.
         var written: [String] = []
         var notices: [String] = []
     }
@@ -18,26 +18,26 @@ struct UnitInstallation {
     var layout: Layout
     var files: Files
 
-    /// Writes what has to be written; the caller holds the lock and writes the receipt.
+    /// Writes what has to be written; the caller holds the lock and writes the receipt afterwards.
+    ///
+    /// The receipt is on the disk before anything that it has to name.
     func write(_ units: [UnitFiles.Unit], receipt: inout Receipt) throws(GatewayError) -> Outcome {
         var outcome = Outcome()
-        try makeFolder(layout.userUnits, &receipt)
+        var pending: [(path: String, bytes: [UInt8])] = []
         for unit in units {
             let path = Layout.join(layout.userUnits, unit.name)
             let bytes = Array(unit.text.utf8)
-            let wanted = SHA256.hex(bytes)
-            var present: UnitPlan.Present?
-            if let old = try files.readIfPresent(path, limit: 1 << 20) {
-                present = UnitPlan.Present(sha256: SHA256.hex(old), recorded: receipt.entry(path)?.sha256)
-            }
-            switch UnitPlan.step(wanted: wanted, present: present) {
-            case .write:
-                try files.write(bytes, to: path, mode: 0o644)
-                receipt.note(Receipt.Created(path: path, kind: .unit, sha256: wanted))
+            switch try step(unit, receipt) {
+            case .write(let present):
+                let wanted = SHA256.hex(bytes)
+                receipt.note(
+                    Receipt.Created(path: path, kind: .unit, sha256: wanted, formerSHA256: present)
+                )
+                pending.append((path, bytes))
                 outcome.written.append(unit.name)
             case .keep:
-                // The receipt may have been lost between the two writes.
-                receipt.note(Receipt.Created(path: path, kind: .unit, sha256: wanted))
+                // The receipt may have been lost.
+                receipt.note(Receipt.Created(path: path, kind: .unit, sha256: SHA256.hex(bytes)))
             case .leave:
                 outcome.notices.append(
                     "'\(path)' was not written by this program, or was changed since; it is left as it is "
@@ -45,6 +45,11 @@ struct UnitInstallation {
                 )
             }
         }
+        guard !pending.isEmpty else { return outcome }
+        receipt.noteFolders(try files.missingFolders(layout.userUnits))
+        try receipt.write(layout, files: files)
+        try files.makeDirectory(layout.userUnits, durable: true)
+        for (path, bytes) in pending { try files.write(bytes, to: path, mode: 0o644) }
         return outcome
     }
 
@@ -54,7 +59,7 @@ struct UnitInstallation {
         for unit in units {
             let path = Layout.join(layout.userUnits, unit.name)
             guard let entry = receipt.entry(path) else { continue }
-            if let old = try files.readIfPresent(path, limit: 1 << 20), SHA256.hex(old) != entry.sha256 {
+            if let old = try files.readIfPresent(path, limit: 1 << 20), !entry.wrote(SHA256.hex(old)) {
                 outcome.notices.append("'\(path)' was changed since this program wrote it, and stays")
                 continue
             }
@@ -65,18 +70,35 @@ struct UnitInstallation {
         return outcome
     }
 
-    /// Makes a folder, and notes every part of its path that was not there.
+    /// Makes a folder; every part of its path that was not there is in the receipt before.
     func makeFolder(_ path: String, _ receipt: inout Receipt) throws(GatewayError) {
-        var missing: [String] = []
-        var folder = path
-        while folder != "/", try files.target(folder) == nil {
-            missing.append(folder)
-            folder = Files.parent(of: folder)
+        let missing = try files.missingFolders(path)
+        guard !missing.isEmpty else { return }
+        receipt.noteFolders(missing)
+        try receipt.write(layout, files: files)
+        try files.makeDirectory(path, durable: true)
+    }
+
+    /// What becomes of one unit, by what is there and what the receipt knows.
+    private func step(_ unit: UnitFiles.Unit, _ receipt: Receipt) throws(GatewayError) -> UnitPlan.Step {
+        let path = Layout.join(layout.userUnits, unit.name)
+        var present: UnitPlan.Present?
+        if let old = try files.readIfPresent(path, limit: 1 << 20) {
+            let digest = SHA256.hex(old)
+            present = UnitPlan.Present(sha256: digest, isOurs: receipt.entry(path)?.wrote(digest) ?? false)
         }
-        for folder in missing.reversed() {
-            try files.makeDirectory(folder)
-            receipt.note(Receipt.Created(path: folder, kind: .directory))
+        return UnitPlan.step(wanted: SHA256.hex(Array(unit.text.utf8)), present: present)
+    }
+
+    /// The paths of units that the receipt has and that are gone, or are ours in an older form.
+    func stale(_ units: [UnitFiles.Unit], _ receipt: Receipt) throws(GatewayError) -> [String] {
+        var stale: [String] = []
+        for unit in units {
+            let path = Layout.join(layout.userUnits, unit.name)
+            guard receipt.entry(path) != nil, case .write = try step(unit, receipt) else { continue }
+            stale.append(path)
         }
+        return stale
     }
 
     /// Whether the user can read a journal of their own; otherwise the gateway needs a log file.

@@ -23,12 +23,18 @@ struct UninstallPlanTests {
         _ there: [String: UninstallPlan.Present],
         names: [String] = [],
         inside: [String: [String]] = [:],
+        altered: [String: [BundleManifest.Finding]] = [:],
         purge: Bool = false
     ) throws -> UninstallPlan {
         let listed = [layout.home: names].merging(inside) { $1 }
-        return try UninstallPlan(receipt: receipt, layout: layout, purge: purge, list: { listed[$0] ?? [] }) {
-            there[$0]
-        }
+        return try UninstallPlan(
+            receipt: receipt,
+            layout: layout,
+            purge: purge,
+            list: { listed[$0] ?? [] },
+            altered: { altered[$0.directory] ?? [] },
+            present: { there[$0] }
+        )
     }
 
     @Test("removes what is as it was made, the deepest folder first")

@@ -148,6 +148,8 @@ final class ScriptedService: ServiceControl {
         /// The versions that become healthy; all when `nil`.
         var healthy: Set<String>?
         var restartedWith: [String] = []
+        /// What else a start would use.
+        var environment = ""
     }
 
     let state: Mutex<State>
@@ -163,6 +165,15 @@ final class ScriptedService: ServiceControl {
     func isRunning() async -> Bool { state.withLock { $0.running } }
 
     func restart() async throws(GatewayError) { state.withLock { $0.restartedWith.append(current) } }
+
+    func fingerprint() throws(GatewayError) -> String { state.withLock { "\(current) \($0.environment)" } }
+
+    func retire() async throws(GatewayError) -> [String] {
+        state.withLock { $0.running = false }
+        return []
+    }
+
+    func reloadUnits() async throws(GatewayError) {}
 
     func waitUntilHealthy(within limit: Duration) async throws(GatewayError) {
         let healthy = state.withLock { $0.healthy }

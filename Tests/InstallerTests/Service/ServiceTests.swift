@@ -138,16 +138,18 @@ struct UnitFilesTests {
     @Test("are replaced when they are ours, and left alone when they are not")
     func plan() {
         typealias Present = UnitPlan.Present
-        #expect(UnitPlan.step(wanted: "new", present: nil) == .write)
-        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "new", recorded: nil)) == .keep)
-        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "old", recorded: "old")) == .write)
-        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "edited", recorded: "old")) == .leave)
-        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "foreign", recorded: nil)) == .leave)
+        #expect(UnitPlan.step(wanted: "new", present: nil) == .write(over: nil))
+        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "new", isOurs: false)) == .keep)
+        #expect(
+            UnitPlan.step(wanted: "new", present: Present(sha256: "old", isOurs: true)) == .write(over: "old")
+        )
+        #expect(UnitPlan.step(wanted: "new", present: Present(sha256: "edited", isOurs: false)) == .leave)
     }
 
     @Test("are written with our folders, and an edited one is reported and kept")
     func writing() throws {
         let home = try ScratchHome()
+        try Files().makeDirectory(home.layout.home)
         let installation = UnitInstallation(layout: home.layout, files: Files())
         var receipt = Receipt()
         let units = UnitFiles(layout: home.layout, settings: try Settings(), log: nil)

@@ -1,0 +1,114 @@
+import Appliance
+import Platform
+
+/// What an uninstall did.
+struct UninstallOutcome: Sendable {
+    var plan: UninstallPlan
+    /// What was removed; of folders, those that were empty.
+    var gone: [String]
+    /// What the user should know.
+    var notices: [String]
+}
+
+extension Installation {
+    /// Takes away what the receipt says that this program made; `nil` when another uninstall had just done so.
+    ///
+    /// 1. note in the receipt what begins
+    /// 2. stop the gateway, take its units out of the session's start, switch off lingering that we switched on
+    /// 3. remove links and units, then `current`, then the versions, then what else there is
+    /// 4. remove receipt, lock and home, each of which tells the next command what is left
+    ///
+    /// Safe to repeat after an interruption at any point. Throws `busy`, or what a step throws.
+    func uninstall(
+        purge: Bool,
+        isBareHome: Bool = false
+    ) async throws(GatewayError) -> UninstallOutcome? {
+        let (lock, madeHome) = try await MutationLock.take(
+            layout,
+            verb: Receipt.Operation.uninstall,
+            machine: machine,
+            limit: lockLimit,
+            say: say
+        )
+        return try await holding(lock) { () async throws(GatewayError) in
+            let removal = Removal(layout: layout, files: files, isBareHome: isBareHome)
+            guard !madeHome else {
+                try removal.perform([
+                    .init(path: layout.lock, kind: .file), .init(path: layout.home, kind: .emptyFolder),
+                ])
+                return nil
+            }
+            let (found, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
+            let receipt = removal.complete(found)
+            let plan = try await removal.planned(receipt, purge: purge)
+            var outcome = UninstallOutcome(plan: plan, gone: [], notices: notice.map { [$0] } ?? [])
+            if let operation = found.operation {
+                outcome.notices.append(
+                    operation.verb == Receipt.Operation.uninstall
+                        ? "went on with an interrupted uninstall"
+                        : "removed what an interrupted \(operation.verb) had left"
+                )
+            }
+            let isNoted = try begin(receipt, purge: purge)
+            outcome.notices += try await service.retire()
+            if plan.disablesLinger {
+                do throws(GatewayError) {
+                    try await Lingering(machine: machine).disable()
+                } catch {
+                    outcome.notices.append("lingering stays on: \(error); \(error.help ?? "")")
+                }
+            }
+            let frame = Removal.frame(layout)
+            outcome.gone = try removal.perform(plan.removals.filter { !frame.contains($0.path) })
+            // There is room by now for what could not be written before.
+            if !isNoted { _ = try begin(receipt, purge: purge) }
+            outcome.gone += try removal.perform(plan.removals.filter { frame.contains($0.path) })
+            do throws(GatewayError) { try await service.reloadUnits() } catch {}
+            return outcome
+        }
+    }
+
+    /// Notes in the receipt what begins now; false when the disk is too full for that.
+    ///
+    /// Removing is what makes room, so it goes on without: repeating the command does the same.
+    private func begin(_ receipt: Receipt, purge: Bool) throws(GatewayError) -> Bool {
+        // Where nothing is noted there is nothing to come back to.
+        guard files.exists(layout.receipt) else { return true }
+        var receipt = receipt
+        receipt.operation = Receipt.Operation(
+            verb: Receipt.Operation.uninstall,
+            purges: purge,
+            startedAt: machine.clock.now()
+        )
+        do throws(GatewayError) {
+            try receipt.write(layout, files: files)
+            return true
+        } catch  where error.code == "disk-full" {
+            return false
+        }
+    }
+}
+
+extension Removal {
+    /// The receipt with what an interrupted command may have left behind: that goes as well.
+    func complete(_ receipt: Receipt) -> Receipt {
+        guard let operation = receipt.operation else { return receipt }
+        var receipt = receipt
+        if InstalledVersions.current(layout, files: files) != nil {
+            receipt.note(Receipt.Created(path: layout.current, kind: .link))
+        }
+        if let installing = operation.installing,
+            !receipt.installed.contains(where: { $0.directory == installing.directory })
+        {
+            receipt.installed.append(installing)
+        }
+        return receipt
+    }
+
+    /// Plans on a thread of its own: every installed file is read.
+    func planned(_ receipt: Receipt, purge: Bool) async throws(GatewayError) -> UninstallPlan {
+        try await BlockingThread.run("uninstall") { () throws(GatewayError) in
+            try plan(receipt, purge: purge)
+        }
+    }
+}

@@ -1,0 +1,195 @@
+import Appliance
+import Glibc
+import Platform
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Installer
+
+@Suite("Repairing")
+struct RepairTests {
+    private let files = Files()
+
+    /// A home with these versions, the last one in use.
+    private func home(_ versions: String...) async throws -> ScratchHome {
+        let home = try ScratchHome()
+        for version in versions {
+            let bytes = try await BundleFixture(version: version).tarGzip()
+            _ = try await home.installation().install(try home.request(bytes, name: "\(version).tar.gz"))
+        }
+        return home
+    }
+
+    private func expectWhole(_ home: ScratchHome, at location: SourceLocation = #_sourceLocation) throws {
+        let plan = try home.installation().repairPlan()
+        #expect(plan.isEmpty, "\(plan)", sourceLocation: location)
+    }
+
+    @Test("sets modes, makes links, removes leftovers; a dry run says as much and changes nothing")
+    func modesAndLinks() async throws {
+        let home = try await home("9.9.9")
+        try files.write([0x61], to: home.layout.authToken, mode: 0o644)
+        try files.changeMode(home.layout.version("9.9.9") + "/bin/llm-gateway", to: 0o600)
+        try files.removeFile(home.layout.current)
+        try files.removeFile(home.layout.commandLink)
+        try files.makeDirectory(Layout.join(home.layout.staging, "0123456789abcdef"))
+        let before = try home.tree()
+        let plan = try home.installation().repairPlan()
+        #expect(try home.tree() == before)
+        #expect(plan.steps.count == 5)
+        #expect(plan.remaining.isEmpty)
+        let (done, _) = try await home.installation().repair()
+        #expect(Set(done.steps.map(\.sentence)) == Set(plan.steps.map(\.sentence)))
+        try expectWhole(home)
+        #expect(try files.status(home.layout.authToken)?.mode == 0o600)
+        #expect(try await home.runs() == "9.9.9")
+    }
+
+    @Test("brings a file back from the other version, with its content and mode")
+    func fromTheOtherVersion() async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        let library = home.layout.version("2.0.0") + "/lib/libexample.so.1"
+        let wanted = try files.read(library)
+        try files.write([1], to: library, mode: 0o644)
+        let service = ScriptedService(home.layout, running: true)
+        let (done, notices) = try await home.installation(service: service).repair()
+        #expect(
+            done.steps.map(\.sentence) == [
+                "restore '\(library)' from '\(home.layout.version("1.0.0"))/lib/libexample.so.1'"
+            ]
+        )
+        #expect(try files.read(library) == wanted)
+        #expect(try files.status(library)?.mode == 0o644)
+        // What runs may have loaded the altered library.
+        #expect(notices == ["the gateway was restarted"])
+        #expect(service.state.withLock { $0.restartedWith } == ["2.0.0"])
+        try expectWhole(home)
+    }
+
+    @Test("installs a damaged version again from its bundle, bit for bit, and keeps the other")
+    func fromTheBundle() async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        let before = try Receipt.read(home.layout, files: files)
+        let page = home.layout.version("2.0.0") + "/setup/ui/index.html"
+        try files.removeFile(page)
+        let plan = try home.installation().repairPlan()
+        #expect(
+            plan.steps.map(\.sentence) == [
+                "install version 2.0.0 again from 'file://\(home.scratch.path("2.0.0.tar.gz"))', because 'setup/ui/index.html' is missing"
+            ]
+        )
+        _ = try await home.installation().repair()
+        let after = try Receipt.read(home.layout, files: files)
+        #expect(after.installed.map(\.directory) == ["2.0.0.r2", "1.0.0"])
+        #expect(after.active?.manifestSHA256 == before.active?.manifestSHA256)
+        #expect(after.active?.source == before.active?.source)
+        #expect(try files.list(home.layout.versions) == ["1.0.0", "2.0.0.r2"])
+        try expectWhole(home)
+    }
+
+    @Test("installs the kept version again without touching the one in use")
+    func keptVersion() async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        try files.removeFile(home.layout.version("1.0.0") + "/manifest.json")
+        let service = ScriptedService(home.layout, running: true)
+        _ = try await home.installation(service: service).repair()
+        #expect(try files.list(home.layout.versions) == ["1.0.0.r2", "2.0.0"])
+        #expect(service.state.withLock { $0.restartedWith } == [])
+        try expectWhole(home)
+        #expect(try await home.installation().rollback(to: nil).installed.directory == "1.0.0.r2")
+        #expect(try await home.runs() == "1.0.0")
+    }
+
+    @Test("uses the intact version when the bundle of the damaged one has gone, and says what remains")
+    func switches() async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        try files.removeFile(home.scratch.path("2.0.0.tar.gz"))
+        try files.removeFile(home.layout.version("2.0.0") + "/bin/llm-gateway")
+        let service = ScriptedService(home.layout, running: true)
+        let (done, _) = try await home.installation(service: service).repair()
+        #expect(done.steps.map(\.sentence) == ["point 'current' at version '1.0.0'"])
+        #expect(done.remaining.count == 1)
+        #expect(done.remaining[0].hasPrefix("version 2.0.0 is damaged and could not be installed again ("))
+        #expect(done.remaining[0].contains("2.0.0.tar.gz"))
+        #expect(try await home.runs() == "1.0.0")
+        #expect(service.state.withLock { $0.restartedWith } == ["1.0.0"])
+    }
+
+    @Test("does not take another bundle that is at the place of the first by now")
+    func replacedBundle() async throws {
+        let home = try await home("2.0.0")
+        try files.removeFile(home.layout.version("2.0.0") + "/setup/ui/index.html")
+        _ = try home.scratch.write(try await BundleFixture(version: "6.6.6").tarGzip(), "2.0.0.tar.gz")
+        let (done, _) = try await home.installation().repair()
+        #expect(done.remaining.count == 1)
+        #expect(done.remaining[0].contains("2.0.0"))
+        #expect(try await home.runs() == "2.0.0")
+        #expect(try files.list(home.layout.versions) == ["2.0.0"])
+    }
+
+    @Test("removes what a killed write left, anywhere, and nothing that only looks like it")
+    func stagedFiles() async throws {
+        let home = try await home("1.0.0")
+        let layout = home.layout
+        try files.write([0x61], to: layout.authToken)
+        let gone = [
+            layout.authToken, layout.settings, layout.environmentFile, layout.receipt, layout.current,
+            layout.commandLink, layout.version("1.0.0") + "/lib/libexample.so.1",
+        ].map { "\($0).tmp.4194000.17" }
+        // 4194304 is above every process number that Linux gives.
+        let shared = ["sessions.json", "config.toml", "supervisor.json"].map {
+            Layout.join(layout.home, "\($0).tmp.4194305.4294967295")
+        }
+        try files.makeDirectory(layout.job("job-1"))
+        let job = layout.job("job-1") + "/exit.json.tmp.4194305.5"
+        let mine = [
+            "auth-token.tmp", "auth-token.tmp.1", "auth-token.tmp.1.x", "notes.tmp.4194305.17",
+            "auth-token.tmp.01.2",
+            "auth-token.tmp.1.4294967296", "auth-tokens.tmp.4194305.1",
+            // The process lives and may still be writing.
+            "sessions.json.tmp.\(getpid()).1",
+        ].map { Layout.join(layout.home, $0) }
+        for path in gone + shared + [job] + mine { try files.write([0], to: path, durable: false) }
+        let plan = try home.installation().repairPlan()
+        #expect(
+            Set(plan.steps.map(\.sentence))
+                == Set((gone + shared + [job]).map { "remove '\($0)', left by an interrupted command" })
+        )
+        _ = try await home.installation().repair()
+        #expect((gone + shared + [job]).filter(files.exists) == [])
+        #expect(mine.filter { !files.exists($0) } == [])
+        try expectWhole(home)
+    }
+
+    @Test("begins a receipt anew that was removed")
+    func missingReceipt() async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        try files.removeFile(home.layout.receipt)
+        let (done, notices) = try await home.installation().repair()
+        #expect(done.steps.count == 1)
+        #expect(notices == ["the receipt was missing; it was begun anew from what is installed"])
+        #expect(try Receipt.read(home.layout, files: files).installed.map(\.version) == ["2.0.0", "1.0.0"])
+        try expectWhole(home)
+    }
+
+    @Test("writes a unit that is gone, and leaves one that was edited")
+    func units() async throws {
+        let home = try await home("1.0.0")
+        let units = UnitFiles(layout: home.layout, settings: .standard, log: nil)
+        var receipt = try Receipt.read(home.layout, files: files)
+        _ = try UnitInstallation(layout: home.layout, files: files).write(units.all, receipt: &receipt)
+        try receipt.write(home.layout, files: files)
+        let paths = units.all.map { Layout.join(home.layout.userUnits, $0.name) }
+        try files.removeFile(paths[1])
+        try files.write(Array("mine".utf8), to: paths[2])
+        var installation = try home.installation()
+        installation.units = units.all
+        #expect(try installation.repairPlan().steps == [.writeUnit(path: paths[1])])
+        let (_, notices) = try await installation.repair()
+        #expect(try files.readText(paths[1]) == units.socket.text)
+        #expect(try files.readText(paths[2]) == "mine")
+        #expect(notices.count == 1 && notices[0].hasPrefix("'\(paths[2])' was not written by this program"))
+        #expect(try installation.repairPlan().isEmpty)
+    }
+}
