@@ -212,6 +212,16 @@ def story(world, archive):
         check("nothing is left over", not os.path.exists(new.file("restore.json")) and not os.listdir(new.file("staging")), "nothing",
               os.listdir(new.state))
 
+    with section("a backup with which the gateway does not start"):
+        files = {name[5:]: data for name, data in members(full).items() if name.startswith("home/")}
+        files["config.toml"] = b'[persistence]\nbackend = "no such thing"\n'
+        broken = packed(os.path.join(world.root, "broken.tar.gz"), files)
+        before = {name: new.read(name) for name in ("config.toml", "settings.json", "sessions.json", "auth-token")}
+        undone = new.refused("restore", broken, "--replace", code=1, error="restore-undone", says=["in use again", ".undone"])
+        equal("what was there is back", {name: new.read(name) for name in before}, before)
+        check("and the gateway runs with it", new.status().get("healthy"), "healthy", undone)
+        answers(new, old.read("auth-token").strip(), "after undoing", record)
+
     with section("killed while restoring"):
         kills = interrupted = 0
         for delay in (0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3):
@@ -240,9 +250,9 @@ def story(world, archive):
 
     with section("a half-done restore"):
         new.json("stop")
-        journal = {"staging": new.file("staging/restore-0123456789abcdef"), "aside": new.file("replaced-x"),
+        journal = {"source": new.file("staging/restore-0123456789abcdef/home"), "aside": new.file("replaced-x"),
                    "placed": ["notes.md"], "removed": []}
-        os.makedirs(os.path.join(journal["staging"], "home"))
+        os.makedirs(journal["source"])
         new.write("staging/restore-0123456789abcdef/home/notes.md", "restored\n")
         new.write("restore.json", json.dumps(journal))
         ended = world.call([new.file("current/bin/llm-gateway"), "--transport=http"], new.environment)

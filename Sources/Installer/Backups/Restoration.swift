@@ -10,7 +10,8 @@ import Platform
 /// 2. Every file is compared with the manifest; databases are read through; records of a newer form are refused.
 /// 3. What is there already and differs is only replaced when that is asked for, and goes aside.
 /// 4. The service is stopped, the journal written, and one rename after the other puts the files in place.
-/// 5. What the backup does not hold is made: a token, the search path. The service is started if it ran.
+/// 5. What the backup does not hold is made: a token, the search path. The service is started if it ran; when it does not
+///    start, what was replaced comes back.
 ///
 /// Until step 4 nothing that was there is touched; killed in it, the next command goes on.
 struct Restoration: Sendable {
@@ -71,14 +72,51 @@ struct Restoration: Sendable {
         do throws(GatewayError) {
             outcome.status = try await GatewayService(machine: machine).start()
         } catch {
-            let kept = outcome.aside.map { "; what it replaced is in '\($0)'" } ?? ""
-            throw GatewayError(
-                error.code,
-                "the backup was restored\(kept), but the gateway did not start: \(error)",
-                help: error.help
-            )
+            throw try await undo(outcome, because: error)
         }
         return outcome
+    }
+
+    /// Puts what was replaced back into use, because the gateway does not start with what the backup has.
+    private func undo(
+        _ outcome: Outcome,
+        because cause: GatewayError
+    ) async throws(GatewayError) -> GatewayError {
+        guard let source = outcome.aside else {
+            return GatewayError(
+                cause.code,
+                "the backup was restored, but the gateway did not start: \(cause)",
+                help: cause.help
+            )
+        }
+        let failed = source + ".undone"
+        do {
+            let lock = try await MutationLock.acquire(layout, verb: "restore", machine: machine, say: say)
+            defer { withExtendedLifetime(lock) {} }
+            let back = try files.list(source)
+            let journal = RestoreJournal(
+                source: source,
+                aside: failed,
+                placed: back,
+                removed: (outcome.placed + ["logs.db-wal", "logs.db-shm"]).filter { !back.contains($0) }
+            )
+            try journal.write(layout, files: files)
+            try journal.finish(layout, files: files)
+        } catch {
+            throw GatewayError.wrapping(error)
+        }
+        var sentence = "the gateway did not start with the restored files, so what was there is in use again"
+        do throws(GatewayError) {
+            _ = try await GatewayService(machine: machine).start()
+        } catch {
+            sentence += ", and it did not start with that either (\(error))"
+        }
+        return GatewayError(
+            "restore-undone",
+            sentence,
+            help: "the backup's files are in '\(failed)'" + (cause.help.map { "; \($0)" } ?? ""),
+            cause: cause
+        )
     }
 
     private func dryWithoutHome() -> GatewayError {
@@ -339,7 +377,12 @@ struct Restoration: Sendable {
             number += 1
         }
         if !outcome.replaced.isEmpty { outcome.aside = aside }
-        return RestoreJournal(staging: staging, aside: aside, placed: outcome.placed, removed: removed)
+        return RestoreJournal(
+            source: Layout.join(staging, BackupManifest.folder),
+            aside: aside,
+            placed: outcome.placed,
+            removed: removed
+        )
     }
 
     private func isSame(_ first: String, _ second: String) throws(GatewayError) -> Bool {

@@ -8,8 +8,9 @@ struct RestoreJournal: Sendable, Equatable {
     /// What the names of restores begin with in `staging`.
     static let stagingPrefix = "restore-"
 
-    /// The folder with the verified files, absolute, below `staging`.
-    var staging: String
+    /// The folder with the files to put in place, absolute: `home` of a staging directory, or, to undo a restore, the folder
+    /// with what it replaced.
+    var source: String
     /// Where what they replace goes, absolute.
     var aside: String
     /// Names that the backup has.
@@ -19,7 +20,7 @@ struct RestoreJournal: Sendable, Equatable {
 
     private var json: JSON {
         [
-            "staging": .string(staging), "aside": .string(aside), "placed": .strings(placed),
+            "source": .string(source), "aside": .string(aside), "placed": .strings(placed),
             "removed": .strings(removed),
         ]
     }
@@ -34,9 +35,9 @@ struct RestoreJournal: Sendable, Equatable {
             return names.allSatisfy { !$0.isEmpty && !$0.contains("/") && $0 != "." && $0 != ".." }
                 ? names : nil
         }
-        guard let json = try? JSON.parse(bytes), let staging = json["staging"]?.string,
-            let aside = json["aside"]?.string, Files.parent(of: staging) == layout.staging,
-            Files.parent(of: aside) == layout.home,
+        guard let json = try? JSON.parse(bytes), let source = json["source"]?.string,
+            isSource(source, layout),
+            let aside = json["aside"]?.string, Files.parent(of: aside) == layout.home,
             Files.name(of: aside).hasPrefix(Layout.replacedPrefix), let placed = names(json["placed"]),
             let removed = names(json["removed"])
         else {
@@ -46,7 +47,13 @@ struct RestoreJournal: Sendable, Equatable {
                 help: "restore again with --replace after moving that file away"
             )
         }
-        return RestoreJournal(staging: staging, aside: aside, placed: placed, removed: removed)
+        return RestoreJournal(source: source, aside: aside, placed: placed, removed: removed)
+    }
+
+    private static func isSource(_ path: String, _ layout: Layout) -> Bool {
+        let parent = Files.parent(of: path)
+        if parent == layout.home { return Files.name(of: path).hasPrefix(Layout.replacedPrefix) }
+        return Files.parent(of: parent) == layout.staging && Files.name(of: parent).hasPrefix(stagingPrefix)
     }
 
     /// Writes it durably.
@@ -59,7 +66,6 @@ struct RestoreJournal: Sendable, Equatable {
         try files.makeDirectory(aside)
         // The database's log before the database: alone it would be taken for the log of the next one.
         for name in removed { try putAside(name, layout, files) }
-        let source = Layout.join(staging, BackupManifest.folder)
         for name in placed {
             let verified = Layout.join(source, name)
             guard files.exists(verified) else { continue }
@@ -68,7 +74,11 @@ struct RestoreJournal: Sendable, Equatable {
         }
         try files.removeEmptyDirectory(aside)
         try files.removeFile(layout.restoration)
-        try files.removeTree(staging)
+        if Files.parent(of: source) == layout.home {
+            try files.removeEmptyDirectory(source)
+        } else {
+            try files.removeTree(Files.parent(of: source))
+        }
     }
 
     private func putAside(_ name: String, _ layout: Layout, _ files: Files) throws(GatewayError) {

@@ -138,9 +138,9 @@ struct RestoringTests {
         let session = try Session()
         let home = session.layout.home
         for text in [
-            "{", #"{"staging":"/etc","aside":"\#(home)/replaced-1","placed":[],"removed":[]}"#,
-            #"{"staging":"\#(home)/staging/restore-1","aside":"/etc","placed":[],"removed":[]}"#,
-            #"{"staging":"\#(home)/staging/restore-1","aside":"\#(home)/replaced-1","placed":["../x"],"removed":[]}"#,
+            "{", #"{"source":"/etc/x/home","aside":"\#(home)/replaced-1","placed":[],"removed":[]}"#,
+            #"{"source":"\#(home)/staging/restore-1/home","aside":"/etc","placed":[],"removed":[]}"#,
+            #"{"source":"\#(home)/staging/restore-1/home","aside":"\#(home)/replaced-1","placed":["../x"],"removed":[]}"#,
         ] {
             try session.write(text, session.layout.restoration)
             let error = #expect(throws: GatewayError.self) {
@@ -165,7 +165,7 @@ struct RestoringTests {
             try session.write("new", staging + "/home/logs.db")
             try session.write("new notes", staging + "/home/notes/a.md")
             let journal = RestoreJournal(
-                staging: staging,
+                source: staging + "/home",
                 aside: Layout.join(layout.home, "replaced-1"),
                 placed: ["logs.db", "notes"],
                 removed: ["logs.db-wal", "sessions.json"]
