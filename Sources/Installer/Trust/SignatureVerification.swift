@@ -27,28 +27,29 @@ struct SignatureVerification {
         let bundle = try SignatureStep.bundle.checking { () throws(Malformed) in try SignatureBundle(bundle) }
         let signer = try signer(bundle)
         let times = try times(bundle)
-        var issuer: String?
-        var name = ""
+        let named: (name: String, issuer: String?)
         switch signer {
         case .certificate(let certificate):
             let chain = try chain(certificate, times)
             try checkUsage(certificate, chain)
             try checkCertificateLog(certificate, chain)
-            (name, issuer) = try checkIdentity(certificate)
-        case .key(let key): name = "sha256:" + SHA256.hex(key.info)
+            named = try checkIdentity(certificate)
+        case .key(let key): named = ("sha256:" + SHA256.hex(key.info), nil)
         }
         let log = try checkLog(bundle.logEntry, times)
         let entry = bundle.logEntry
         let body = try SignatureStep.binding.checking { () throws(Malformed) in try LogEntryBody(entry) }
         try checkSignature(bundle, signer, artifact, body.digest.algorithm)
         try checkBinding(bundle, signer, artifact, body)
+        let isKey = if case .key = signer { true } else { false }
         return VerifiedSignature(
-            signer: name,
-            issuer: issuer,
-            isKey: issuer == nil && name.hasPrefix("sha256:"),
+            signer: named.name,
+            issuer: named.issuer,
+            isKey: isKey,
             log: log.address,
-            logIndex: entry.promise != nil && entry.integratedTime != nil ? entry.index : entry.proof.index,
-            time: times.promised ?? times.stamped.min() ?? Timestamp(milliseconds: 0),
+            // The place in the log as a whole is only covered by the promise.
+            logIndex: times.promised == nil ? entry.proof.index : entry.index,
+            time: times.earliest,
             sha256: Hex.encode(artifact.sha256)
         )
     }
@@ -80,20 +81,23 @@ struct SignatureVerification {
 
     private struct Times {
         /// By authorities whose signature is right.
-        var stamped: [Timestamp] = []
+        var stamped: [Timestamp]
         /// By the log; proven in step 7.
         var promised: Timestamp?
+        /// The first of them all.
+        var earliest: Timestamp
 
         var all: [Timestamp] { stamped + (promised.map { [$0] } ?? []) }
     }
 
     private func times(_ bundle: SignatureBundle) throws(GatewayError) -> Times {
-        var times = Times()
+        var stamped: [Timestamp] = []
+        var promised: Timestamp?
         if bundle.logEntry.promise != nil, let seconds = bundle.logEntry.integratedTime {
             guard seconds < 1 << 40 else {
                 throw SignatureStep.time.refusal("the log's time, \(seconds) seconds since 1970, is none")
             }
-            times.promised = Timestamp(milliseconds: seconds * 1000)
+            promised = Timestamp(milliseconds: seconds * 1000)
         }
         if !bundle.timestamps.isEmpty, trustRoot.timestampAuthorities.isEmpty {
             throw SignatureStep.time.refusal(
@@ -105,13 +109,15 @@ struct SignatureVerification {
             let token = try SignatureStep.time.checking { () throws(Malformed) in try TimestampToken(stamp) }
             do throws(Malformed) {
                 try check(token, over: bundle.signature)
-                times.stamped.append(token.time)
+                stamped.append(token.time)
             } catch {
                 reason = "the time stamp is not believed: \(error.reason)"
             }
         }
-        guard !times.all.isEmpty else { throw SignatureStep.time.refusal(reason) }
-        return times
+        guard let earliest = (stamped + (promised.map { [$0] } ?? [])).min() else {
+            throw SignatureStep.time.refusal(reason)
+        }
+        return Times(stamped: stamped, promised: promised, earliest: earliest)
     }
 
     private func check(_ token: TimestampToken, over signature: [UInt8]) throws(Malformed) {
@@ -211,7 +217,7 @@ struct SignatureVerification {
             try leaf.fields.identityProvider()
         }
         guard case .identity(let wanted, let wantedIssuer) = policy else {
-            return (names.first ?? "", issuer)
+            throw SignatureStep.identity.refusal("nobody says which signer is expected")
         }
         if let wantedIssuer, issuer != wantedIssuer {
             throw SignatureStep.identity.refusal(
@@ -374,7 +380,7 @@ struct VerifiedSignature: Sendable, Equatable {
     var log: String
     /// The entry's place in the log.
     var logIndex: Int64
-    /// When it was signed, by the log's clock or else a time-stamp authority's.
+    /// When it was signed at the latest, by the first of the trusted clocks.
     var time: Timestamp
     /// The SHA-256 of the artifact, in lower-case hexadecimal.
     var sha256: String
