@@ -28,10 +28,11 @@ class Cases:
     def __init__(self, folder):
         self.folder, self.made, self.names = folder, [], set()
 
-    def add(self, name, bundle, root, step=None, artifact=ARTIFACT, identity=IDENTITY, issuer=ISSUER, key=None, stricter=None):
+    def add(self, name, bundle, root, step=None, artifact=ARTIFACT, identity=IDENTITY, issuer=ISSUER, key=None, stricter=None,
+            beyond=False):
         """`step`: the code with which ours must refuse, `ok`, or None where only the official client's verdict counts.
 
-        `stricter` says why ours refuses, on purpose, what the official client lets pass.
+        `stricter` says why ours refuses, on purpose, what the official client lets pass; `beyond`: it does not know such bundles.
         """
         assert name not in self.names, name
         self.names.add(name)
@@ -44,7 +45,8 @@ class Cases:
         for file, content in files.items():
             with open(os.path.join(place, file), "wb") as out:
                 out.write(content)
-        self.made.append({"name": name, "step": step, "identity": identity, "issuer": issuer, "key": bool(key), "stricter": stricter})
+        self.made.append({"name": name, "step": step, "identity": identity, "issuer": issuer, "key": bool(key), "stricter": stricter,
+                          "beyond": beyond or bool(key)})
 
 
 def good(instance):
@@ -303,8 +305,24 @@ def shapes(cases, bases, root):
     cases.add("bundle-signature-in-lines", changed(bundle, ("messageSignature", "signature"), lines), root, "ok")
 
 
-def keys(cases, instance, root):
-    """The official client does not know keys of the signer's own; here our own table decides."""
+def beyond(cases, instance, root):
+    """What the official client does not know: here our own table decides."""
+    binding, mismatch = "signature-log-mismatch", "signature-mismatch"
+    for kind in ("rsa", "ed25519"):
+        bundle = instance.sign(ARTIFACT, key_kind=kind)
+        cases.add(f"certificate-with-{kind}", bundle, root, "ok", beyond=True)
+        cases.add(f"certificate-with-{kind}-another-artifact", bundle, root, mismatch, artifact=OTHER, beyond=True)
+        cases.add(f"certificate-with-{kind}-statement", instance.sign(ARTIFACT, key_kind=kind, envelope=True), root, "ok", beyond=True)
+    for generation, kind in ((1, "intoto"), (2, "dsse")):
+        def add(name, step, **options):
+            bundle = instance.sign(ARTIFACT, envelope=True, generation=generation, entry_kind=kind, **options)
+            cases.add(f"entry-{kind}-{name}", bundle, root, step, beyond=True)
+        add("good", "ok")
+        add("of-another-signature", binding, body_signature=b"0123456789")
+        add("of-another-certificate", binding, body_leaf=instance.leaf(new_key().public_key()))
+        bundle = instance.sign(ARTIFACT, envelope=True, generation=generation, entry_kind=kind)
+        other = instance.sign(OTHER, envelope=True, generation=generation, entry_kind=kind)
+        cases.add(f"entry-{kind}-of-another-statement", changed(bundle, ("dsseEnvelope",), other["dsseEnvelope"]), root, None, artifact=OTHER, beyond=True)
     for name, kind in (("p256", None), ("p384", P384), ("rsa", "rsa"), ("ed25519", "ed25519")):
         key = new_key(kind) if kind else new_key()
         bundle = instance.sign(ARTIFACT, managed=key)
@@ -359,9 +377,9 @@ def main():
     statements(cases, instance, bases, root)
     roots(cases, instance, bases, root)
     shapes(cases, bases, root)
-    keys(cases, instance, root)
+    beyond(cases, instance, root)
     for case in cases.made:
-        case["official"] = None if case["key"] else verdict(folder, case)
+        case["official"] = None if case["beyond"] else verdict(folder, case)
     json.dump(cases.made, sys.stdout)
 
 

@@ -376,13 +376,25 @@ class Instance:
 
     @staticmethod
     def body(generation, envelope, kind, message, payload, sig, pem, key, leaf):
-        """What the log keeps of a signature, and its kind."""
+        """What the log keeps of a signature, and its kind; `dsse` and `intoto` are not the usual ones."""
         if generation == 2:
             verifier = {"keyDetails": details(key)} | ({"x509Certificate": {"rawBytes": b64(der_of(leaf))}} if leaf else
                                                        {"publicKey": {"rawBytes": b64(info(key))}})
+            entry = {"content": b64(sig), "verifier": verifier}
+            if kind == "dsse":
+                kind = {"kind": "dsse", "version": "0.0.2"}
+                spec = {"dsseV002": {"payloadHash": {"algorithm": "SHA2_256", "digest": b64(sha256(payload))}, "signatures": [entry]}}
+                return compact({"apiVersion": kind["version"], "kind": kind["kind"], "spec": spec}), kind
             kind = {"kind": "hashedrekord", "version": "0.0.2"}
             spec = {"hashedRekordV002": {"data": {"algorithm": "SHA2_256", "digest": b64(sha256(message))},
-                                         "signature": {"content": b64(sig), "verifier": verifier}}}
+                                         "signature": entry}}
+        elif kind == "intoto":
+            kind = {"kind": "intoto", "version": "0.0.2"}
+            # This kind of entry has in base 64 again what was in base 64 already.
+            entry = {"publicKey": b64(pem), "sig": b64(b64(sig).encode())}
+            spec = {"content": {"envelope": {"payloadType": "application/vnd.in-toto+json", "signatures": [entry]},
+                                "hash": {"algorithm": "sha256", "value": sha256(b"envelope").hex()},
+                                "payloadHash": {"algorithm": "sha256", "value": sha256(payload).hex()}}}
         elif envelope:
             kind = {"kind": "dsse", "version": "0.0.1"}
             spec = {"envelopeHash": {"algorithm": "sha256", "value": sha256(b"envelope").hex()},
