@@ -205,6 +205,29 @@ def upgrades(home, bundle, following):
         equal("both versions are kept", sorted(os.listdir(home.file("versions"))), sorted([bundle.version, following.version]))
         home.refused("upgrade", *bundle.flags, code=3, error="downgrade-refused", says=[bundle.version, "--allow-downgrade"])
 
+    with section("what changes nothing restarts nothing"):
+        pid = home.status()["pid"]
+        told = home.json("install-bundle", *following.flags).json
+        equal("the same bundle again", (told["changed"], told["restarted"], home.status()["pid"]), (False, False, pid))
+        home.write("environment", home.read("environment") + "\nSOME_WORD=new\n")
+        contains("start says that the environment has changed", " ".join(home.json("start").status["notices"]), "restart")
+        equal("and leaves the gateway alone", home.status()["pid"], pid)
+        told = home.json("install-bundle", *following.flags).json
+        equal("with another environment, it is restarted", (told["changed"], told["restarted"], home.status()["pid"] != pid),
+              (False, True, True))
+        equal("but only once", home.json("install-bundle", *following.flags).json["restarted"], False)
+
+    with section("rollback"):
+        planned = home.json("rollback", "--dry-run").json
+        equal("a dry run says what would be done", (planned["version"], planned["restarted"]), (bundle.version, True))
+        told = home.json("rollback").json
+        equal("the version before is in use again, and the gateway healthy",
+              (told["version"], told["restarted"], home.status()["healthy"], os.path.basename(os.readlink(home.file("current")))),
+              (bundle.version, True, True, bundle.version))
+        equal("a second one undoes the first", (home.json("rollback").json["version"], home.status()["healthy"]),
+              (following.version, True))
+        home.refused("rollback", "--to", "7.7.7", code=2, error="version-not-kept", says=[bundle.version, following.version])
+
     with section("an upgrade to a version that does not work"):
         before = home.status()
         broken = renamed(bundle, os.path.join(home.world.root, "broken.tar.gz"), "9.0.0",

@@ -56,6 +56,8 @@ def drive(world):
         equal(f"all {CROWD} end well", codes(ended), {0: CROWD}, vital=True)
         equal("exactly one says that it did the work", sorted(told(each) for each in ended),
               [("1.0.0", False)] * (CROWD - 1) + [("1.0.0", True)])
+        # The token is not part of a bundle.
+        home.json("setup")
         is_whole(home, "the same bundle")
         equal("it is in use", version_in_use(home), "1.0.0")
 
@@ -104,6 +106,7 @@ def drive(world):
         ended = all_at_once(home, [["install-bundle", *one.flags], ["uninstall", "--yes", "--purge"]] * (CROWD // 2))
         equal(f"all {CROWD} end well", codes(ended), {0: CROWD}) or print([each for each in ended if each.code], flush=True)
         if os.path.exists(home.file("current")):
+            home.json("setup")
             is_whole(home, "installs and uninstalls")
         home.json("uninstall", "--yes", "--purge")
         equal("a last uninstall leaves what was there before", home.tree(), before)

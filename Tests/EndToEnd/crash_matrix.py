@@ -10,7 +10,8 @@ import os
 import shutil
 
 from harness import DEEP, FIXTURES, PYTHON, Skip, check, equal, run, section, skip
-from installed import CLEAN, Home, namespace, namespaces_work, small_bundle, version_in_use
+from installed import (CLEAN, Home, namespace, namespaces_work, release, renamed, small_bundle,
+                       version_in_use)
 
 DATA = {"config.toml": "[http]\n", "logs.db": "records", "auth-token": "0123456789abcdef" * 4}
 POINTS = 8
@@ -28,13 +29,14 @@ class Case:
         shutil.rmtree(self.home.path)
         shutil.copytree(self.base, self.home.path, symlinks=True)
 
-    def kill(self, number):
-        """Runs the command until its n-th change. -> what the tracer reports"""
-        report = os.path.join(self.home.world.root, "report.json")
-        self.home.world.call([PYTHON, os.path.join(FIXTURES, "kill_at.py"), self.home.path + "/", str(number), report,
-                              self.home.program, *self.words, "--json"], self.home.environment)
-        with open(report, encoding="utf-8") as file:
-            return json.load(file)
+
+def kill(home, words, number):
+    """Runs a command until its n-th change, 0 for to its end. -> what the tracer reports"""
+    report = os.path.join(home.world.root, "report.json")
+    home.world.call([PYTHON, os.path.join(FIXTURES, "kill_at.py"), home.path + "/", str(number), report, home.program, *words,
+                     "--json"], home.environment)
+    with open(report, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def data_of(home):
@@ -50,7 +52,7 @@ def problems(case, pristine, number):
     home, wrong = case.home, []
     case.restore()
     had, allowed = version_in_use(home), {version_in_use(home), case.uses}
-    report = case.kill(number)
+    report = kill(home, case.words, number)
     if not report["killed"]:
         return [], False
     receipt = json.loads(home.read("receipt.json")) if os.path.exists(home.file("receipt.json")) else {}
@@ -102,7 +104,7 @@ def killed(cases, pristine):
     for case in cases:
         with section(f"{case.name}, killed"):
             case.restore()
-            whole = case.kill(0)
+            whole = kill(case.home, case.words, 0)
             equal(f"{case.name}: comes to its end when it is not killed", whole["status"], 0, vital=True)
             case.after = case.home.tree()
             check(f"{case.name}: leaves what it should", not case.purged or case.after == pristine, pristine, case.after)
@@ -174,6 +176,31 @@ def full_disks(cases, world):
     return total
 
 
+def running(world):
+    """Rollbacks under a running gateway, killed: afterwards it runs what `current` leads to."""
+    bundle = release()
+    following = renamed(bundle, os.path.join(world.root, "following.tar.gz"), "9.1.0")
+    home = Home(world, "running")
+    home.json("setup", "--port", str(home.port))
+    home.json("install-bundle", *bundle.flags)
+    home.json("start", "--detached")
+    equal("the gateway is restarted by an upgrade", home.json("upgrade", *following.flags).json["restarted"], True, vital=True)
+    words = ["rollback", "--to", bundle.version]
+    calls = kill(home, words, 0)["calls"]
+    wrong, tried = [], 0
+    for number in numbers(len(calls)):
+        home.run("rollback", "--to", following.version)
+        tried += kill(home, words, number)["killed"]
+        done, now = home.run("repair", "--json"), home.status()
+        used = os.path.realpath(home.file("current"))
+        runs = os.readlink(f"/proc/{now['pid']}/exe") if now.get("pid") else "nothing"
+        if done.code or not now["healthy"] or not runs.startswith(used + "/"):
+            wrong.append(f"call {number} ({calls[number - 1]}): {runs} runs, {used} is in use: {done!r}")
+    equal(f"killed at {tried} of {len(calls)} calls under a running gateway, it runs what is in use each time", wrong[:3], [])
+    home.json("uninstall", "--yes", "--purge")
+    return tried
+
+
 def prepared(home, bundles):
     """Installs bundles one after the other into a home that holds the user's data."""
     for name, text in DATA.items():
@@ -209,6 +236,8 @@ def drive(world):
         total += full_disks([cases[0], cases[1]], world)
     except Skip as reason:
         skip("full disks", str(reason))
+    with section("a running gateway"):
+        total += running(world)
     print(f"    {total} points in all", flush=True)
 
 

@@ -27,6 +27,7 @@ enum MutationLock {
         limit: Duration = .seconds(60),
         say: @escaping @Sendable (String) -> Void
     ) async throws(GatewayError) -> (lock: FileLock, madeHome: Bool) {
+        var attempts = 0
         while true {
             try HomeClaim.check(layout, files: machine.files)
             let madeHome = !machine.files.exists(layout.home)
@@ -34,8 +35,9 @@ enum MutationLock {
             do throws(GatewayError) {
                 return (try await hold(layout, verb, machine, limit, say), madeHome)
             } catch {
-                // Whoever had the lock has removed the home, and the folder of the lock with it.
-                guard error.code == "file-not-found", !machine.files.exists(layout.home) else { throw error }
+                // Whoever had the lock has removed the home, and the folder of the lock with it; others may do so again.
+                attempts += 1
+                guard error.code == "file-not-found", attempts < 100 else { throw error }
             }
         }
     }

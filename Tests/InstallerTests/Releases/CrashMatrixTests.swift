@@ -409,7 +409,8 @@ struct CrashMatrixTests {
     func fails(scenario: CrashScenario, number: Int32) async throws {
         var examination = try await CrashExamination.prepare(scenario)
         examination.isFaulty = true
-        var step = 0
+        // The short run takes every other step, those that the other error leaves out.
+        var step = Self.isDeep || number == ENOSPC ? 0 : 1
         while true {
             try examination.base.write(to: examination.home.layout.userHome)
             let fault = DiskFault(number, at: step)
@@ -430,9 +431,9 @@ struct CrashMatrixTests {
             count(number == ENOSPC ? "disk full" : "input/output error")
             let place = "\(scenario.name), error \(number) at step \(step) (\(fault.place))"
             #expect(wrong.isEmpty, "\(place): \(wrong.joined(separator: "; "))")
-            step += 1
+            step += Self.isDeep ? 1 : 2
         }
-        #expect(step > 0)
+        #expect(step > 1)
     }
 
     @Test("tries at least two hundred points, and says how many")
