@@ -206,6 +206,37 @@ struct UninstallTests {
         #expect(gone.json["note"]?.string == "App directory already absent; nothing to remove.")
     }
 
+    @Test("takes what killed writes left with it", arguments: [[], ["--purge"]])
+    func stagedFiles(more: [String]) async throws {
+        let session = try Session()
+        _ = await session.run("setup")
+        let layout = session.layout
+        let staged = [layout.authToken, layout.environmentFile, layout.receipt].map { "\($0).tmp.4194305.7" }
+        for path in staged { try session.write("secret", path) }
+        #expect(await session.run(["uninstall", "--yes"] + more).code == .done)
+        #expect(staged.filter { Files().exists($0) } == [])
+    }
+
+    @Test("keeps what others put among the files of a version, and without --purge what they changed")
+    func alteredVersion() async throws {
+        for purge in [false, true] {
+            let home = try ScratchHome()
+            _ = try await home.installation().install(try home.request(try await BundleFixture().tarGzip()))
+            let root = home.layout.version("9.9.9")
+            try Files().write(Array("mine".utf8), to: root + "/setup/notes.txt")
+            try Files().write(Array("edited".utf8), to: root + "/setup/ui/index.html", mode: 0o644)
+            let outcome = try #require(try await home.installation().uninstall(purge: purge))
+            let left = try home.tree().filter {
+                !$0.hasPrefix(".local") && $0.contains(".") && $0.contains("setup/")
+            }
+            let version = ".llm-cli-gateway/versions/9.9.9"
+            let edited = purge ? [] : ["\(version)/setup/ui", "\(version)/setup/ui/index.html"]
+            #expect(left == ["\(version)/setup/notes.txt"] + edited)
+            #expect(outcome.plan.kept.map(\.path).contains(root + "/setup/notes.txt"))
+            #expect(!Files().exists(home.layout.current) && !Files().exists(root + "/bin"))
+        }
+    }
+
     @Test("leaves a home that is a link, and what is not ours in it")
     func linkedHome() async throws {
         let session = try Session()
