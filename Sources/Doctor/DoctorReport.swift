@@ -36,7 +36,8 @@ package struct DoctorReport: Sendable {
         }
         let gateway = json["gateway"], install = gateway?["install"], service = json["service"]
         if install?["installed"]?.bool == true {
-            let trust = install?["trust"]?.string.map { ", verified by \($0)" } ?? ""
+            let signer = install?["signer"]?["identity"]?.string.map { ", signed by \($0)" } ?? ""
+            let trust = (install?["trust"]?.string.map { ", verified by \($0)" } ?? "") + signer
             add(.good, "installed", "version \(gateway?["version"]?.string ?? "?")\(trust)")
         } else {
             add(.warning, "installed", "no bundle is installed")

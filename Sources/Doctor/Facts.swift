@@ -120,6 +120,8 @@ package struct InstallFacts: Sendable, Equatable {
     package var previousVersion: String?
     /// `sigstore` or `pinned-checksum`.
     package var trust: String?
+    /// Who signed it; only with `sigstore`.
+    package var signer: Signer?
     /// Whether every installed file is as the manifest says; `nil` when that was not looked at.
     package var filesAreIntact: Bool?
     /// When the version in use was installed.
@@ -127,11 +129,29 @@ package struct InstallFacts: Sendable, Equatable {
     /// What else was noticed: altered files, an interrupted operation, a foreign command link.
     package var findings: [Finding]
 
+    /// Who signed a release, as its certificate says.
+    package struct Signer: Sendable, Equatable {
+        /// A name; of a key its digest.
+        package var identity: String
+        /// The identity provider that vouched for the name.
+        package var issuer: String?
+        /// The number of the entry in the transparency log.
+        package var logIndex: Int64?
+
+        /// A signer.
+        package init(identity: String, issuer: String?, logIndex: Int64?) {
+            self.identity = identity
+            self.issuer = issuer
+            self.logIndex = logIndex
+        }
+    }
+
     /// Facts; what is left out is unknown.
     package init(
         version: String? = nil,
         previousVersion: String? = nil,
         trust: String? = nil,
+        signer: Signer? = nil,
         filesAreIntact: Bool? = nil,
         installedAt: Timestamp? = nil,
         findings: [Finding] = []
@@ -139,6 +159,7 @@ package struct InstallFacts: Sendable, Equatable {
         self.version = version
         self.previousVersion = previousVersion
         self.trust = trust
+        self.signer = signer
         self.filesAreIntact = filesAreIntact
         self.installedAt = installedAt
         self.findings = findings
@@ -147,6 +168,12 @@ package struct InstallFacts: Sendable, Equatable {
     var json: JSON {
         [
             "installed": .bool(version != nil), "trust": .optional(trust),
+            "signer": signer.map { signer in
+                [
+                    "identity": .string(signer.identity), "issuer": .optional(signer.issuer),
+                    "log_index": signer.logIndex.map { .int($0) } ?? .null,
+                ]
+            } ?? .null,
             "previous_version": .optional(previousVersion),
             "files_ok": filesAreIntact.map { .bool($0) } ?? .null,
         ]

@@ -11,4 +11,7 @@ struct ReleaseDrivers {
 
     @Test("gives the same verdict on signatures as the official Sigstore client, whatever is wrong with them")
     func trust() async throws { try await Driver("trust.py").run() }
+
+    @Test("comes from a source that is asked, believed by its signature, and fetched over a bad line")
+    func releases() async throws { try await Driver("releases.py").run() }
 }

@@ -18,7 +18,10 @@ extension Invocation {
     /// What `upgrade --auto` and `upgrade --auto-run` are about; `nil` for an upgrade by hand.
     func automaticUpgrade() async throws(GatewayError) -> (any Report)? {
         guard arguments.has("auto") || arguments.has("auto-run") else { return nil }
-        for other in ["url", "sha256", "allow-downgrade"] + (arguments.has("auto") ? ["auto-run"] : [])
+        var byHand = ["url", "sha256", "from", "version", "allow-downgrade", "check", "dry-run"]
+        // The timer has the flags of nobody's command line: its source is the build's, or stands in 'environment'.
+        if arguments.has("auto") { byHand += ["source", "channel"] + SignerFlags.all.map(\.name) }
+        for other in byHand + (arguments.has("auto") ? ["auto-run"] : [])
         where arguments.has(other) {
             throw GatewayError(
                 "usage",
@@ -44,21 +47,33 @@ extension Invocation {
     }
 }
 
-/// The releases that this build knows of.
+/// The releases of the configured source, without a word from the shell about single bundles.
 private struct ReleaseUpgrade: UpgradeSource {
-    var call: Invocation
+    var command: BundleCommand
+
+    init(call: Invocation) {
+        var call = call
+        // A bundle that the shell names is for the shell's own commands.
+        for name in [BundleRequest.urlVariable, BundleRequest.digestVariable] {
+            call.machine.environment[name] = nil
+        }
+        command = BundleCommand(call: call, verb: "upgrade")
+    }
 
     func newest() async throws(GatewayError) -> SemanticVersion {
-        // A bundle that the shell names is for the shell's own commands.
-        _ = try BundleRequest.resolve()
-        throw GatewayError("no-release-source", "no release source is configured in this build")
+        let plan = try await plan().plan
+        guard let version = plan.choice?.release.version else { throw ReleaseSource.missing }
+        return version
     }
 
     func install() async throws(GatewayError) -> InstallReport {
-        try await call.installation().install(
-            try BundleRequest.resolve(),
-            Installation.Options(verb: "upgrade", allowsDowngrade: false)
-        )
+        let (plan, query) = try await plan()
+        return try await command.carryOut(plan, query)
+    }
+
+    private func plan() async throws(GatewayError) -> (plan: BundlePlan, query: ReleaseQuery) {
+        let query = try command.query()
+        return (try await command.plan(query), query)
     }
 }
 

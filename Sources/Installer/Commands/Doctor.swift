@@ -164,6 +164,9 @@ extension InstalledVersions {
                     version: active.version,
                     previousVersion: receipt.previous?.version,
                     trust: active.trust.rawValue,
+                    signer: active.signer.map {
+                        InstallFacts.Signer(identity: $0.identity, issuer: $0.issuer, logIndex: $0.logIndex)
+                    },
                     filesAreIntact: altered.isEmpty,
                     installedAt: active.installedAt
                 )

@@ -14,66 +14,70 @@ extension Invocation {
         if let progress { installation.progress = { progress.show($0) } }
         return installation
     }
-
-    /// Installs what the flags or the environment name.
-    fileprivate func install(_ options: Installation.Options) async throws(GatewayError) -> InstallReport {
-        let request = try BundleRequest.resolve(
-            url: arguments["url"],
-            sha256: arguments["sha256"],
-            environment: machine.environment
-        )
-        var event: (@Sendable (FetchProgress) -> Void)?
-        if output == .events {
-            event = { self.progress("download", bytes: $0.received, total: $0.total) }
-        }
-        let progress = ProgressLine(machine.terminal, clock: machine.clock, isQuiet: isQuiet, event: event)
-        defer { progress.finish() }
-        return try await installation(progress: progress).install(request, options)
-    }
 }
 
-private let bundleFlags = [
-    Flag("url", value: "URL", "the bundle: https, file, or http where the digest is given"),
-    Flag("sha256", value: "DIGEST", "the SHA-256 that the bundle must have, from its SHA256SUMS"),
-]
+/// The flags that say what to install, and whom to believe about it.
+private let bundleFlags =
+    [
+        Flag("url", value: "URL", "a bundle: https, file, or http where the digest is given"),
+        Flag("sha256", value: "DIGEST", "the SHA-256 that the bundle must have, from its SHA256SUMS"),
+        Flag("source", value: "URL|DIR", "the release source: a base address, or a folder"),
+        Flag(
+            "from",
+            value: "DIR|FILE",
+            "a release folder, or a bundle beside its SHA256SUMS: no network is used",
+            offers: .files
+        ),
+        Flag("version", value: "VERSION", "this release, not the newest"),
+        Flag(
+            "channel",
+            value: "NAME",
+            "stable or prerelease; remembered for the next time",
+            offers: .words(Release.Channel.allCases.map(\.rawValue))
+        ),
+        Flag("allow-downgrade", "accept an older version than the installed one"),
+        Flag("check", "only say whether there is something newer: exit status 1 when there is"),
+        Flag("dry-run", "say what would be done, and change nothing"),
+    ] + SignerFlags.all
 
 extension Verb {
     static let installBundle = Verb(
         "install-bundle",
         .install,
-        "install a release bundle whose digest you trust",
+        "install a release whose signature or digest you trust",
         details: """
             Without flags, RVWR_GATEWAY_BUNDLE_URL and RVWR_GATEWAY_BUNDLE_SHA256 name the
-            bundle. Nothing that runs is touched before the bundle is verified; a running
+            bundle, else the newest release of the release source is taken:
+            LLM_GATEWAY_RELEASE_SOURCE, RVWR_RELEASE_API_URL, or that of this build. Its
+            SHA256SUMS must be signed by whom this build or the flags name; a bundle
+            without a signature is refused unless its digest is given.
+            Nothing that runs is touched before the bundle is verified; a running
             gateway is then restarted, and the old version comes back when the new one does
-            not become healthy. The two last versions are kept.
+            not become healthy. The two last versions are kept. A download that was
+            interrupted goes on where it stopped.
             """,
         flags: bundleFlags + [Flag("force", "install it again even when it is installed and intact")]
-    ) { call throws(GatewayError) in
-        try await call.install(Installation.Options(reinstalls: call.arguments.has("force")))
-    }
+    ) { call throws(GatewayError) in try await BundleCommand(call: call, verb: "install-bundle").run() }
 
     static let upgrade = Verb(
         "upgrade",
         .install,
-        "replace the installed version by a newer bundle",
+        "replace the installed version by a newer release",
         details: """
-            As 'install-bundle', but an older version than the installed one is refused.
-            This build has no release source of its own, so the bundle must be named.
+            As 'install-bundle', but an older version than the installed one is refused
+            also where the bundle is named. When the installed version is the newest,
+            nothing is downloaded.
+            With --check nothing is installed. Exit status 0: the installed version is the
+            newest; 1: there is a newer one, and its signature is right; 3: it is refused;
+            5: the release source could not be asked.
             With --auto a timer of your service manager does it once a day, at a time of
             its own: only releases whose signature was verified, never an older one.
             What it came to is in 'status' and 'doctor'.
             """,
-        flags: bundleFlags + [Flag("allow-downgrade", "accept an older version than the installed one")]
-            + automaticUpgradeFlags
+        flags: bundleFlags + automaticUpgradeFlags
     ) { call throws(GatewayError) in
         if let report = try await call.automaticUpgrade() { return report }
-        return try await call.install(
-            Installation.Options(
-                verb: "upgrade",
-                allowsDowngrade: call.arguments.has("allow-downgrade")
-            )
-        )
+        return try await BundleCommand(call: call, verb: "upgrade").run()
     }
 }
 
@@ -82,7 +86,8 @@ extension InstallReport: Report {
         var lines = [
             changed
                 ? "installed version \(installed.version) in '\(directory)'"
-                : "version \(installed.version) is installed and intact already"
+                : "version \(installed.version) is installed already"
+                    + (newestOf.map { ", the newest \($0)" } ?? " and intact")
         ]
         if changed, let previousVersion { lines.append("version \(previousVersion) is kept beside it") }
         if restarted { lines.append("the gateway was restarted and is healthy") }

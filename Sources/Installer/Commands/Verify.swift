@@ -22,27 +22,8 @@ extension Verb {
                 value: "FILE",
                 "the Sigstore bundle, usually the file's name and '.sigstore.json'",
                 offers: .files
-            ),
-            Flag(
-                "identity",
-                value: "NAME",
-                "who must have signed: an e-mail address or the address of a workflow"
-            ),
-            Flag("identity-pattern", value: "PATTERN", "what the name of who signed must look like"),
-            Flag("issuer", value: "URL", "the identity provider that must have vouched for the signer"),
-            Flag(
-                "key",
-                value: "FILE",
-                "the public key, in PEM or DER, that must have signed",
-                offers: .files
-            ),
-            Flag(
-                "trust-root",
-                value: "FILE",
-                "a 'trusted_root.json' to believe instead of the built-in one",
-                offers: .files
-            ),
-        ],
+            )
+        ] + SignerFlags.all,
         style: .text,
         isQuestion: true
     ) { call throws(GatewayError) in
@@ -75,45 +56,18 @@ private struct VerifyRequest: Sendable {
         self.bundle = bundle
         self.files = files
         trustRoot = arguments["trust-root"]
-        policy = try VerifyRequest.policy(arguments, files: files)
-    }
-
-    private static let example =
-        "for example: \(Product.name) verify FILE --bundle FILE.sigstore.json --identity NAME --issuer URL"
-
-    private static func policy(_ arguments: Arguments, files: Files) throws(GatewayError) -> SignerPolicy {
-        let given = ["identity", "identity-pattern", "key"].filter(arguments.has)
-        guard given.count <= 1 else {
-            throw GatewayError(
-                "usage",
-                "'--\(given[0])' and '--\(given[1])' exclude each other",
-                help: "give one of them"
-            )
-        }
-        let issuer = arguments["issuer"]
-        if let path = arguments["key"] {
-            guard issuer == nil else {
-                throw GatewayError(
-                    "usage",
-                    "'--issuer' means nothing with '--key': nobody vouches for the holder of a key",
-                    help: "leave one of them out"
-                )
-            }
-            return .key(try files.read(path, limit: 64 << 10))
-        }
-        if let name = arguments["identity"] { return .identity(.exact(name), issuer: issuer) }
-        if let text = arguments["identity-pattern"] {
-            return .identity(.pattern(NamePattern(text)), issuer: issuer)
-        }
-        guard let releases = SignerPolicy.releases, issuer == nil else {
+        guard let policy = try SignerFlags.policy(arguments, files: files) else {
             throw GatewayError(
                 "usage",
                 "nothing says who should have signed the file, and a signature by just anybody proves nothing",
                 help: "give --identity and --issuer, or --key"
             )
         }
-        return releases
+        self.policy = policy
     }
+
+    private static let example =
+        "for example: \(Product.name) verify FILE --bundle FILE.sigstore.json --identity NAME --issuer URL"
 
     func run() throws(GatewayError) -> VerifyReport {
         let root: TrustRoot =

@@ -55,8 +55,10 @@ enum HomeClaim {
 
     // MARK: names that only this program gives
 
-    /// A download in `cache`: its digest, with `.part` while it is incomplete, and `.part.json` for the note about that.
+    /// A download in `cache`: its digest, with `.part` while it is incomplete, and `.part.json` for the note about that,
+    /// which may be staged.
     static func isDownload(_ name: String) -> Bool {
+        let name = Files.staged(name)?.name ?? name
         let ending = [".part.json", ".part"].first { name.hasSuffix($0) } ?? ""
         return isHex(name.dropLast(ending.count), digits: 64)
     }

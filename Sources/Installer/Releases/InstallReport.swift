@@ -19,6 +19,8 @@ struct InstallReport: Sendable, Equatable {
     var restarted: Bool
     /// The installed manager.
     var command: String
+    /// Among which releases it is the newest, when that is why nothing was done: `of the channel 'stable'`.
+    var newestOf: String?
     /// Sentences about what was finished, undone or left alone.
     var notices: [String]
 

@@ -126,6 +126,24 @@ enum InstalledVersions {
         }
     }
 
+    /// Whether an installed version looks complete: its manifest is the receipt's, and every file has the size and the
+    /// mode that it says.
+    ///
+    /// Takes a millisecond where `verify` reads everything.
+    static func looksIntact(_ installed: Receipt.Installed, _ layout: Layout, files: Files) -> Bool {
+        let root = layout.version(installed.directory)
+        let path = Layout.join(root, BundleManifest.name)
+        guard let bytes = try? files.readIfPresent(path, limit: BundleManifest.limit),
+            SHA256.hex(bytes) == installed.manifestSHA256, let manifest = try? BundleManifest(bytes)
+        else { return false }
+        return manifest.entries.allSatisfy { entry in
+            let path = Layout.join(root, entry.path)
+            if let target = entry.target { return files.destination(ofLink: path) == target }
+            guard let status = (try? files.status(path)) ?? nil else { return false }
+            return status.kind == .file && status.size == entry.size && status.mode == entry.mode
+        }
+    }
+
     /// The SHA-256 of a file of any size.
     static func digest(_ path: String) throws(GatewayError) -> String {
         let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)

@@ -264,7 +264,10 @@ extension Installation {
         do throws(GatewayError) {
             let cached = Layout.join(layout.cache, damaged.sha256)
             let place = files.exists(cached) ? "file://\(cached)" : damaged.source
-            let request = try BundleRequest.resolve(url: place, sha256: damaged.sha256)
+            var request = try BundleRequest.resolve(url: place, sha256: damaged.sha256)
+            // The digest is believed for the reason for which it was believed then.
+            request.trust = damaged.trust
+            request.signer = damaged.signer
             installed = try await stage(
                 request,
                 Options(verb: "repair", reinstalls: true, replaces: damaged),

@@ -53,6 +53,8 @@ struct GatewayService: Sendable {
 
     private func observe() async throws(GatewayError) -> ServiceStatus {
         var status = ServiceStatus(url: settings.localURL)
+        // A receipt that cannot be read is the doctor's to report.
+        status.installed = (try? Receipt.read(layout, files: machine.files))?.active
         status.upgradeMode = (try? UpgradeTimer.mode(layout, files: machine.files)) ?? .off
         if status.upgradeMode != .off {
             status.lastUpgrade = try UpgradeRecord.read(layout, files: machine.files)

@@ -27,6 +27,8 @@ struct ServiceStatus: Report, Equatable {
     var enabled: Bool?
     /// Whether it starts at boot, before anybody logs in; `nil` where that cannot be had.
     var startsAtBoot: Bool?
+    /// What is installed, as the receipt says; `nil` when nothing is, or it cannot be read.
+    var installed: Receipt.Installed?
     /// What is upgraded by itself.
     var upgradeMode = UpgradeMode.off
     /// What the last upgrade by itself came to.
@@ -62,6 +64,13 @@ struct ServiceStatus: Report, Equatable {
         status["restarts"] = .integer(restarts)
         status["enabled"] = enabled.map { .bool($0) } ?? .null
         status["starts_at_boot"] = startsAtBoot.map { .bool($0) } ?? .null
+        status["installed"] =
+            installed.map { installed in
+                [
+                    "version": .string(installed.version), "trust": .string(installed.trust.rawValue),
+                    "signer": installed.signer?.json ?? .null,
+                ]
+            } ?? .null
         status["auto_upgrade"] = ["mode": .string(upgradeMode.rawValue), "last": lastUpgrade?.json ?? .null]
         status["port_owner"] = portOwner?.json ?? .null
         status["notices"] = .strings(notices)
@@ -87,6 +96,10 @@ struct ServiceStatus: Report, Equatable {
         if restarts > 0 { rows.append(["restarts", "\(restarts) after crashes"]) }
         if let enabled { rows.append(["starts with your session", enabled ? "yes" : "no"]) }
         if let startsAtBoot { rows.append(["starts at boot", startsAtBoot ? "yes" : "no"]) }
+        if let installed {
+            let signer = installed.signer.map { ": signed by \($0.identity)" } ?? ""
+            rows.append(["installed", "version \(installed.version), \(installed.trust.rawValue)\(signer)"])
+        }
         if upgradeMode != .off {
             let last = lastUpgrade.map { "; \($0.at.iso8601): \($0.wording)" } ?? ""
             rows.append(["automatic upgrades", upgradeMode.rawValue + last])

@@ -438,13 +438,15 @@ struct PartialDownloadTests {
         try part("d", age: 8)
         try part("e", age: 0, ".part.json")
         try part("f", age: 0, "")
+        try part("f", age: 0, ".part.json.tmp.12.34")
         _ = try scratch.write([1], "notes.part")
         try files.makeDirectory(scratch.path(String(repeating: "0", count: 64) + ".part"))
         let found = try PartialDownload.leftovers(in: scratch.root, files: files, now: now)
         #expect(
             found.map { Files.name(of: $0) }
                 == ["0", "c", "d"].map { String(repeating: $0, count: 64) + ".part" } + [
-                    String(repeating: "e", count: 64) + ".part.json"
+                    String(repeating: "e", count: 64) + ".part.json",
+                    String(repeating: "f", count: 64) + ".part.json.tmp.12.34",
                 ]
         )
     }
