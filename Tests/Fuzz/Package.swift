@@ -8,9 +8,10 @@ import PackageDescription
 
 /// What of the installer is built: files and folders below `Sources/Installer`.
 let parsers = [
-    "Trust", "Releases/ArchiveReader.swift", "Releases/BundleManifest.swift", "Releases/EntryRules.swift",
-    "Releases/Handoff.swift",
-    "Releases/StagingTree.swift", "Releases/Unpacking.swift",
+    "Trust", "Releases/ArchiveReader.swift", "Releases/BundleManifest.swift", "Releases/BundleRequest.swift",
+    "Releases/EntryRules.swift", "Releases/Handoff.swift", "Releases/InstalledVersions.swift",
+    "Releases/Receipt.swift", "Releases/ReleaseIndex.swift", "Releases/ReleaseManifest.swift",
+    "Releases/ReleaseSource.swift", "Releases/StagingTree.swift", "Releases/Unpacking.swift",
 ]
 
 let settings: [SwiftSetting] = [

@@ -53,6 +53,13 @@ extension Parser {
             }
         },
         Parser(name: "manifest") { bytes in _ = try? BundleManifest(bytes) },
+        Parser(name: "release-index") { bytes in
+            let releases =
+                ((try? ReleaseIndex.releases(bytes, in: .web("https://releases.test"))) ?? [])
+                + ((try? ReleaseIndex.serviceReleases(bytes)) ?? [])
+            for release in releases { _ = release.file("SHA256SUMS") }
+        },
+        Parser(name: "release-manifest") { bytes in _ = try? ReleaseManifest(bytes) },
         Parser(name: "archive") { bytes in unpack(bytes) },
     ]
 
