@@ -234,8 +234,43 @@ def signed(world, shelf):
                       (done.json["bundle_version"], done.json["bundle_source"], done.json["trust"]), ("1.10.0", "github-latest", "sigstore"))
     finally:
         server.close()
+    by_itself(world, shelf, believes)
     without_network(world, shelf, believes)
     hostile(world, shelf, believes)
+
+
+def by_itself(world, shelf, believes):
+    """What the timer runs; the timer itself is the business of booted_machine.py."""
+    with section("an automatic upgrade"):
+        home = Home(world, "by-itself")
+        home.json("install-bundle", "--source", shelf.folder, *believes, "--version", "1.9.0")
+        timer = ["upgrade", "--auto-run", "--source", shelf.folder]
+
+        def mode(word):
+            with open(home.file("settings.json"), "w", encoding="utf-8") as file:
+                json.dump({"auto_upgrade": word}, file)
+            os.chmod(home.file("settings.json"), 0o600)
+
+        def findings():
+            return [finding["code"] for finding in home.run("doctor", "--json").json["findings"]]
+
+        mode("off")
+        equal("does nothing when it was switched off meanwhile", home.json(*timer, *believes).json["last"], None)
+        mode("notify")
+        told = home.json(*timer, *believes).json["last"]
+        equal("only tells of a newer release", (told["outcome"], told["version"], home.status()["installed"]["version"]),
+              ("available", "1.10.0", "1.9.0"))
+        check("the doctor tells of it too", "upgrade-available" in findings(), "upgrade-available", findings())
+        mode("on")
+        home.refused(*timer, *believes[2:], "--identity", "https://evil.example", code=3, error="signature-identity-refused")
+        equal("installs nothing that another one signed", home.status()["installed"]["version"], "1.9.0")
+        check("the doctor says that it failed", "auto-upgrade-failed" in findings(), "auto-upgrade-failed", findings())
+        done = home.json(*timer, *believes).json["last"]
+        equal("installs a release whose signature holds",
+              (done["outcome"], home.status()["installed"]["version"], home.status()["installed"]["trust"]), ("upgraded", "1.10.0", "sigstore"))
+        # That there is no timer is true here.
+        equal("the doctor has nothing more to say of it", [code for code in findings() if "upgrade" in code], ["auto-upgrade-inactive"])
+        equal("has nothing to do the next time", home.json(*timer, *believes).json["last"]["outcome"], "up-to-date")
 
 
 def without_network(world, shelf, believes):
