@@ -96,7 +96,7 @@ def downloads(home, plain, secure, authority):
         told = home.json("install-bundle", "--url", f"{plain}/{name}", *pin).json
         equal("a download over http is installed", (told["changed"], told["sha256"]), (True, home.bundle.digest))
         home.json("uninstall", "--yes", "--purge")
-        ended = home.refused("install-bundle", "--url", f"{secure}/{name}", *pin, code=5, error="network")
+        ended = home.refused("install-bundle", "--url", f"{secure}/{name}", *pin, code=5, error="certificate-refused")
         matches("a certificate that nobody vouches for is refused", ended.error.get("message"), "(?i)certificate")
         home.shell(f"cat > /usr/local/share/ca-certificates/tests.crt <<'END'\n{authority}\nEND\nupdate-ca-certificates")
         told = home.json("install-bundle", "--url", f"{secure}/{name}", *pin).json

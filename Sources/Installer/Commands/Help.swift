@@ -43,9 +43,8 @@ struct Overview: Report {
             Errors go to standard error; with JSON output also to standard output as
             {"error":{"code","message","help"}}. With --progress each line of output is an
             object with the member "event": message, progress, and last result or error.
-            Exit codes: 0 done, 1 failed or
-            findings, 2 usage, 3 verification refused, 4 busy, 5 network, 70 internal,
-            128+n ended by signal n.
+            Exit codes: 0 done, 1 failed or findings, 2 usage, 3 verification refused,
+            4 busy, 5 network, 70 internal, 128+n ended by signal n.
             """
         )
         return parts.joined(separator: "\n\n")

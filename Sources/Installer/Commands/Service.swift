@@ -41,7 +41,7 @@ extension Verb {
         let service = try call.service()
         let before = try await service.status()
         var status = try await service.stop()
-        status.deed = before.running || before.supervisor == .detached ? "stopped" : "was not running"
+        if before.running || before.supervisor == .detached { status.deed = "stopped" }
         return status
     }
 

@@ -27,7 +27,9 @@ extension Installation {
     /// When it does not become healthy, the version that was in use is so again. Throws `busy`, `no-earlier-version`,
     /// `version-not-kept`, `version-damaged`, `smoke-test-failed`, and `unhealthy-version` after switching forward again.
     func rollback(to wanted: String?) async throws(GatewayError) -> RollbackReport {
-        try await locked("rollback") { (receipt, notices) async throws(GatewayError) in
+        // A home that is not there keeps no version, and is not made to say so.
+        if !files.exists(layout.home) { _ = try rollbackTarget(Receipt(), wanted) }
+        return try await locked("rollback") { (receipt, notices) async throws(GatewayError) in
             let target = try rollbackTarget(receipt, wanted)
             let from = receipt.active?.version
             guard InstalledVersions.current(layout, files: files) != target.directory else {

@@ -76,6 +76,7 @@ struct RollbackTests {
         var error = await refusal { try await home.installation().rollback(to: nil) }
         #expect(error.code == "no-earlier-version")
         #expect(error.message == "no version is installed, so there is none to go back to")
+        #expect(!Files().exists(home.layout.home), "nothing is made for that")
         _ = try await home.installation().install(
             try home.request(try await BundleFixture(version: "1.0.0").tarGzip())
         )
