@@ -98,7 +98,13 @@ def downloads(home, plain, secure, authority):
         home.json("uninstall", "--yes", "--purge")
         ended = home.refused("install-bundle", "--url", f"{secure}/{name}", *pin, code=5, error="certificate-refused")
         matches("a certificate that nobody vouches for is refused", ended.error.get("message"), "(?i)certificate")
-        home.shell(f"cat > /usr/local/share/ca-certificates/tests.crt <<'END'\n{authority}\nEND\nupdate-ca-certificates")
+        home.shell(f"cat > /given/own.crt <<'END'\n{authority}\nEND")
+        told = home.json("install-bundle", "--url", f"{secure}/{name}", *pin, environment={"SSL_CERT_FILE": "/given/own.crt"}).json
+        equal("with its authority in SSL_CERT_FILE, https works", told.get("changed"), True)
+        home.json("uninstall", "--yes", "--purge")
+        home.refused("install-bundle", "--url", f"{secure}/down/{name}", *pin, environment={"SSL_CERT_FILE": "/given/own.crt"}, code=3,
+                     error="insecure-url", says=["redirects from https to 'http://localhost"])
+        home.shell("cp /given/own.crt /usr/local/share/ca-certificates/tests.crt && update-ca-certificates")
         told = home.json("install-bundle", "--url", f"{secure}/{name}", *pin).json
         equal("with its authority among Debian's, https works", told.get("changed"), True)
         home.json("uninstall", "--yes", "--purge")
@@ -107,13 +113,20 @@ def downloads(home, plain, secure, authority):
 def servers(world, folder):
     """The bundle's folder over http and https. -> (url, url, certificate)"""
     class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if not self.path.startswith("/down/"):
+                return super().do_GET()
+            self.send_response(302)
+            self.send_header("Location", urls[0] + self.path[5:])
+            self.end_headers()
+
         def log_message(self, *_):
             pass
 
+    urls = []
     certificate, key = os.path.join(world.root, "certificate.pem"), os.path.join(world.root, "key.pem")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
                     "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    urls = []
     for scheme in ("http", "https"):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
         if scheme == "https":
