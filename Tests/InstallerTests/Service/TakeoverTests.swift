@@ -80,9 +80,11 @@ private final class NodeGateway: Sendable {
         )
         // A moment passes before the new program, and then its words, are in the place of the old ones.
         let pid = process.pid
-        while ProcessTable.executable(pid) != home + "/runtime/node" || ProcessTable.environment(pid).isEmpty
+        // Nothing tells of it; a process that never gets there fails the test that asked for it.
+        for _ in 0..<5_000
+        where ProcessTable.executable(pid) != home + "/runtime/node" || ProcessTable.environment(pid).isEmpty
         {
-            usleep(1000)
+            usleep(1_000)
         }
         if records { try session.write("\(process.pid)", home + "/gateway.pid") }
     }
