@@ -17,22 +17,27 @@ package struct SemanticVersion: Sendable, Hashable, Comparable, CustomStringConv
             field.allSatisfy(\.isNumber) && (field.count == 1 || field.first != "0") ? Int(field) : nil
         }
         guard fields.count == 3, numbers.count == 3 else { return nil }
+        let build = bare.dropFirst(withoutBuild.count).dropFirst()
+        guard withoutBuild.count == bare.count || SemanticVersion.areIdentifiers(build) else { return nil }
         var prerelease: [String] = []
         if parts.count == 2 {
-            prerelease = parts[1].split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-            let isAllowed = prerelease.allSatisfy { identifier in
-                !identifier.isEmpty
-                    && identifier.utf8.allSatisfy { byte in
-                        (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte)
-                            || (0x61...0x7A).contains(byte)
-                            || byte == 0x2D
-                    }
-            }
-            guard isAllowed else { return nil }
+            guard SemanticVersion.areIdentifiers(parts[1]) else { return nil }
+            prerelease = parts[1].split(separator: ".").map(String.init)
         }
         self.numbers = numbers
         self.prerelease = prerelease
         description = bare
+    }
+
+    /// Dot-separated identifiers of letters, digits and hyphens: the text becomes the name of a folder.
+    private static func areIdentifiers(_ text: Substring) -> Bool {
+        text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { identifier in
+            !identifier.isEmpty
+                && identifier.utf8.allSatisfy { byte in
+                    (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte)
+                        || (0x61...0x7A).contains(byte) || byte == 0x2D
+                }
+        }
     }
 
     /// Whether this is a prerelease.

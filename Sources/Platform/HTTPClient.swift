@@ -50,7 +50,7 @@ package struct HTTPClient: Sendable {
 
         /// Bytes that are still to come in this answer, as the server says.
         package var contentLength: Int64? {
-            fields["Content-Length"].flatMap { Int64($0) }.flatMap { $0 < 0 ? nil : $0 }
+            fields["Content-Length"].flatMap(Answer.size)
         }
 
         /// The offset of the first byte in the whole file: not 0 only for a 206 answer.
@@ -77,16 +77,24 @@ package struct HTTPClient: Sendable {
             return .milliseconds(max(0, date.milliseconds - now.milliseconds))
         }
 
+        /// A number of bytes as HTTP writes it; `nil` for what no file can have, so that sums of sizes cannot overflow.
+        private static func size(_ text: some StringProtocol) -> Int64? {
+            guard text.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let size = Int64(text) else {
+                return nil
+            }
+            return size <= 1 << 60 ? size : nil
+        }
+
         /// `Content-Range: bytes 5-9/10` of a 206 answer; the size is `nil` for `*`.
         private var range: (first: Int64, size: Int64?)? {
             guard status == 206, let text = fields["Content-Range"], text.hasPrefix("bytes ") else {
                 return nil
             }
             let parts = text.dropFirst(6).split(separator: "/", omittingEmptySubsequences: false)
-            guard parts.count == 2, let first = Int64(parts[0].prefix { $0 != "-" }), first >= 0 else {
+            guard parts.count == 2, let first = Answer.size(parts[0].prefix { $0 != "-" }) else {
                 return nil
             }
-            return (first, Int64(parts[1]))
+            return (first, Answer.size(parts[1]))
         }
     }
 
@@ -200,7 +208,16 @@ package struct HTTPClient: Sendable {
                 sink: sink
             )
             let (answer, redirect) = try await transfer.perform()
-            guard mayFollow, let redirect else { return answer }
+            guard mayFollow, let redirect else {
+                guard !mayFollow || ![301, 302, 303, 307, 308].contains(answer.status) else {
+                    throw GatewayError(
+                        "network",
+                        "'\(Redaction.url(request.target))' redirects to no address that can be understood",
+                        help: "ask whoever runs that server, or use another source"
+                    )
+                }
+                return answer
+            }
             let from = try WebAddress(request.target), to = try WebAddress(redirect)
             guard from.scheme != "https" || to.scheme == "https" else {
                 throw GatewayError(

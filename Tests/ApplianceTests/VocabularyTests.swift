@@ -49,7 +49,10 @@ struct SemanticVersionTests {
 
     @Test(
         "that are none are refused",
-        arguments: ["", "1", "1.2", "1.2.3.4", "01.2.3", "1.2.x", "1.2.3-", "1.2.3-a..b", "1.2.3-ä"]
+        arguments: [
+            "", "1", "1.2", "1.2.3.4", "01.2.3", "1.2.x", "1.2.3-", "1.2.3-a..b", "1.2.3-ä", "1.2.3+",
+            "1.2.3+/../x",
+        ]
     )
     func refused(text: String) {
         #expect(SemanticVersion(text) == nil)

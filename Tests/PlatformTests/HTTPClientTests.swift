@@ -402,3 +402,26 @@ struct LoopbackProbeTests {
         #expect(nobody?.message == "nothing listens on \(listener.name)")
     }
 }
+
+@Suite("Sizes that a server says")
+struct AnswerSizeTests {
+    private func answer(_ status: Int, _ name: String, _ value: String) -> HTTPClient.Answer {
+        HTTPClient.Answer(status: status, fields: HTTPFields([(name, value)]), url: "http://x/", body: [])
+    }
+
+    @Test("are believed when a file can have them")
+    func possible() {
+        #expect(answer(200, "Content-Length", "1024").fileSize == 1024)
+        let part = answer(206, "Content-Range", "bytes 5-9/10")
+        #expect(part.offset == 5 && part.fileSize == 10)
+    }
+
+    @Test(
+        "count for nothing when no file can: sums of them must not overflow",
+        arguments: ["9223372036854775807", "-1", "+5", "1e3", "", "99999999999999999999"]
+    )
+    func impossible(text: String) {
+        #expect(answer(200, "Content-Length", text).fileSize == nil)
+        #expect(answer(206, "Content-Range", "bytes 0-99/\(text)").fileSize == nil)
+    }
+}

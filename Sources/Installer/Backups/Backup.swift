@@ -39,7 +39,7 @@ struct Backup: Sendable {
     /// Files up to this size are kept in memory until they are written.
     private static let inMemory: Int64 = 4 << 20
 
-    /// Throws `inside-home`, `file-exists`, `nothing-to-back-up`, `busy`, or what reading and writing throws.
+    /// Throws `inside-home`, `file-exists`, `nothing-to-back-up`, `restore-interrupted`, `busy`, or what reading and writing throws.
     func run(_ options: Options) async throws(GatewayError) -> Outcome {
         try check(options)
         let lock = try await MutationLock.acquire(layout, verb: "backup", machine: machine, say: say)
@@ -62,6 +62,7 @@ struct Backup: Sendable {
                 help: "LLM_GATEWAY_HOME names another home"
             )
         }
+        guard !files.exists(layout.restoration) else { throw RestoreJournal.interrupted }
         let parent = Files.parent(of: options.file)
         guard let folder = files.realPath(parent) else { throw Files.failure("write", options.file, ENOENT) }
         let home = files.realPath(layout.home) ?? layout.home
@@ -175,6 +176,10 @@ struct Backup: Sendable {
         guard options.withSecrets || !HomeContents.isSecret(path) else {
             return omit("it holds secrets (--with-secrets takes it)")
         }
+        guard
+            options.withSecrets || status.size <= Backup.inMemory
+                || !["config.toml", "settings.json"].contains(path)
+        else { return omit("it is too large to have its secrets taken out (--with-secrets takes it)") }
         var item = Item(
             path: path,
             content: .bytes([]),

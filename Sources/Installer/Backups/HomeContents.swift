@@ -31,7 +31,10 @@ enum HomeContents {
     static func isSecret(_ path: String) -> Bool {
         let name = Files.name(of: path).lowercased()
         if name == "auth-token" || name == "environment" { return true }
-        return ["auth-token.", "environment.", "id_"].contains { name.hasPrefix($0) }
+        // Copies of settings and configuration, which nobody takes the secrets out of.
+        return ["auth-token.", "environment.", "settings.json.", "config.toml.", "id_"].contains {
+            name.hasPrefix($0)
+        }
             || [".key", ".pem", ".p12", ".env"].contains { name.hasSuffix($0) }
             || ["secret", "token", "credential", "password"].contains { name.contains($0) }
     }
@@ -49,7 +52,7 @@ enum HomeContents {
     ///
     /// The text is kept with its comments: the values are found by reading it, and taken out of the text as they stand there.
     static func withoutSecrets(configuration bytes: [UInt8]) -> [UInt8]? {
-        var text = String(decoding: bytes, as: UTF8.self)
+        var text = withoutCommentedSecrets(String(decoding: bytes, as: UTF8.self))
         guard let table = try? TOML.parse(text) else { return nil }
         var secrets: Set<String> = []
         let wanted = blanked(table, &secrets)
@@ -60,6 +63,20 @@ enum HomeContents {
         }
         guard let result = try? TOML.parse(text), result == wanted else { return nil }
         return Array(text.utf8)
+    }
+
+    /// A text without the comments that hold a key of that kind and its value, as when somebody switches a line off.
+    private static func withoutCommentedSecrets(_ text: String) -> String {
+        text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+            guard let mark = line.firstIndex(of: "#"), line[..<mark].allSatisfy(\.isWhitespace) else {
+                return line
+            }
+            let comment = line[mark...].drop { $0 == "#" }
+            guard let equals = comment.firstIndex(of: "="),
+                isSecretKey(String(comment[..<equals]).trimmed.filter { $0 != "\"" && $0 != "'" })
+            else { return line }
+            return line[..<mark] + "# left out of the backup"
+        }.joined(separator: "\n")
     }
 
     private static func blanked(_ table: TOMLTable, _ secrets: inout Set<String>) -> TOMLTable {
@@ -89,6 +106,10 @@ enum HomeContents {
         // The names of variables are no secrets; what they hold is.
         if name.hasSuffix("_env") { return false }
         return name == "dsn" || name.hasSuffix("_hash")
-            || ["secret", "token", "password", "api_key"].contains { name.hasSuffix($0) }
+            || [
+                "secret", "token", "password", "api_key", "authorization", "secrets", "tokens", "passwords",
+                "api_keys",
+            ]
+            .contains { name.lowercased().hasSuffix($0) }
     }
 }

@@ -57,6 +57,9 @@ struct Restoration: Sendable {
     func run(_ options: Options) async throws(GatewayError) -> Outcome {
         let isNew = !files.exists(layout.home)
         if options.isDry, isNew { throw dryWithoutHome() }
+        if options.isDry, files.exists(layout.restoration) { throw RestoreJournal.interrupted }
+        // What would fail after the gateway was stopped.
+        _ = try Settings(environment: machine.environment)
         let switched: (outcome: Outcome, wasRunning: Bool)
         do {
             let lock = try await MutationLock.acquire(layout, verb: "restore", machine: machine, say: say)
@@ -71,6 +74,9 @@ struct Restoration: Sendable {
         guard switched.wasRunning else { return outcome }
         do throws(GatewayError) {
             outcome.status = try await GatewayService(machine: machine).start()
+        } catch  where error.code == "busy" {
+            // It runs already, or another command is about to start it.
+            outcome.notices.append("\(error)")
         } catch {
             throw try await undo(outcome, because: error)
         }
@@ -93,6 +99,8 @@ struct Restoration: Sendable {
         do {
             let lock = try await MutationLock.acquire(layout, verb: "restore", machine: machine, say: say)
             defer { withExtendedLifetime(lock) {} }
+            // What does not answer may run all the same, with its files open.
+            _ = try await GatewayService(machine: machine).stop()
             let back = try files.list(source)
             let journal = RestoreJournal(
                 source: source,

@@ -99,6 +99,15 @@ struct RestoreJournal: Sendable, Equatable {
         help: "run '\(Product.name) repair': it puts the rest in place"
     )
 
+    /// For what would read or compare a home that is half another one.
+    static var interrupted: GatewayError {
+        GatewayError(
+            "restore-interrupted",
+            "a restore was interrupted, so the home is half another one",
+            help: standing.help
+        )
+    }
+
     /// Goes on with an interrupted restore; says so, or `nil` when there was none.
     ///
     /// The caller holds the lock.

@@ -80,6 +80,7 @@ struct Installation: Sendable {
             var (receipt, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
             var notices = notice.map { [$0] } ?? []
             if madeHome { receipt.note(Receipt.Created(path: layout.home, kind: .directory)) }
+            if let restored = try RestoreJournal.recover(layout, files: files) { notices.append(restored) }
             notices += try await recover(&receipt)
             return try await body(&receipt, notices)
         }

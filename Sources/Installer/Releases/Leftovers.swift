@@ -25,7 +25,7 @@ struct Leftovers {
 
     /// In the working folders.
     private func working(_ now: Timestamp) throws(GatewayError) -> [String] {
-        try names(in: layout.staging).filter(HomeClaim.isStaging).map { Layout.join(layout.staging, $0) }
+        try names(ofOurs: layout.staging).filter(HomeClaim.isStaging).map { Layout.join(layout.staging, $0) }
             + PartialDownload.leftovers(in: layout.cache, files: files, now: now)
     }
 
@@ -62,15 +62,17 @@ struct Leftovers {
                 if isOurs, try isPlain(path) { found.append(path) }
             }
         }
-        for job in try names(in: layout.jobs) { found += try staged(inJob: layout.job(job)) }
-        for version in try names(in: layout.versions) { found += try staged(below: layout.version(version)) }
+        for job in try names(ofOurs: layout.jobs) { found += try staged(inJob: layout.job(job)) }
+        for version in try names(ofOurs: layout.versions) {
+            found += try staged(below: layout.version(version))
+        }
         return found
     }
 
     /// A job's folder: its runner and the gateway write there.
     private func staged(inJob folder: String) throws(GatewayError) -> [String] {
         var found: [String] = []
-        for name in try names(in: folder) {
+        for name in try names(ofOurs: folder) {
             let path = Layout.join(folder, name)
             guard let staged = Files.staged(name), !isHeld(path, staged.pid), try isPlain(path) else {
                 continue
@@ -83,7 +85,7 @@ struct Leftovers {
     /// An unpacked version: what repairing a file of it staged.
     private func staged(below folder: String) throws(GatewayError) -> [String] {
         var found: [String] = []
-        for name in try names(in: folder) {
+        for name in try names(ofOurs: folder) {
             let path = Layout.join(folder, name)
             if Files.staged(name) != nil, try isPlain(path) {
                 found.append(path)
@@ -113,7 +115,13 @@ struct Leftovers {
         return status.kind == .file || status.kind == .link
     }
 
-    /// The names in a real folder; none in what is a link to one, or no folder.
+    /// The names in a folder that only this program makes; none in a link to one, which leads to somebody else's files.
+    private func names(ofOurs folder: String) throws(GatewayError) -> [String] {
+        guard try files.status(folder)?.kind == .directory else { return [] }
+        return try files.list(folder)
+    }
+
+    /// The names in a folder that may be the user's, and a link; none where there is no folder.
     private func names(in folder: String) throws(GatewayError) -> [String] {
         guard try files.target(folder)?.kind == .directory else { return [] }
         return try files.list(folder)

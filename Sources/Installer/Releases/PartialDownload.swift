@@ -49,7 +49,7 @@ struct PartialDownload: Sendable {
         else { return nil }
         return Note(
             address: SHA256.hex(Array(url.utf8)),
-            size: json["size"]?.int.map { Int64($0) },
+            size: json["size"]?.int.flatMap { $0 > 0 ? Int64($0) : nil },
             validator: json["validator"]?.string
         )
     }
@@ -71,6 +71,8 @@ struct PartialDownload: Sendable {
     /// The paths in a cache that no download will go on with: too old, too many, notes without a file, and what bears such
     /// a name without being a file.
     static func leftovers(in cache: String, files: Files, now: Timestamp) throws(GatewayError) -> [String] {
+        // A link leads to somebody else's files.
+        guard try files.status(cache)?.kind == .directory else { return [] }
         let names = try files.list(cache).filter(HomeClaim.isDownload)
         var resumable: [(name: String, modified: Timestamp)] = []
         let oldest = now.advanced(byMilliseconds: -lifetime.components.seconds * 1000)

@@ -38,10 +38,16 @@ extension Installation {
                 ])
                 return nil
             }
+            // The files of a backup are the user's, and half of two homes is nobody's.
+            let restored = purge ? nil : try RestoreJournal.recover(layout, files: files)
             let (found, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
             let receipt = removal.complete(found)
             let plan = try await removal.planned(receipt, purge: purge)
-            var outcome = UninstallOutcome(plan: plan, gone: [], notices: notice.map { [$0] } ?? [])
+            var outcome = UninstallOutcome(
+                plan: plan,
+                gone: [],
+                notices: [restored, notice].compactMap { $0 }
+            )
             if let operation = found.operation {
                 outcome.notices.append(
                     operation.verb == Receipt.Operation.uninstall

@@ -47,6 +47,9 @@ struct ReferenceHome: Sendable, Equatable {
         "gateway.pid", "tunnel.pid", "tunnel.json", "gateway.log", "gateway.err.log", "tunnel.log",
         "gateway-bundle.tmp", "replace-bootstrapper.cmd",
     ]
+    private static let folderNames = [
+        "gateway", "gateway.previous", "runtime", "runtime.previous", "gateway-install.tmp",
+    ]
 
     /// Looks at a home; `nil` when nothing of a Node gateway is there.
     static func find(_ layout: Layout, files: Files) throws(GatewayError) -> ReferenceHome? {
@@ -57,7 +60,7 @@ struct ReferenceHome: Sendable, Equatable {
         where try isPart(name, at: Layout.join(layout.home, name), files) {
             found.items.append(name)
         }
-        found.kept = try files.list(layout.reference)
+        found.kept = try kept(layout, files)
         found.isInterrupted = files.exists(layout.takeover)
         guard !found.items.isEmpty || !found.kept.isEmpty || found.isInterrupted else { return nil }
         if found.items.isEmpty { return found }
@@ -69,6 +72,20 @@ struct ReferenceHome: Sendable, Equatable {
             .filter { $0.identity != known }
         found.tunnel = try tunnel(layout, files)
         return found
+    }
+
+    /// The names in `reference` that a takeover gave; anything else there is the user's.
+    ///
+    /// None in a link to a folder.
+    static func kept(_ layout: Layout, _ files: Files) throws(GatewayError) -> [String] {
+        guard try files.status(layout.reference)?.kind == .directory else { return [] }
+        return try files.list(layout.reference).filter { name in
+            // A second one of the same name has a number.
+            let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+            let isNumbered = parts.count > 1 && Int(parts[parts.count - 1]) != nil
+            let plain = isNumbered ? parts.dropLast().joined(separator: ".") : name
+            return (fileNames + folderNames).contains(plain)
+        }
     }
 
     private static func isPart(_ name: String, at path: String, _ files: Files) throws(GatewayError) -> Bool {

@@ -229,8 +229,10 @@ struct Takeover: Sendable {
 
     /// Removes what is kept of it; the caller holds the lock.
     func removeKept(_ outcome: inout Outcome) throws(GatewayError) {
-        guard files.exists(layout.reference) else { return }
-        try files.removeTree(layout.reference)
+        let kept = try ReferenceHome.kept(layout, files)
+        guard !kept.isEmpty else { return }
+        for name in kept { try files.removeTree(Layout.join(layout.reference, name)) }
+        try files.removeEmptyDirectory(layout.reference)
         outcome.state = .removed
         outcome.changes.append("removed '\(layout.reference)' with the program of the Node gateway")
     }

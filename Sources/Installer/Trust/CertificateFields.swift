@@ -124,7 +124,7 @@ struct CertificateFields: Sendable {
         let newText = try CertificateFields.text(
             try DER(new.value[...]).expecting(DER.Tag.utf8String, "the identity provider").content
         )
-        guard oldText == nil || oldText == newText else {
+        guard oldText?.utf8.elementsEqual(newText.utf8) != false else {
             throw Malformed(
                 "the certificate names two identity providers, '\(oldText ?? "")' and '\(newText)'"
             )

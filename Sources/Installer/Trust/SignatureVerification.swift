@@ -219,7 +219,8 @@ struct SignatureVerification {
         guard case .identity(let wanted, let wantedIssuer) = policy else {
             throw SignatureStep.identity.refusal("nobody says which signer is expected")
         }
-        if let wantedIssuer, issuer != wantedIssuer {
+        // By bytes: what Unicode takes for equal may be another name.
+        if let wantedIssuer, issuer?.utf8.elementsEqual(wantedIssuer.utf8) != true {
             throw SignatureStep.identity.refusal(
                 "the signer was vouched for by '\(ProtoMembers.shown(issuer ?? "nobody"))', expected '\(wantedIssuer)'"
             )

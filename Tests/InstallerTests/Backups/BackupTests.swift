@@ -30,7 +30,7 @@ struct HomeContentsTests {
         "takes files for secrets whose names speak of them",
         arguments: [
             "auth-token", "environment", "environment.bak", "x/server.key", "id_ed25519", "my-token.txt",
-            ".env",
+            ".env", "settings.json.corrupt-17", "config.toml.bak",
         ]
     )
     func secrets(name: String) {
@@ -57,7 +57,7 @@ struct HomeContentsTests {
         let wanted = text.replacing("postgres://me:password@host/db", with: "").replacing(
             "scrypt:abcdefgh",
             with: ""
-        )
+        ).replacing(#"# dsn = "in a comment""#, with: "# left out of the backup")
         #expect(String(decoding: clean, as: UTF8.self) == wanted)
     }
 
@@ -133,6 +133,30 @@ struct ArchiveWriterTests {
 
 @Suite("Restoring")
 struct RestoringTests {
+    @Test("neither rehearses nor backs up while another restore is half done, and an uninstall finishes it")
+    func interrupted() async throws {
+        let session = try Session()
+        _ = await session.run("setup")
+        let layout = session.layout
+        try session.write("theirs", layout.staging + "/restore-1/home/notes.md")
+        let journal = RestoreJournal(
+            source: layout.staging + "/restore-1/home",
+            aside: layout.home + "/replaced-1",
+            placed: ["notes.md"],
+            removed: []
+        )
+        try journal.write(layout, files: Files())
+        let archive = Files.parent(of: layout.home) + "/x.tar.gz"
+        for words in [["backup", archive], ["restore", archive, "--dry-run"]] {
+            let answer = await session.run(words + ["--json"])
+            #expect(answer.json["error"]?["code"]?.string == "restore-interrupted", "\(answer.output)")
+        }
+        #expect(!Files().exists(layout.home + "/notes.md") && !Files().exists(archive))
+        let answer = await session.run("uninstall", "--yes", "--json")
+        #expect(answer.output.contains("finished an interrupted restore"), "\(answer.output)\(answer.error)")
+        #expect(try session.read(layout.home + "/notes.md") == "theirs")
+    }
+
     @Test("does not believe a journal that names places elsewhere")
     func journal() throws {
         let session = try Session()

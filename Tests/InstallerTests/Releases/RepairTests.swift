@@ -46,6 +46,24 @@ struct RepairTests {
         #expect(try await home.runs() == "9.9.9")
     }
 
+    @Test("follows no link to look for leftovers")
+    func links() async throws {
+        let home = try await home("9.9.9")
+        let elsewhere = home.layout.home + "-elsewhere"
+        let theirs = ["\(elsewhere)/data.tmp.100.200", "\(elsewhere)/0123456789abcdef/file"]
+        for path in theirs {
+            try files.makeDirectory(Files.parent(of: path))
+            try files.write([0x61], to: path)
+        }
+        defer { try? files.removeTree(elsewhere) }
+        try files.link(Layout.join(home.layout.versions, "dev"), to: elsewhere)
+        try files.removeTree(home.layout.staging)
+        try files.link(home.layout.staging, to: elsewhere)
+        #expect(try home.installation().leftovers() == [])
+        _ = try await home.installation().repair()
+        for path in theirs { #expect(files.exists(path)) }
+    }
+
     @Test("brings a file back from the other version, with its content and mode")
     func fromTheOtherVersion() async throws {
         let home = try await home("1.0.0", "2.0.0")
