@@ -20,6 +20,7 @@ from harness import FIXTURES, PYTHON, ROOT, HTTPGateway, Skip, equal, product, s
 # A shell's own gateway must not shine through: an installed one has its home, its token and its port in files.
 OWN_VARIABLES = ("LLM_GATEWAY_HOME", "LLM_GATEWAY_AUTH_TOKEN", "SYNC_DEADLINE_MS")
 RELEASES = os.path.join(ROOT, ".build", "releases")
+ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 # The clean checkout that setup_up.py builds, with the next version.
 NEXT = os.path.join(ROOT, ".build", "next")
 # What `repair` says when all is well.
@@ -61,7 +62,7 @@ class Bundle:
 
 def release():
     """The bundle that releases/build made of this checkout."""
-    found = glob.glob(os.path.join(RELEASES, "dist", "llm-cli-gateway-bundle-*.tar.gz"))
+    found = glob.glob(os.path.join(RELEASES, "dist", f"llm-cli-gateway-bundle-*-linux-{ARCH}.tar.gz"))
     if len(found) != 1 or product("llm-gateway") != os.path.join(RELEASES, "tree", "bin", "llm-gateway"):
         raise Skip("no release was built: run releases/build --output .build/releases/dist --tree .build/releases/tree")
     return Bundle(found[0], re.search(r"bundle-(.+)-linux-", found[0]).group(1))
@@ -116,7 +117,7 @@ def small_bundle(world, version):
     script = f'#!/bin/sh\necho "program {version}"\n'.encode()
     files = {"bin/llm-cli-gateway": (script, 0o755), "bin/llm-gateway": (script, 0o755),
              "lib/libexample.so.1": (b"\7" * 9000, 0o644), "setup/page.html": (version.encode(), 0o644)}
-    machine = {"x86_64": "linux-amd64", "aarch64": "linux-arm64"}[os.uname().machine]
+    machine = f"linux-{ARCH}"
     manifest = {"schema_version": "bundle-manifest.v1", "version": version, "platform": machine}
     return packed(os.path.join(world.root, f"{version}.tar.gz"), files, manifest_of(files, manifest))
 

@@ -17,11 +17,11 @@ import threading
 import time
 
 from harness import FIXTURES, ROOT, Skip, check, contains, equal, matches, product, run, section, skip, tool
-from installed import Home, digest_of, manifest_of, packed
+from installed import ARCH, Home, digest_of, manifest_of, packed
 
 IDENTITY = "https://github.com/acme/tool/.github/workflows/release.yml@refs/tags/v1.0.0"
 ISSUER = "https://token.actions.githubusercontent.com"
-ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+OTHER_ARCH = {"amd64": "arm64", "arm64": "amd64"}[ARCH]
 
 # Signs every SHA256SUMS below a folder, and writes the trust root beside it.
 SIGN = """
@@ -37,7 +37,7 @@ for sums in folder.glob('*/SHA256SUMS'):
 
 
 class Shelf:
-    """A folder of releases, as releases/build and releases/index leave it."""
+    """A folder of releases for two platforms, as releases/build and releases/index leave it."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -46,8 +46,8 @@ class Shelf:
     def path(self, *parts):
         return os.path.join(self.folder, *parts)
 
-    def name(self, version):
-        return f"llm-cli-gateway-bundle-{version}-linux-{ARCH}.tar.gz"
+    def name(self, version, arch=ARCH):
+        return f"llm-cli-gateway-bundle-{version}-linux-{arch}.tar.gz"
 
     def bundle(self, version):
         return self.path(version, self.name(version))
@@ -59,12 +59,16 @@ class Shelf:
         os.makedirs(self.path(version), exist_ok=True)
         start = json.dumps({"schema_version": "bundle-manifest.v1", "version": says, "platform": f"linux-{ARCH}", "files": []})
         packed(self.bundle(version), files, manifest_of(files, json.loads(start)))
+        # First in every list, so that whoever takes the first takes the wrong one.
+        other = self.path(version, self.name(version, OTHER_ARCH))
+        with open(other, "w", encoding="utf-8") as file:
+            file.write(f"the bundle of {version} for another platform\n")
         manifest = {"schema_version": "release-manifest.v1", "version": version, "artifacts": [
-            {"name": self.name(version), "os": "linux", "arch": ARCH, "role": "platform-bundle", "size": os.path.getsize(self.bundle(version)),
-             "unpacked_size": ballast + 4096, "sha256": digest_of(self.bundle(version))}]}
+            {"name": os.path.basename(path), "os": "linux", "arch": arch, "role": "platform-bundle", "size": os.path.getsize(path),
+             "unpacked_size": ballast + 4096, "sha256": digest_of(path)} for arch, path in ((OTHER_ARCH, other), (ARCH, self.bundle(version)))]}
         with open(self.path(version, "release-manifest.json"), "w", encoding="utf-8") as file:
             file.write(json.dumps(manifest, indent=2) + "\n")
-        names = [self.name(version), "release-manifest.json"]
+        names = [os.path.basename(other), self.name(version), "release-manifest.json"]
         with open(self.path(version, "SHA256SUMS"), "w", encoding="utf-8") as file:
             file.writelines(f"{digest_of(self.path(version, name))}  {name}\n" for name in names)
 
@@ -343,7 +347,7 @@ def scripts(world, shelf):
         folder = world.directory("to-sign")
         tools = os.path.join(folder, "bin")
         os.mkdir(tools)
-        for name in ("bash", "sed", "sha256sum", "grep", "find", "head", "mktemp", "cp", "chmod", "rm"):
+        for name in ("bash", "sed", "sha256sum", "grep", "find", "head", "mktemp", "cp", "chmod", "rm", "uname"):
             os.symlink(shutil.which(name), os.path.join(tools, name))
         words = [os.path.join(ROOT, "releases", "sign"), shelf.path("1.9.0")]
         ended = world.call(["/usr/bin/env", "-i", f"PATH={tools}", *words])
@@ -358,6 +362,14 @@ def scripts(world, shelf):
         equal("it signs the checksums", (ended.returncode, os.path.exists(copy.path("1.9.0", "SHA256SUMS.sigstore.json"))), (0, True)) or print(ended)
         with open(os.path.join(folder, "said"), encoding="utf-8") as file:
             matches("with cosign's own words", file.read(), r"^sign-blob --yes .*--bundle \S+/SHA256SUMS\.sigstore\.json \S+/SHA256SUMS$")
+        for arch, script in ((ARCH, f'#!{shutil.which("bash")}\necho "$@" >"{folder}/verified"\n'), (OTHER_ARCH, "#!/nowhere\n")):
+            with open(copy.path("1.9.0", f"llm-cli-gateway-1.9.0-linux-{arch}"), "w", encoding="utf-8") as file:
+                file.write(script)
+        ended = world.call(["/usr/bin/env", "-i", f"PATH={tools}", "RELEASE_SIGNING_IDENTITY=us", "RELEASE_SIGNING_ISSUER=https://issuer.example",
+                            words[0], copy.path("1.9.0")])
+        equal("it verifies what it signed", (ended.returncode, ended.stderr), (0, ""))
+        with open(os.path.join(folder, "verified"), encoding="utf-8") as file:
+            matches("by the manager for this machine", file.read(), r"^verify \S+/1\.9\.0/SHA256SUMS .*--identity-pattern us --issuer https://issuer\.example$")
         with open(copy.bundle("1.10.0"), "ab") as file:
             file.write(b"x")
         ended = world.call(["/usr/bin/env", "-i", f"PATH={tools}", words[0], copy.path("1.10.0")])
