@@ -2,26 +2,35 @@ package import Appliance
 import CShims
 import Glibc
 
-/// A process that cannot be confused with a later one of the same number: pid and start time.
+/// A process that cannot be confused with a later one of the same number: pid, start time, and the boot that both count
+/// from.
 package struct ProcessIdentity: Sendable, Hashable {
     /// As the kernel numbers it in our pid namespace; above 0.
     package var pid: Int32
     /// Clock ticks after boot, field 22 of /proc/PID/stat.
     package var startTime: UInt64
+    /// The kernel's name for the boot: services that start by themselves get the same numbers at the same tick again.
+    package var boot: String
 
-    /// A process as it was recorded.
+    /// A process of this boot.
     package init(pid: Int32, startTime: UInt64) {
         self.pid = pid
         self.startTime = startTime
+        boot = ProcessTable.boot
     }
 
-    /// `{"pid","startTime"}`, as state files keep it.
-    package var json: JSON { ["pid": .integer(pid), "startTime": .integer(startTime)] }
+    /// `{"pid","startTime","boot"}`, as state files keep it.
+    package var json: JSON {
+        ["pid": .integer(pid), "startTime": .integer(startTime), "boot": .string(boot)]
+    }
 
-    /// Reads `{"pid","startTime"}`.
+    /// Reads `{"pid","startTime","boot"}`.
+    ///
+    /// A record of an older version has no boot, and is taken for one of this boot.
     package init?(json: JSON?) {
         guard let pid = json?["pid"]?.int, let start = json?["startTime"]?.int, pid > 0 else { return nil }
         self.init(pid: Int32(clamping: pid), startTime: UInt64(clamping: start))
+        if let boot = json?["boot"]?.string { self.boot = boot }
     }
 }
 
@@ -45,6 +54,10 @@ package struct ProcessEntry: Sendable, Equatable {
 
 /// What runs on this machine, read from /proc.
 package enum ProcessTable {
+    /// The kernel's name for the time since the machine was started, random(4); empty where it does not say.
+    package static let boot =
+        ((try? Files().readText("/proc/sys/kernel/random/boot_id", limit: 256)) ?? "").trimmed
+
     /// One process, `nil` when it is gone.
     package static func entry(_ pid: Int32) -> ProcessEntry? {
         guard let bytes = try? Files().read("/proc/\(pid)/stat", limit: 4096) else { return nil }

@@ -165,6 +165,32 @@ struct AdoptionTests {
         #expect(try Files().readText(shop.directory.path("runs")) == "x\n")
     }
 
+    @Test("ends nothing that only has the number of a run before the machine was restarted")
+    func numbersOfAnEarlierBoot() async throws {
+        let place = try leave("true")
+        // A session without its leader, and a process: either could have been the run's by its number.
+        let marker = shop.directory.path("pid")
+        let leader = try shop.machine.processes.launch(
+            Command("/bin/sh", ["-c", "sleep 64 & echo $! >\(marker).new; mv \(marker).new \(marker)"])
+        )
+        #expect(await shop.machine.processes.waitForEnd(of: leader, within: .seconds(20)))
+        let member = try #require(
+            Int32(try Files().readText(marker).trimmed).flatMap(ProcessTable.identity)
+        )
+        let other = try shop.machine.processes.launch(Command("/bin/sleep", ["64"]))
+        for provider in [leader, other] {
+            var earlier = provider
+            earlier.boot = "00000000-0000-0000-0000-000000000000"
+            let record: JSON = [
+                "runner": earlier.json, "provider": earlier.json, "startedAt": "2026-01-01T00:00:00.000Z",
+            ]
+            try Files().write(record.compact, to: place.runner)
+            _ = await shop.scheduler.adopt()
+            #expect(ProcessTable.isRunning(member) && ProcessTable.isRunning(other))
+        }
+        for process in [member, other] { await shop.machine.processes.end(process) }
+    }
+
     @Test("leaves the jobs of a gateway that lives alone")
     func foreign() async throws {
         let other = try Workshop(in: shop.directory)

@@ -156,6 +156,27 @@ struct LaunchedProcessTests {
         #expect(!ProcessTable.signal(stranger, SIGKILL))
     }
 
+    @Test("is not the one that an earlier boot gave the same number at the same tick")
+    func otherBoot() async throws {
+        let own = try #require(ProcessTable.identity(getpid()))
+        #expect(!own.boot.isEmpty)
+        var earlier = own
+        earlier.boot = "00000000-0000-0000-0000-000000000000"
+        #expect(ProcessTable.isRunning(own) && !ProcessTable.isRunning(earlier))
+        #expect(!ProcessTable.signal(earlier, SIGKILL))
+        #expect(try await processes().waitForEnd(of: earlier, within: .zero))
+    }
+
+    @Test("is written with its boot, and read without one as an older version wrote it")
+    func recorded() throws {
+        let own = try #require(ProcessTable.identity(getpid()))
+        #expect(ProcessIdentity(json: own.json) == own)
+        #expect(own.json["boot"]?.string == own.boot)
+        let older: JSON = ["pid": .integer(own.pid), "startTime": .integer(own.startTime)]
+        #expect(ProcessIdentity(json: older) == own)
+        #expect(ProcessIdentity(json: ["pid": 0, "startTime": 1]) == nil)
+    }
+
     @Test("a command with parentheses and spaces in its name is read right")
     func oddNames() {
         let line =

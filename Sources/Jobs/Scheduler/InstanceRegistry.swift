@@ -26,7 +26,7 @@ final class InstanceRegistry: @unchecked Sendable {
         self.directory = directory
         files = machine.files
         name = machine.random.uuid()
-        boot = try? machine.files.readText("/proc/sys/kernel/random/boot_id", limit: 64).trimmed
+        boot = ProcessTable.boot.isEmpty ? nil : ProcessTable.boot
         var buffer = [CChar](repeating: 0, count: 256)
         gethostname(&buffer, buffer.count - 1)
         host = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)

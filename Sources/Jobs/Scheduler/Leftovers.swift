@@ -32,9 +32,10 @@ enum Leftovers {
         let own = getpid()
         let mark = Array("\(variable)=\(job)".utf8)
         // A session keeps its number for as long as it has members, so nobody else can have it unless its leader's
-        // number now belongs to another process.
+        // number now belongs to another process. After another boot, any session may have it.
         let leader = table.first { $0.identity.pid == provider?.pid }
-        let session = leader == nil || leader?.identity == provider ? provider?.pid : nil
+        let isKept = provider?.boot == ProcessTable.boot && (leader == nil || leader?.identity == provider)
+        let session = isKept ? provider?.pid : nil
         return table.filter { entry in
             entry.state != "Z" && entry.identity.pid != own
                 && (entry.identity == provider || entry.session == session || isMarked(entry, mark))
