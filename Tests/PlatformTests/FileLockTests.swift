@@ -40,4 +40,15 @@ struct FileLockTests {
         #expect(try FileLock.attempt(path) == nil)
         withExtendedLifetime(next) {}
     }
+
+    @Test("can be asked for by who does not take it, and nothing is made for the question")
+    func held() throws {
+        let path = directory.path("lock")
+        #expect(!FileLock.isHeld(path) && !Files().exists(path))
+        var holder = try FileLock.attempt(path)
+        #expect(holder != nil && FileLock.isHeld(path))
+        holder = nil
+        #expect(!FileLock.isHeld(path))
+        #expect(try FileLock.attempt(path) != nil)
+    }
 }

@@ -28,16 +28,7 @@ extension Verb {
                 var facts = await InstalledVersions.facts(layout, files: machine.files)
                 facts.findings += ReferenceHome.findings(layout, files: machine.files)
                 if machine.files.exists(layout.restoration) {
-                    let standing = RestoreJournal.standing
-                    facts.findings.append(
-                        Finding(
-                            "restore-interrupted",
-                            .error,
-                            "interrupted restore",
-                            standing.sentence,
-                            help: standing.help
-                        )
-                    )
+                    facts.findings.append(RestoreJournal.finding(layout, files: machine.files))
                 }
                 return facts
             }
@@ -104,7 +95,7 @@ extension GatewayService {
             }
         } else {
             // The Node gateway in the home and a restore have findings of their own.
-            let own = ["the Node gateway", RestoreJournal.standing.sentence]
+            let own = ["the Node gateway", RestoreJournal.standing.sentence, MutationLock.underWay]
             facts.findings += status.notices.filter { notice in !own.contains { notice.contains($0) } }.map {
                 Finding("service-notice", .info, "service", $0)
             }
@@ -182,12 +173,15 @@ extension InstalledVersions {
                     )
                 }
                 if let operation = receipt.operation {
+                    facts.findings.append(finding(operation, layout, files))
+                }
+                if let target = strayed(layout, files: files) {
                     facts.findings.append(
                         Finding(
-                            "operation-interrupted",
-                            .warning,
-                            "interrupted command",
-                            "'\(operation.verb)' did not come to its end",
+                            "current-strayed",
+                            .error,
+                            "version in use",
+                            "'\(layout.current)' leads to '\(target)', which is no version of this home",
                             help: "run: \(Product.name) repair"
                         )
                     )
@@ -197,6 +191,46 @@ extension InstalledVersions {
         } catch {
             return InstallFacts(findings: [Finding(error, title: "installation")])
         }
+    }
+
+    /// An operation in the journal is under way as long as somebody has the lock.
+    private static func finding(_ operation: Receipt.Operation, _ layout: Layout, _ files: Files) -> Finding {
+        if let holder = MutationLock.holder(layout, files: files) {
+            return Finding(
+                "operation-under-way",
+                .info,
+                "command at work",
+                "\(holder) \(MutationLock.underWay)"
+            )
+        }
+        return Finding(
+            "operation-interrupted",
+            .warning,
+            "interrupted command",
+            "'\(operation.verb)' did not come to its end",
+            help: "run: \(Product.name) repair"
+        )
+    }
+}
+
+extension RestoreJournal {
+    /// A restore that is under way, or was interrupted, as a finding.
+    fileprivate static func finding(_ layout: Layout, files: Files) -> Finding {
+        if let holder = MutationLock.holder(layout, files: files) {
+            return Finding(
+                "restore-under-way",
+                .info,
+                "command at work",
+                "\(holder) \(MutationLock.underWay)"
+            )
+        }
+        return Finding(
+            "restore-interrupted",
+            .error,
+            "interrupted restore",
+            standing.sentence,
+            help: standing.help
+        )
     }
 }
 

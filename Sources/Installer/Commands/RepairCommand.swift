@@ -18,6 +18,10 @@ extension Verb {
         guard !call.arguments.has("dry-run") else {
             guard call.machine.files.exists(layout.home) else { return RepairReport(isDry: true) }
             let installation = call.bareInstallation(layout)
+            // What is being changed is not what was interrupted.
+            if let holder = MutationLock.holder(layout, files: call.machine.files) {
+                return RepairReport(isDry: true, holder: holder)
+            }
             let plan = try await BlockingThread.run("repair") { () throws(GatewayError) in
                 try installation.repairPlan()
             }
@@ -63,8 +67,11 @@ struct RepairReport: Report {
     var remaining: [String] = []
     var notices: [String] = []
     var isDry = false
+    /// Who is changing the installation, where that stands in the way of looking at it.
+    var holder: String?
 
     private var message: String {
+        if let holder { return "\(holder) \(MutationLock.underWay); ask again when it has ended." }
         if steps.isEmpty { return "No repair actions were required." }
         let actions = steps.count == 1 ? "1 repair action" : "\(steps.count) repair actions"
         return "\(actions) \(isDry ? "would be" : steps.count == 1 ? "was" : "were") done."

@@ -5,15 +5,28 @@ import Platform
 
 /// What is in `versions/` and what `current` points to, read from the disk.
 enum InstalledVersions {
-    /// The directory name that `current` points to; `nil` when it is absent or leads elsewhere.
+    /// The directory name that `current` points to; `nil` when it is absent or leads anywhere but into `versions`.
+    ///
+    /// Another home's versions come and go without this one.
     static func current(_ layout: Layout, files: Files) -> String? {
         guard let target = files.destination(ofLink: layout.current) else { return nil }
         let name = Files.name(of: target)
-        guard !name.isEmpty, name != ".", name != "..", Files.name(of: Files.parent(of: target)) == "versions"
-        else {
-            return nil
-        }
+        guard !name.isEmpty, name != ".", name != ".." else { return nil }
+        let parent = Files.parent(of: target.hasPrefix("/") ? target : Layout.join(layout.home, target))
+        // A home may be reached through links, and named by another of its names.
+        guard parent == layout.versions || isSame(parent, layout.versions, files) else { return nil }
         return name
+    }
+
+    private static func isSame(_ first: String, _ second: String, _ files: Files) -> Bool {
+        guard let first = files.realPath(first) else { return false }
+        return first == files.realPath(second)
+    }
+
+    /// Where `current` leads when that is no version of this home; `nil` when it is one, or there is no link.
+    static func strayed(_ layout: Layout, files: Files) -> String? {
+        guard current(layout, files: files) == nil else { return nil }
+        return files.destination(ofLink: layout.current)
     }
 
     /// Every directory with a readable manifest, the one in use first, then the newest.

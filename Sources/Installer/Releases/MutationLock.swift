@@ -63,16 +63,13 @@ enum MutationLock {
                 race.end(.failed(error))
             }
         }
-        let holder: @Sendable () -> String = {
-            let text = (try? machine.files.readText(path, limit: 4096)) ?? ""
-            return text.isEmpty ? "another command" : text
-        }
+        let holder: @Sendable () -> String = { named(layout, machine.files) }
         let clock = machine.clock
         let timer = Task {
             let patience = Duration.seconds(1)
             if limit > patience {
                 try await clock.sleep(patience)
-                say("waiting for \(holder()), which is changing this installation")
+                say("waiting for \(holder()), which \(underWay)")
                 try await clock.sleep(limit - patience)
             } else {
                 try await clock.sleep(limit)
@@ -95,6 +92,22 @@ enum MutationLock {
                 help: "wait for it to end, then run the command again"
             )
         }
+    }
+
+    /// What is said of whoever holds it.
+    static let underWay = "is changing this installation"
+
+    /// Who changes this installation right now, with its process: `nil` when nobody does.
+    ///
+    /// For readers, who take no part in the lock; the answer may be out of date when it comes.
+    static func holder(_ layout: Layout, files: Files) -> String? {
+        FileLock.isHeld(layout.lock) ? named(layout, files) : nil
+    }
+
+    /// What the holder, or the last one, wrote into the lock's file.
+    private static func named(_ layout: Layout, _ files: Files) -> String {
+        let text = (try? files.readText(layout.lock, limit: 4096)) ?? ""
+        return text.isEmpty ? "another command" : text
     }
 
     private enum Outcome: Sendable {

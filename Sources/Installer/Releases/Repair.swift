@@ -125,7 +125,11 @@ extension Installation {
         let isReinstalled = plan.steps.contains { step in
             if case .reinstall(let installed, _) = step { installed.directory == current } else { false }
         }
-        if receipt.operation == nil, !isReinstalled, let best = usable.first,
+        if let status = try files.status(layout.current), status.kind != .link {
+            plan.remaining.append(
+                "'\(layout.current)' is no link to a version; move it away, then run the command again"
+            )
+        } else if receipt.operation == nil, !isReinstalled, let best = usable.first,
             !isNamed || !usable.contains(where: { $0.directory == current })
         {
             plan.steps.append(.relink(best))

@@ -349,16 +349,30 @@ struct RecoveryTests {
 
 @Suite("Waiting for the lock")
 struct MutationLockTests {
+    /// A machine that says when it waits: who waits sets an alarm, and that only after the lock was refused.
+    private func waiting(_ machine: Machine) -> (machine: Machine, waits: Gate) {
+        let waits = Gate()
+        var other = machine
+        other.clock.sleep = { [sleep = machine.clock.sleep] duration in
+            waits.open()
+            try await sleep(duration)
+        }
+        return (other, waits)
+    }
+
+    private func acquire(
+        _ verb: String,
+        _ home: ScratchHome,
+        _ machine: Machine
+    ) async throws(GatewayError) -> FileLock {
+        try await MutationLock.acquire(home.layout, verb: verb, machine: machine, say: { _ in })
+    }
+
     @Test("says for whom it waits, and gives up as busy")
     func busy() async throws {
         let home = try ScratchHome()
         let machine = try home.machine()
-        let held = try await MutationLock.acquire(
-            home.layout,
-            verb: "upgrade",
-            machine: machine,
-            say: { _ in }
-        )
+        let held = try await acquire("upgrade", home, machine)
         let said = Mutex<[String]>([])
         let error = await refusal {
             try await MutationLock.acquire(
@@ -385,21 +399,10 @@ struct MutationLockTests {
     func handsOver() async throws {
         let home = try ScratchHome()
         let machine = try home.machine()
-        var held: FileLock? = try await MutationLock.acquire(
-            home.layout,
-            verb: "upgrade",
-            machine: machine,
-            say: { _ in }
-        )
+        var held: FileLock? = try await acquire("upgrade", home, machine)
         #expect(held != nil)
-        // The one that waits sets its alarm, and that it does only after the lock was refused.
-        let waits = Gate()
-        var other = machine
-        other.clock.sleep = { [sleep = machine.clock.sleep] duration in
-            waits.open()
-            try await sleep(duration)
-        }
-        async let second = MutationLock.acquire(home.layout, verb: "repair", machine: other, say: { _ in })
+        let (other, waits) = waiting(machine)
+        async let second = acquire("repair", home, other)
         await waits.wait()
         held = nil
         _ = try await second
@@ -410,19 +413,9 @@ struct MutationLockTests {
     func removedLock() async throws {
         let home = try ScratchHome()
         let machine = try home.machine()
-        var held: FileLock? = try await MutationLock.acquire(
-            home.layout,
-            verb: "uninstall",
-            machine: machine,
-            say: { _ in }
-        )
+        var held: FileLock? = try await acquire("uninstall", home, machine)
         #expect(held != nil)
-        let waits = Gate()
-        var other = machine
-        other.clock.sleep = { [sleep = machine.clock.sleep] duration in
-            waits.open()
-            try await sleep(duration)
-        }
+        let (other, waits) = waiting(machine)
         async let second = MutationLock.take(home.layout, verb: "setup", machine: other, say: { _ in })
         await waits.wait()
         // In one step, so that the one that waits finds the home or none.
