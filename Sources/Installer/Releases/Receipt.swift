@@ -80,6 +80,8 @@ struct Receipt: Sendable, Equatable {
         var previous: String?
         /// Whether the user's data goes as well; only of an uninstall.
         var purges = false
+        /// What the service did before it was stopped; only of an uninstall.
+        var service: ServiceStanding?
         var startedAt: Timestamp
     }
 
@@ -219,6 +221,7 @@ struct Receipt: Sendable, Equatable {
             operation.staging = staging
         }
         operation.purges = json["purges"]?.bool ?? false
+        operation.service = json["service"].flatMap(ServiceStanding.init)
         if let entry = json["installing"], !entry.isNull { operation.installing = try installed(entry) }
         if let previous = json["previous"]?.string {
             guard isName(previous) else { throw invalid("'operation.previous' is no directory name") }
@@ -256,7 +259,7 @@ struct Receipt: Sendable, Equatable {
             "operation": .null,
         ]
         if let operation {
-            json["operation"] = [
+            var entry: JSON = [
                 "verb": .string(operation.verb),
                 "staging": .optional(operation.staging),
                 "installing": operation.installing?.json ?? .null,
@@ -264,6 +267,8 @@ struct Receipt: Sendable, Equatable {
                 "purges": .bool(operation.purges),
                 "startedAt": .string(operation.startedAt.iso8601),
             ]
+            if let service = operation.service { entry["service"] = service.json }
+            json["operation"] = entry
         }
         for member in unknown.members { json[member.name] = member.value }
         return json

@@ -7,13 +7,14 @@ extension Installation {
     ///
     /// - An operation that had switched `current` had verified everything and is finished: only the health of a running
     ///   service is still open. One that had not is undone.
-    /// - An uninstall that had not come to the version in use is undone; any other is finished, without the user's data.
+    /// - An uninstall that had not come to the version in use is undone, and the service does again what it did; any other
+    ///   is finished, without the user's data.
     func recover(_ receipt: inout Receipt) async throws(GatewayError) -> [String] {
         var notices: [String] = []
         if let operation = receipt.operation {
             let current = InstalledVersions.current(layout, files: files)
             if operation.verb == Receipt.Operation.uninstall {
-                notices.append(try recoverUninstall(current, &receipt))
+                notices += try await recoverUninstall(operation, current, &receipt)
             } else if let installing = operation.installing, current == installing.directory {
                 notices.append(try await finish(operation.verb, installing, &receipt))
             } else {
@@ -22,6 +23,8 @@ extension Installation {
                 notices += await endHalfRestart(&receipt)
             }
         }
+        // Somebody else switched it off: whoever switches it on again is not us.
+        if receipt.enabledLinger, !service.lingers { receipt.enabledLinger = false }
         try forgetDiscarded(&receipt)
         for leftover in try leftovers() { try files.removeTree(leftover) }
         return notices
@@ -80,26 +83,70 @@ extension Installation {
     }
 
     private func recoverUninstall(
+        _ operation: Receipt.Operation,
         _ current: String?,
         _ receipt: inout Receipt
-    ) throws(GatewayError) -> String {
-        let purge = receipt.operation?.purges ?? false
+    ) async throws(GatewayError) -> [String] {
         if let current, let installed = receipt.installed.first(where: { $0.directory == current }),
             files.isExecutable(layout.currentGateway)
         {
-            receipt.operation = nil
             _ = try ensureCommandLink(&receipt)
+            // The journal stays until the service is as it was: killed in between, the next command does it again.
+            let notices = await reinstate(operation.service, &receipt)
+            receipt.operation = nil
             try receipt.write(layout, files: files)
-            return
+            return [
                 "an interrupted uninstall had not come to version \(installed.version), which stays installed; "
-                + "to use it run '\(Product.name) start', to remove it '\(Product.name) uninstall'"
+                    + "to remove it run '\(Product.name) uninstall'"
+            ] + notices
         }
         let removal = Removal(layout: layout, files: files)
         let plan = try removal.plan(receipt, purge: false)
         try removal.perform(plan.removals.filter { !Removal.frame(layout).contains($0.path) })
         receipt = receipt.afterRemoval { files.exists($0) }
+        var notices = [
+            "finished an interrupted uninstall"
+                + (operation.purges
+                    ? "; what is left of your data is still there (uninstall --purge removes it)" : "")
+        ]
+        if receipt.enabledLinger {
+            do throws(GatewayError) {
+                try await service.setLingering(false)
+                receipt.enabledLinger = false
+            } catch {
+                notices.append("lingering stays on: \(error); \(error.help ?? "")")
+            }
+        }
         try receipt.write(layout, files: files)
-        return "finished an interrupted uninstall"
-            + (purge ? "; what is left of your data is still there (uninstall --purge removes it)" : "")
+        do throws(GatewayError) { try await service.reloadUnits() } catch {}
+        return notices
+    }
+
+    /// Lets the service do again what it did before an uninstall that is undone; says so, and what could not be done.
+    private func reinstate(_ standing: ServiceStanding?, _ receipt: inout Receipt) async -> [String] {
+        guard let standing else {
+            return ["if the gateway is to run, start it with '\(Product.name) start'"]
+        }
+        var notices: [String] = []
+        if receipt.enabledLinger, standing.lingers, !service.lingers {
+            do throws(GatewayError) {
+                try await service.setLingering(true)
+                notices.append("switched lingering on again")
+            } catch {
+                notices.append("lingering stays off: \(error); \(error.help ?? "")")
+            }
+        }
+        guard !standing.isIdle else { return notices }
+        do throws(GatewayError) {
+            notices += try await service.reinstate(standing, &receipt)
+        } catch {
+            notices.append(
+                "the gateway could not be put back into service: \(error); "
+                    + (standing.enabled.isEmpty
+                        ? "'\(Product.name) start' starts it"
+                        : "'\(Product.name) setup --enable' starts it, now and with every session")
+            )
+        }
+        return notices
     }
 }

@@ -12,6 +12,19 @@ protocol ServiceControl: Sendable {
     func fingerprint() throws(GatewayError) -> String
     /// Stops the gateway and takes its units out of the session's start; says what could not be done.
     func retire() async throws(GatewayError) -> [String]
+    /// What it does now, for `reinstate`.
+    func standing() async -> ServiceStanding
+    /// Puts unit files back that are gone, and enables and starts what was enabled and active; the caller holds the lock.
+    ///
+    /// Says what was done.
+    func reinstate(
+        _ standing: ServiceStanding,
+        _ receipt: inout Receipt
+    ) async throws(GatewayError) -> [String]
+    /// Whether the user's service manager runs without a login.
+    var lingers: Bool { get }
+    /// Lets the user's service manager run without a login, or no longer; nothing happens where it is so already.
+    func setLingering(_ on: Bool) async throws(GatewayError)
     /// Lets the service manager see that unit files have changed or gone.
     func reloadUnits() async throws(GatewayError)
 }

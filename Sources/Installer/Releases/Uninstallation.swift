@@ -13,7 +13,7 @@ struct UninstallOutcome: Sendable {
 extension Installation {
     /// Takes away what the receipt says that this program made; `nil` when another uninstall had just done so.
     ///
-    /// 1. note in the receipt what begins
+    /// 1. note in the receipt what begins, and what the service does
     /// 2. stop the gateway, take its units out of the session's start, switch off lingering that we switched on
     /// 3. remove links and units, then `current`, then the versions, then what else there is
     /// 4. remove receipt, lock and home, each of which tells the next command what is left
@@ -55,11 +55,14 @@ extension Installation {
                         : "removed what an interrupted \(operation.verb) had left"
                 )
             }
-            let isNoted = try begin(receipt, purge: purge)
+            // What an uninstall before this one has stopped is not how it was.
+            var standing = found.operation?.service
+            if standing == nil { standing = await service.standing() }
+            let isNoted = try begin(receipt, standing, purge: purge)
             outcome.notices += try await service.retire()
             if plan.disablesLinger {
                 do throws(GatewayError) {
-                    try await Lingering(machine: machine).disable()
+                    try await service.setLingering(false)
                 } catch {
                     outcome.notices.append("lingering stays on: \(error); \(error.help ?? "")")
                 }
@@ -67,7 +70,7 @@ extension Installation {
             let frame = Removal.frame(layout)
             outcome.gone = try removal.perform(plan.removals.filter { !frame.contains($0.path) })
             // There is room by now for what could not be written before.
-            if !isNoted { _ = try begin(receipt, purge: purge) }
+            if !isNoted { _ = try begin(receipt, standing, purge: purge) }
             outcome.gone += try removal.perform(plan.removals.filter { frame.contains($0.path) })
             do throws(GatewayError) { try await service.reloadUnits() } catch {}
             return outcome
@@ -77,13 +80,18 @@ extension Installation {
     /// Notes in the receipt what begins now; false when the disk is too full for that.
     ///
     /// Removing is what makes room, so it goes on without: repeating the command does the same.
-    private func begin(_ receipt: Receipt, purge: Bool) throws(GatewayError) -> Bool {
+    private func begin(
+        _ receipt: Receipt,
+        _ standing: ServiceStanding?,
+        purge: Bool
+    ) throws(GatewayError) -> Bool {
         // Where nothing is noted there is nothing to come back to.
         guard files.exists(layout.receipt) else { return true }
         var receipt = receipt
         receipt.operation = Receipt.Operation(
             verb: Receipt.Operation.uninstall,
             purges: purge,
+            service: standing,
             startedAt: machine.clock.now()
         )
         do throws(GatewayError) {

@@ -43,7 +43,11 @@ struct GatewayService: Sendable {
     func status() async throws(GatewayError) -> ServiceStatus {
         var status = try await observe()
         if machine.files.exists(layout.restoration) {
-            status.notices.append("\(RestoreJournal.standing.sentence); \(RestoreJournal.standing.help)")
+            let standing = RestoreJournal.standing
+            status.notices.append(
+                MutationLock.holder(layout, files: machine.files).map { "\($0) \(MutationLock.underWay)" }
+                    ?? "\(standing.sentence); \(standing.help)"
+            )
         }
         if let standing = try ReferenceHome.find(layout, files: machine.files)?.standing(layout) {
             status.notices.append("\(standing.sentence); \(standing.help)")
@@ -241,6 +245,13 @@ struct GatewayService: Sendable {
                 help: "choose a port: \(Product.name) setup --port NUMBER"
             )
         }
+        if let target = InstalledVersions.strayed(layout, files: machine.files) {
+            throw GatewayError(
+                "gateway-missing",
+                "'\(layout.current)' leads to '\(target)', which is no version of this home",
+                help: "run: \(Product.name) repair"
+            )
+        }
         guard machine.files.isExecutable(layout.currentGateway) else {
             throw GatewayError(
                 "gateway-missing",
@@ -335,11 +346,51 @@ struct GatewayService: Sendable {
         }
     }
 
-    private func disableUnits() async throws(GatewayError) {
-        let timerPath = Layout.join(layout.userUnits, "\(layout.upgradeUnitName).timer")
-        guard machine.files.exists(unitPath) || machine.files.exists(timerPath),
+    /// Asks what retiring it would end.
+    func standing() async -> ServiceStanding {
+        var standing = ServiceStanding()
+        standing.lingers = lingers
+        standing.isDetached = (try? detached.record()) != nil
+        guard hasUnits, let found = try? await systemd.standing() else { return standing }
+        standing.enabled = found.enabled
+        standing.active = found.active
+        return standing
+    }
+
+    func reinstate(
+        _ standing: ServiceStanding,
+        _ receipt: inout Receipt
+    ) async throws(GatewayError) -> [String] {
+        let installation = UnitInstallation(layout: layout, files: machine.files)
+        let gone = try installation.stale(units, receipt)
+        let missing = units.filter { gone.contains(Layout.join(layout.userUnits, $0.name)) }
+        var notices = try installation.write(missing, receipt: &receipt).notices
+        if standing.isDetached { try await detached.start(settings) }
+        if !(standing.enabled + standing.active).isEmpty,
             ServiceBus.machineHasSystemd(files: machine.files)
-        else { return }
+        {
+            try await systemd.reinstate(standing, settings: settings)
+            if !standing.enabled.isEmpty { notices.append("the gateway starts with your session again") }
+        }
+        guard standing.isDetached || standing.active.contains("\(layout.unitName).service") else {
+            return notices
+        }
+        receipt.startedWith = try fingerprint()
+        return notices + ["started the gateway again"]
+    }
+
+    var lingers: Bool { Lingering(machine: machine).isOn }
+
+    func setLingering(_ on: Bool) async throws(GatewayError) { try await Lingering(machine: machine).set(on) }
+
+    private var hasUnits: Bool {
+        let timerPath = Layout.join(layout.userUnits, "\(layout.upgradeUnitName).timer")
+        return (machine.files.exists(unitPath) || machine.files.exists(timerPath))
+            && ServiceBus.machineHasSystemd(files: machine.files)
+    }
+
+    private func disableUnits() async throws(GatewayError) {
+        guard hasUnits else { return }
         try await systemd.disable()
     }
 

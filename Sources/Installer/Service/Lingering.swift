@@ -45,6 +45,8 @@ struct Lingering {
             try await note(false, service)
             throw error
         }
+        // A command in between may have found it off, and taken the note for an old one.
+        try await note(true, service)
         try await waitForManager()
         return true
     }
@@ -53,13 +55,13 @@ struct Lingering {
     func disable(_ service: GatewayService) async throws(GatewayError) -> Bool {
         let layout = try machine.layout()
         guard try Receipt.read(layout, files: machine.files).enabledLinger else { return false }
-        try await disable()
+        try await set(false)
         try await note(false, service)
         return true
     }
 
-    /// Switches it off.
-    func disable() async throws(GatewayError) { if isOn { try await switchTo(false) } }
+    /// Switches it on or off, where it is not so yet; nothing is noted.
+    func set(_ on: Bool) async throws(GatewayError) { if isOn != on { try await switchTo(on) } }
 
     private func note(_ on: Bool, _ service: GatewayService) async throws(GatewayError) {
         try await service.changingReceipt("setup") { (receipt) throws(GatewayError) in

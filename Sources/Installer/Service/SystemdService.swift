@@ -124,6 +124,42 @@ struct SystemdService: Sendable {
         }
     }
 
+    /// Which units are enabled and active: those that `disable` ends.
+    func standing() async throws(GatewayError) -> ServiceStanding {
+        let names = retired
+        return try await talk { (bus) throws(GatewayError) in
+            var standing = ServiceStanding()
+            for name in names {
+                let unit = try bus.unit(name)
+                if unit.fileState == "enabled" { standing.enabled.append(name) }
+                if ["active", "activating", "reloading"].contains(unit.activeState) {
+                    standing.active.append(name)
+                }
+            }
+            return standing
+        }
+    }
+
+    /// Enables and starts units that were enabled and active.
+    ///
+    /// Throws `port-in-use` or `start-failed`.
+    func reinstate(_ standing: ServiceStanding, settings: Settings) async throws(GatewayError) {
+        // The receipt is a file: it may name any unit.
+        let enabled = retired.filter(standing.enabled.contains)
+        let active = retired.filter(standing.active.contains)
+        try await talk { (bus) throws(GatewayError) in
+            try bus.reload()
+            if !enabled.isEmpty { try bus.setEnabled(true, enabled) }
+        }
+        if active.contains(service) {
+            _ = try await start(settings: settings, socketChanged: false, again: false, enable: false)
+        }
+        try await begin(active.filter { $0 != service })
+    }
+
+    /// What `disable` ends, but for what only runs at its time.
+    private var retired: [String] { [service, socket, "\(layout.upgradeUnitName).timer"] }
+
     /// Whether a unit is active.
     func isActive(_ unit: String) async throws(GatewayError) -> Bool {
         try await talk { (bus) throws(GatewayError) in try bus.unit(unit).activeState == "active" }
@@ -143,6 +179,13 @@ struct SystemdService: Sendable {
         try await talk { (bus) throws(GatewayError) in
             try bus.reload()
             try bus.setEnabled(true, units)
+        }
+        try await begin(units)
+    }
+
+    private func begin(_ units: [String]) async throws(GatewayError) {
+        guard !units.isEmpty else { return }
+        try await talk { (bus) throws(GatewayError) in
             for unit in units {
                 let outcome = try bus.perform(.start, unit, within: .seconds(30))
                 guard outcome == "done" else {

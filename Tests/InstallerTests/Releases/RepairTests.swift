@@ -46,6 +46,54 @@ struct RepairTests {
         #expect(try await home.runs() == "9.9.9")
     }
 
+    @Test("takes only a version of its own home for the one in use", arguments: [true, false])
+    func strayedCurrent(isRelative: Bool) async throws {
+        let home = try await home("1.0.0"), other = try await self.home("2.0.0")
+        let layout = home.layout
+        var target = other.layout.version("2.0.0")
+        if isRelative {
+            try files.link(layout.home + "/other", to: other.layout.home)
+            target = "other/versions/2.0.0"
+        }
+        try files.link(layout.current, to: target)
+        #expect(InstalledVersions.current(layout, files: files) == nil)
+        let service = try GatewayService(machine: home.machine())
+        let refused = await refusal { try await service.start() }
+        #expect(refused.code == "gateway-missing" && refused.help == "run: llm-cli-gateway repair")
+        #expect(
+            refused.message == "'\(layout.current)' leads to '\(target)', which is no version of this home"
+        )
+        let plan = try home.installation().repairPlan()
+        #expect(plan.steps.map(\.sentence) == ["point 'current' at version '1.0.0'"])
+        _ = try await home.installation().repair()
+        #expect(try await home.runs() == "1.0.0")
+        try expectWhole(home)
+    }
+
+    @Test("knows its versions by every name that its home has")
+    func linkedHome() async throws {
+        let home = try await home("1.0.0")
+        let name = home.scratch.path("other-name")
+        try files.link(name, to: home.layout.home)
+        try files.link(home.layout.current, to: name + "/versions/1.0.0")
+        #expect(InstalledVersions.current(home.layout, files: files) == "1.0.0")
+        try files.link(home.layout.current, to: name + "/versions/..")
+        #expect(InstalledVersions.current(home.layout, files: files) == nil)
+    }
+
+    @Test("says what stands in the place of the link to the version in use")
+    func foldersForCurrent() async throws {
+        let home = try await home("1.0.0")
+        try files.removeFile(home.layout.current)
+        try files.makeDirectory(home.layout.current)
+        let (done, _) = try await home.installation().repair()
+        #expect(
+            done.remaining == [
+                "'\(home.layout.current)' is no link to a version; move it away, then run the command again"
+            ]
+        )
+    }
+
     @Test("follows no link to look for leftovers")
     func links() async throws {
         let home = try await home("9.9.9")

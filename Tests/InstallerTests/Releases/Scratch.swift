@@ -150,6 +150,11 @@ final class ScriptedService: ServiceControl {
         var restartedWith: [String] = []
         /// What else a start would use.
         var environment = ""
+        /// Units that start with the session.
+        var enabled: [String] = []
+        var lingers = false
+        /// Why it cannot be put back into service.
+        var refusal: GatewayError?
     }
 
     let state: Mutex<State>
@@ -169,9 +174,38 @@ final class ScriptedService: ServiceControl {
     func fingerprint() throws(GatewayError) -> String { state.withLock { "\(current) \($0.environment)" } }
 
     func retire() async throws(GatewayError) -> [String] {
-        state.withLock { $0.running = false }
+        state.withLock {
+            $0.running = false
+            $0.enabled = []
+        }
         return []
     }
+
+    func standing() async -> ServiceStanding {
+        state.withLock { state in
+            var standing = ServiceStanding()
+            standing.enabled = state.enabled
+            standing.isDetached = state.running
+            standing.lingers = state.lingers
+            return standing
+        }
+    }
+
+    func reinstate(
+        _ standing: ServiceStanding,
+        _ receipt: inout Receipt
+    ) async throws(GatewayError) -> [String] {
+        if let refusal = state.withLock({ $0.refusal }) { throw refusal }
+        state.withLock {
+            $0.running = standing.isDetached
+            $0.enabled = standing.enabled
+        }
+        return standing.isDetached ? ["started the gateway again"] : []
+    }
+
+    var lingers: Bool { state.withLock { $0.lingers } }
+
+    func setLingering(_ on: Bool) async throws(GatewayError) { state.withLock { $0.lingers = on } }
 
     func reloadUnits() async throws(GatewayError) {}
 
