@@ -16,10 +16,12 @@ package struct HTTPClient: Sendable {
         package var connect = Duration.seconds(15)
         /// How long no byte may come.
         package var stall = Duration.seconds(30)
-        /// From the first byte sent to the last one received; `nil`: only the other limits count.
+        /// From the first byte sent to the last one received, redirects included; `nil`: only the other limits count.
         package var total: Duration? = .seconds(60)
         /// Bytes of a body.
         package var size: Int64 = 64 << 20
+        /// Bytes of the bodies of all redirects together, which nobody reads.
+        package var redirectSize: Int64 = 256 << 10
         /// How many are followed; one more fails with `network`.
         package var redirects = 5
         /// Whether an address of plain http may redirect to plain http on another machine; https never may.
@@ -193,12 +195,21 @@ package struct HTTPClient: Sendable {
         began: @escaping @Sendable (Answer) throws(GatewayError) -> Void,
         sink: @escaping HTTPTransfer.Sink
     ) async throws(GatewayError) -> Answer {
-        var request = request
+        var request = request, hop = limits
         let mayFollow = request.method == "GET" || request.method == "HEAD"
+        let start = WallClock.system.uptime()
+        var skipped: Int64 = 0
         for _ in 0...limits.redirects {
+            if let total = limits.total {
+                // What earlier answers took is gone for the later ones.
+                let left = total - .milliseconds(WallClock.system.milliseconds(since: start))
+                guard left > .zero else { throw HTTPClient.timeUp(request.target, total) }
+                hop.total = left
+            }
+            hop.redirectSize = limits.redirectSize - skipped
             let transfer = HTTPTransfer(
                 request: request,
-                limits: limits,
+                limits: hop,
                 userAgent: userAgent,
                 authorityFile: authorityFile,
                 authorityDirectory: authorityDirectory,
@@ -207,7 +218,8 @@ package struct HTTPClient: Sendable {
                 began: began,
                 sink: sink
             )
-            let (answer, redirect) = try await transfer.perform()
+            let (answer, redirect, size) = try await transfer.perform()
+            skipped += size
             guard mayFollow, let redirect else {
                 guard !mayFollow || ![301, 302, 303, 307, 308].contains(answer.status) else {
                     throw GatewayError(
@@ -243,6 +255,13 @@ package struct HTTPClient: Sendable {
         throw GatewayError(
             "network",
             "'\(Redaction.url(request.target))' is more than \(limits.redirects) redirects away from where it began"
+        )
+    }
+    private static func timeUp(_ url: String, _ total: Duration) -> GatewayError {
+        GatewayError(
+            "network",
+            "the redirects to '\(Redaction.url(url))' took longer than \(total.components.seconds) s",
+            help: "try again; or use an address nearer to the file"
         )
     }
 }

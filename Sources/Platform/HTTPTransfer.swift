@@ -46,8 +46,13 @@ final class HTTPTransfer: Sendable {
         self.sink = sink
     }
 
-    /// The answer, and where it redirects to.
-    func perform() async throws(GatewayError) -> (answer: HTTPClient.Answer, redirect: String?) {
+    /// The most that all header lines of an answer, those before it and those of a proxy may have, in bytes.
+    private static let headerSize = 256 << 10
+
+    /// The answer, where it redirects to, and how many bytes of a redirect's own body came.
+    func perform() async throws(GatewayError) -> (
+        answer: HTTPClient.Answer, redirect: String?, skipped: Int64
+    ) {
         try HTTPTransfer.load()
         let result = await withTaskCancellationHandler {
             do throws(GatewayError) {
@@ -64,12 +69,13 @@ final class HTTPTransfer: Sendable {
             }
         }
         let outcome = try result.get()
-        return (outcome.answer, outcome.redirect)
+        return (outcome.answer, outcome.redirect, outcome.skipped)
     }
 
     private struct Outcome: Sendable {
         var answer: HTTPClient.Answer
         var redirect: String?
+        var skipped: Int64
     }
 
     private static let loading = Mutex(())
@@ -92,6 +98,9 @@ final class HTTPTransfer: Sendable {
         let transfer: HTTPTransfer
         var answer: HTTPClient.Answer
         var received: Int64 = 0
+        /// Bytes of a redirect's own body.
+        var skipped: Int64 = 0
+        private var headerBytes = 0
         var hasBegun = false
         var failure: GatewayError?
 
@@ -105,7 +114,13 @@ final class HTTPTransfer: Sendable {
                 && answer.fields["Location"] != nil
         }
 
-        func header(_ line: UnsafeRawBufferPointer) {
+        /// Whether the transfer goes on.
+        func header(_ line: UnsafeRawBufferPointer) -> Bool {
+            headerBytes += line.count
+            guard headerBytes <= HTTPTransfer.headerSize else {
+                failure = transfer.tooLarge("the head", Int64(HTTPTransfer.headerSize))
+                return false
+            }
             let text = String(decoding: line.prefix { $0 != 13 && $0 != 10 }, as: UTF8.self)
             if text.hasPrefix("HTTP/") {
                 // A proxy's or an interim answer may have come before.
@@ -115,15 +130,21 @@ final class HTTPTransfer: Sendable {
                 let value = text[text.index(after: colon)...].drop { $0 == " " || $0 == "\t" }
                 answer.fields.add(String(text[..<colon]), String(value))
             }
+            return true
         }
 
         /// Whether the transfer goes on.
         func body(_ bytes: UnsafeRawBufferPointer) -> Bool {
-            if isRedirect { return true }
             do throws(GatewayError) {
+                if isRedirect {
+                    skipped += Int64(bytes.count)
+                    let limit = transfer.limits.redirectSize
+                    guard skipped <= limit else { throw transfer.tooLarge("the redirect", limit) }
+                    return true
+                }
                 try begin()
                 received += Int64(bytes.count)
-                guard received <= transfer.limits.size else { throw transfer.tooLarge }
+                guard received <= transfer.limits.size else { throw transfer.tooLarge() }
                 try transfer.sink(bytes)
                 return true
             } catch {
@@ -140,15 +161,15 @@ final class HTTPTransfer: Sendable {
             if let length = answer.contentLength, length > transfer.limits.size,
                 transfer.request.method != "HEAD"
             {
-                throw transfer.tooLarge
+                throw transfer.tooLarge()
             }
         }
     }
 
-    private var tooLarge: GatewayError {
+    private func tooLarge(_ what: String = "the answer", _ limit: Int64? = nil) -> GatewayError {
         GatewayError(
             "answer-too-large",
-            "the answer of '\(Redaction.url(request.target))' is larger than the limit of \(limits.size) bytes"
+            "\(what) of '\(Redaction.url(request.target))' is larger than the limit of \(limit ?? limits.size) bytes"
         )
     }
 
@@ -199,7 +220,8 @@ final class HTTPTransfer: Sendable {
                 try receiver.begin()
                 return Outcome(
                     answer: receiver.answer,
-                    redirect: receiver.isRedirect ? state.redirect.map { String(cString: $0) } : nil
+                    redirect: receiver.isRedirect ? state.redirect.map { String(cString: $0) } : nil,
+                    skipped: receiver.skipped
                 )
             }
         }
@@ -236,9 +258,9 @@ final class HTTPTransfer: Sendable {
             error_text: words,
             context: Unmanaged.passUnretained(receiver).toOpaque(),
             header: { bytes, one, count, context in
-                Unmanaged<Receiver>.fromOpaque(context).takeUnretainedValue()
+                let goesOn = Unmanaged<Receiver>.fromOpaque(context).takeUnretainedValue()
                     .header(UnsafeRawBufferPointer(start: bytes, count: one * count))
-                return one * count
+                return goesOn ? one * count : 0
             },
             write: { bytes, one, count, context in
                 let goesOn = Unmanaged<Receiver>.fromOpaque(context).takeUnretainedValue()

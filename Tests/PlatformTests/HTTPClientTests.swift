@@ -31,6 +31,17 @@ private let routes = HTTPServer.Routes { request in
     case "/hop": return HTTPResponse(status: 302, fields: ["Location": "/file"], body: .bytes(bytes("moved")))
     case "/away": return HTTPResponse(status: 302, fields: ["Location": "http://192.0.2.1/file"])
     case "/loop": return HTTPResponse(status: 302, fields: ["Location": "/loop"])
+    case "/chatty/1", "/chatty/2", "/chatty/3":
+        let next = request.target.last == "3" ? "/file" : "/chatty/\(request.target.last == "1" ? 2 : 3)"
+        return HTTPResponse(
+            status: 302,
+            fields: ["Location": next],
+            body: .bytes([UInt8](repeating: 0x20, count: 100 << 10))
+        )
+    case "/tarry/1", "/tarry/2", "/tarry/3":
+        try? await Task.sleep(for: .milliseconds(400))
+        let next = request.target.last == "3" ? "/echo" : "/tarry/\(request.target.last == "1" ? 2 : 3)"
+        return HTTPResponse(status: 302, fields: ["Location": next])
     case "/missing": return HTTPResponse(status: 404, body: .bytes(bytes("nope")))
     case "/slow":
         return HTTPResponse(
@@ -177,6 +188,40 @@ struct HTTPClientTests {
             }
             #expect(error?.code == "answer-too-large")
             #expect(error?.message == "the answer of '\(base)/file' is larger than the limit of 1000 bytes")
+        }
+    }
+
+    @Test("counts what the bodies of all redirects on the way have")
+    func chattyRedirects() async throws {
+        try await withFiles { base in
+            // Each of them has less than the limit.
+            let error = await #expect(throws: GatewayError.self) {
+                try await client.send(HTTPRequest("GET", base + "/chatty/1"))
+            }
+            #expect(error?.code == "answer-too-large")
+            #expect(
+                error?.message.hasPrefix("the redirect of '\(base)/chatty/3' is larger than the limit")
+                    == true
+            )
+            let answer = try await client.send(HTTPRequest("GET", base + "/chatty/2"))
+            #expect(answer.body == file)
+        }
+    }
+
+    @Test("has one total time for all redirects on the way together")
+    func slowRedirects() async throws {
+        try await withFiles { base in
+            var limits = HTTPClient.Limits()
+            limits.total = .milliseconds(900)
+            let short = try await client.send(HTTPRequest("GET", base + "/tarry/3"), limits: limits)
+            #expect(short.status == 200)
+            let clock = ContinuousClock()
+            let start = clock.now
+            let error = await #expect(throws: GatewayError.self) {
+                try await client.send(HTTPRequest("GET", base + "/tarry/1"), limits: limits)
+            }
+            #expect(error?.code == "network", "\(String(describing: error))")
+            #expect(clock.now - start < .milliseconds(1190))
         }
     }
 
