@@ -84,6 +84,15 @@ def drive(world):
                                 ("*", "signature-identity-refused"), ("**", "ok"), ("github.com/acme", "signature-identity-refused")):
             code, message = verdict(world, folder, {**signer, "identity": pattern}, flag="--identity-pattern")
             check(f"'{pattern}': {wanted}", code == wanted, wanted, f"{code} {message}")
+    with section("a name without who vouches for it"):
+        place = os.path.join(folder, signer["name"])
+        words = [product("llm-cli-gateway"), "verify", f"{place}/artifact", "--bundle", f"{place}/bundle.json", "--trust-root",
+                 f"{place}/trusted_root.json"]
+        for lacking, given in (("--issuer", ["--identity", signer["identity"]]), ("--issuer", ["--identity-pattern", "**"]),
+                               ("--identity", ["--issuer", signer["issuer"]])):
+            ended = subprocess.run([*words, *given], capture_output=True, text=True, timeout=60, env=world.environment)
+            check(f"{given[0]} alone is no question: {lacking} is missing", ended.returncode == 2 and f"without '{lacking}'" in ended.stderr,
+                  got=ended.stderr)
     compared = [(case, code) for case, (code, _) in judged if case["official"] is not None]
     apart = [case["name"] for case, code in compared if not agrees(case, code) and not case["stricter"]]
     apart_on_purpose = sum(not agrees(case, code) for case, code in compared) - len(apart)

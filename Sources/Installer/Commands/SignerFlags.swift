@@ -10,7 +10,11 @@ enum SignerFlags {
             "who must have signed: an e-mail address or the address of a workflow"
         ),
         Flag("identity-pattern", value: "PATTERN", "what the name of who signed must look like"),
-        Flag("issuer", value: "URL", "the identity provider that must have vouched for the signer"),
+        Flag(
+            "issuer",
+            value: "URL",
+            "the identity provider that must have vouched for that name; always with it"
+        ),
         Flag(
             "key",
             value: "FILE",
@@ -48,10 +52,41 @@ enum SignerFlags {
             }
             return .key(try files.read(path, limit: 64 << 10))
         }
-        if let name = arguments["identity"] { return .identity(.exact(name), issuer: issuer) }
-        if let text = arguments["identity-pattern"] {
-            return .identity(.pattern(NamePattern(text)), issuer: issuer)
-        }
-        return issuer == nil ? SignerPolicy.releases : nil
+        let name = arguments["identity"], pattern = arguments["identity-pattern"]
+        guard name != nil || pattern != nil || issuer != nil else { return SignerPolicy.releases }
+        return try policy(identity: name, pattern: pattern, issuer: issuer) { "--\($0)" }
     }
+
+    /// The policy of a name, or a pattern for it, and who vouches for it; `title` says what each half is called here.
+    ///
+    /// Throws `usage` when one half is missing or empty.
+    static func policy(
+        identity: String?,
+        pattern: String?,
+        issuer: String?,
+        title: (String) -> String
+    ) throws(GatewayError) -> SignerPolicy {
+        let given = identity == nil ? title("identity-pattern") : title("identity")
+        guard let text = (identity ?? pattern)?.trimmed, !text.isEmpty else {
+            throw GatewayError(
+                "usage",
+                "'\(title("issuer"))' is given without '\(title("identity"))' or '\(title("identity-pattern"))': "
+                    + "whoever that provider vouches for could have signed",
+                help: "add \(title("identity")) with the name of who must have signed"
+            )
+        }
+        guard let issuer = issuer?.trimmed, !issuer.isEmpty else {
+            throw GatewayError(
+                "usage",
+                "'\(given)' is given without '\(title("issuer"))': a name says nothing without who vouches for it",
+                help: "add \(title("issuer")): \(publicIssuers)"
+            )
+        }
+        return .identity(identity == nil ? .pattern(NamePattern(text)) : .exact(text), issuer: issuer)
+    }
+
+    /// The identity providers that the public certificate authority believes and most signers use.
+    private static let publicIssuers =
+        "https://token.actions.githubusercontent.com for a workflow of GitHub, https://gitlab.com for one of GitLab; "
+        + "https://accounts.google.com, https://github.com/login/oauth or https://login.microsoftonline.com for a person"
 }

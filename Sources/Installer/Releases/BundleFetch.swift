@@ -9,7 +9,8 @@ import Platform
 /// 2. A second decompresses, a third writes into the staging directory (see `Unpacking`).
 /// 3. The digest decides: when it is wrong, whatever was unpacked means nothing. When parts of several transfers made it
 ///    wrong, the staging directory is emptied and everything is fetched anew.
-/// 4. A zip archive has its directory at the end, so it is unpacked from the kept file after the digest was right.
+/// 4. A zip archive has its directory at the end, so it is unpacked from the kept file after the digest was right. One on
+///    this machine is copied there while it is digested: what is unpacked is what was digested, whoever writes to it.
 struct BundleFetch: Sendable {
     var request: BundleRequest
     /// Where downloads are kept; in an existing directory.
@@ -64,12 +65,36 @@ struct BundleFetch: Sendable {
         _ unpacking: Unpacking
     ) async throws(GatewayError) -> Unpacking.Unpacked {
         try makeRoom(0, unpacking)
+        let file = try await BlockingThread.run("bundle-open") { () throws(GatewayError) in try open(path) }
+        defer { close(file.descriptor) }
+        let result: Result<Unpacking.Unpacked, GatewayError>
+        do throws(GatewayError) {
+            result = .success(try await unpack(file, path, unpacking))
+        } catch {
+            result = .failure(error)
+        }
+        if file.isZip { try partial.remove() }
+        return try result.get()
+    }
+
+    private func unpack(
+        _ file: LocalFile,
+        _ path: String,
+        _ unpacking: Unpacking
+    ) async throws(GatewayError) -> Unpacking.Unpacked {
         let feed = ByteFeed()
         async let unpacked = BundleFetch.unpack(feed, unpacking)
         let digest: String
         do throws(GatewayError) {
             digest = try await BlockingThread.run("bundle-read") { () throws(GatewayError) in
-                try readFile(path, into: ByteSink(feed: feed, progress: progress))
+                let sink = ByteSink(feed: feed, progress: progress)
+                sink.expect(file.size)
+                if file.isZip {
+                    try DiskSpace.require([(file.size, cache)], files: files)
+                    try sink.keep(in: partial.path, resuming: false, files: files)
+                }
+                try sink.readFile(file.descriptor, path, limit: limit)
+                return sink.finish()
             }
         } catch {
             feed.finish()
@@ -78,7 +103,14 @@ struct BundleFetch: Sendable {
         }
         let outcome = await unpacked
         guard digest == request.sha256 else { throw mismatch(digest, unpackingFailed: outcome) }
-        return try await finish(outcome, path, unpacking)
+        if case .success(.needsWholeFile) = outcome, !file.isZip {
+            throw GatewayError(
+                "file-changed",
+                "'\(path)' changed while it was read",
+                help: "run the command again when nothing writes to it"
+            )
+        }
+        return try await finish(outcome, unpacking)
     }
 
     private func unpackDownload(
@@ -115,7 +147,7 @@ struct BundleFetch: Sendable {
             let outcome = await unpacked
             if case .complete(let digest) = ending {
                 switch state.handle(.digested(matches: digest == request.sha256)) {
-                case .accept: return try await finish(outcome, partial.path, unpacking)
+                case .accept: return try await finish(outcome, unpacking)
                 case .startOver:
                     say("what came in parts does not make up the right file; downloading all of it again")
                 default: throw mismatch(digest, unpackingFailed: outcome)
@@ -167,14 +199,14 @@ struct BundleFetch: Sendable {
     /// The result of unpacking bytes whose digest was right.
     private func finish(
         _ outcome: Result<Streamed, GatewayError>,
-        _ path: String,
         _ unpacking: Unpacking
     ) async throws(GatewayError) -> Unpacking.Unpacked {
         switch try outcome.get() {
         case .unpacked(let result): return result
         case .needsWholeFile:
+            let path = partial.path
             return try await BlockingThread.run("bundle-unpack") { () throws(GatewayError) in
-                let descriptor = shim_open(path, O_RDONLY, 0)
+                let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)
                 guard descriptor >= 0 else { throw Files.failure("read", path, -descriptor) }
                 defer { close(descriptor) }
                 return try unpacking.run(.descriptor(descriptor))
@@ -201,10 +233,34 @@ struct BundleFetch: Sendable {
         )
     }
 
-    private func readFile(_ path: String, into sink: ByteSink) throws(GatewayError) -> String {
-        let descriptor = shim_open(path, O_RDONLY, 0)
+    /// A bundle on this machine, opened once.
+    private struct LocalFile: Sendable {
+        var descriptor: Int32
+        var size: Int64
+        /// Whether it begins as a zip archive does.
+        var isZip: Bool
+    }
+
+    private func open(_ path: String) throws(GatewayError) -> LocalFile {
+        // Nobody may ever write into a pipe.
+        let descriptor = shim_open(path, O_RDONLY | O_NONBLOCK, 0)
         guard descriptor >= 0 else { throw Files.failure("read", path, -descriptor) }
-        defer { close(descriptor) }
+        do throws(GatewayError) {
+            let start = Slab(capacity: 64)
+            let size = try checkedSize(descriptor, path)
+            start.count = max(0, pread(descriptor, start.bytes, start.capacity, 0))
+            return LocalFile(
+                descriptor: descriptor,
+                size: size,
+                isZip: Unpacking.Format(start.contents) == .zip
+            )
+        } catch {
+            close(descriptor)
+            throw error
+        }
+    }
+
+    private func checkedSize(_ descriptor: Int32, _ path: String) throws(GatewayError) -> Int64 {
         var info = stat()
         guard fstat(descriptor, &info) == 0 else { throw Files.failure("read", path) }
         guard info.st_mode & S_IFMT == S_IFREG else {
@@ -224,8 +280,6 @@ struct BundleFetch: Sendable {
                 help: "it is damaged or not what was released; get it anew"
             )
         }
-        sink.expect(size)
-        try sink.readFile(descriptor, path, limit: limit)
-        return sink.finish()
+        return size
     }
 }

@@ -114,7 +114,7 @@ struct BundleRequest: Sendable, Equatable {
         func malformed(_ what: String) -> GatewayError {
             GatewayError(
                 "malformed-url",
-                "'\(withoutSecrets(url))' \(what)",
+                "'\(ForeignText.shown(withoutSecrets(url), limit: 300))' \(what)",
                 help: "use an address such as https://host/bundle.tar.gz or file:///path/bundle.tar.gz"
             )
         }
@@ -152,6 +152,22 @@ struct BundleRequest: Sendable, Equatable {
         default:
             throw malformed("has the scheme '\(scheme)', expected https, http or file")
         }
+    }
+
+    /// The place that a document from the web names: https, or http on this machine when the document came so itself.
+    ///
+    /// Throws `insecure-url` for any other, which would be reached less safely than the document was, and `malformed-url`.
+    static func locate(_ url: String, namedBy document: String) throws(GatewayError) -> Location {
+        func scheme(_ url: String) -> String { url.prefix { $0 != ":" }.lowercased() }
+        let location = try locate(url, isPinned: true)
+        if scheme(url) == "https" { return location }
+        if scheme(url) == "http", scheme(document) == "http" { return try locate(url, isPinned: false) }
+        throw GatewayError(
+            "insecure-url",
+            "'\(withoutSecrets(document))' names '\(ForeignText.shown(withoutSecrets(url), limit: 300))', "
+                + "but a document from the web may only name https addresses",
+            help: "the release source must name its files by https; do not use it"
+        )
     }
 
     private static func host(

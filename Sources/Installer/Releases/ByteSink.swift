@@ -55,7 +55,7 @@ final class ByteSink: @unchecked Sendable {
         }
     }
 
-    /// Takes a whole file, which is not kept a second time.
+    /// Takes a whole file.
     func readFile(_ descriptor: Int32, _ path: String, limit: Int64) throws(GatewayError) {
         let slab = Slab(capacity: 256 << 10)
         var total: Int64 = 0

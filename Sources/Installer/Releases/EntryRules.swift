@@ -58,7 +58,7 @@ struct EntryRules: Sendable {
             guard EntryRules.stays(target: target, from: path) else {
                 throw EntryRules.unsafe(
                     path,
-                    "is a symbolic link to '\(EntryRules.shown(target))', outside the bundle"
+                    "is a symbolic link to '\(ForeignText.shown(target))', outside the bundle"
                 )
             }
             try claim(path, as: .link)
@@ -66,7 +66,7 @@ struct EntryRules: Sendable {
             guard let first = (try? EntryRules.normalise(target)) ?? nil, seen[first] == .file else {
                 throw EntryRules.unsafe(
                     path,
-                    "is a hard link to '\(EntryRules.shown(target))', which is no earlier file of the bundle"
+                    "is a hard link to '\(ForeignText.shown(target))', which is no earlier file of the bundle"
                 )
             }
             try claim(path, as: .file)
@@ -152,7 +152,7 @@ struct EntryRules: Sendable {
     private static func unsafe(_ name: String, _ rule: String) -> GatewayError {
         GatewayError(
             "unsafe-archive",
-            "the archive is not safe to unpack: '\(shown(name))' \(rule)",
+            "the archive is not safe to unpack: '\(ForeignText.shown(name, limit: 120))' \(rule)",
             help: "do not use this file; nothing of it was installed"
         )
     }
@@ -163,13 +163,5 @@ struct EntryRules: Sendable {
             "the archive \(what)",
             help: "do not use this file; nothing of it was installed"
         )
-    }
-
-    /// A hostile name, made harmless for a terminal.
-    private static func shown(_ name: String) -> String {
-        let text = String(
-            name.unicodeScalars.prefix(120).map { $0.value < 0x20 || $0.value == 0x7F ? "?" : Character($0) }
-        )
-        return text.count < name.unicodeScalars.count ? text + "…" : text
     }
 }

@@ -50,7 +50,7 @@ enum ReleaseIndex {
         let json = try parsed(bytes)
         guard json["schema_version"]?.string == schema else {
             let found = json["schema_version"].map { $0.string ?? $0.typeName } ?? "nothing"
-            throw invalid("'schema_version' is \(ReleaseIndex.shown(found)), expected \(schema)")
+            throw invalid("'schema_version' is \(ForeignText.shown(found)), expected \(schema)")
         }
         guard let entries = json["releases"]?.array else { throw invalid("'releases' is no array") }
         guard entries.count <= count else {
@@ -82,17 +82,18 @@ enum ReleaseIndex {
         return releases
     }
 
-    /// The releases of an answer of the reference's release service.
+    /// The releases of an answer of the reference's release service at an address.
     ///
-    /// Drafts are left out, and in an array whatever has no version for a tag. Throws `release-index-invalid`.
-    static func serviceReleases(_ bytes: [UInt8]) throws(GatewayError) -> [Release] {
+    /// Drafts are left out, and in an array whatever has no version for a tag. Throws `release-index-invalid`, and
+    /// `insecure-url` for files in places that are reached less safely than the answer was.
+    static func serviceReleases(_ bytes: [UInt8], from url: String) throws(GatewayError) -> [Release] {
         let json = try parsed(bytes)
         guard let entries = json.array else {
             guard json.object != nil else {
                 throw invalid("it is \(json.typeName), expected an object or an array")
             }
             let version = try version(json["tag_name"]?.string, "tag_name")
-            return [try release(json, version, "")]
+            return [try release(json, version, "", url)]
         }
         guard entries.count <= count else {
             throw invalid("it lists \(entries.count) releases, more than \(count)")
@@ -103,7 +104,7 @@ enum ReleaseIndex {
                 throw invalid("[\(number)].tag_name is missing")
             }
             guard let version = SemanticVersion(tag) else { continue }
-            releases.append(try release(entry, version, "[\(number)]."))
+            releases.append(try release(entry, version, "[\(number)].", url))
         }
         return releases
     }
@@ -111,7 +112,8 @@ enum ReleaseIndex {
     private static func release(
         _ json: JSON,
         _ version: SemanticVersion,
-        _ place: String
+        _ place: String,
+        _ service: String
     ) throws(GatewayError) -> Release {
         var assets: [String: Release.Asset] = [:]
         for (number, asset) in (json["assets"]?.array ?? []).enumerated() {
@@ -123,7 +125,10 @@ enum ReleaseIndex {
                 throw invalid("\(place).browser_download_url is missing")
             }
             let size = asset["size"]?.int.map { Int64($0) }
-            assets[name] = Release.Asset(location: try BundleRequest.locate(url, isPinned: false), size: size)
+            assets[name] = Release.Asset(
+                location: try BundleRequest.locate(url, namedBy: service),
+                size: size
+            )
         }
         let isPrerelease = version.isPrerelease || json["prerelease"]?.bool == true
         return Release(
@@ -144,7 +149,7 @@ enum ReleaseIndex {
     private static func version(_ text: String?, _ place: String) throws(GatewayError) -> SemanticVersion {
         guard let text else { throw invalid("\(place) is missing") }
         guard text.utf8.count <= 128, let version = SemanticVersion(text) else {
-            throw invalid("\(place) is '\(shown(text))', expected a version such as 1.2.3")
+            throw invalid("\(place) is '\(ForeignText.shown(text))', expected a version such as 1.2.3")
         }
         return version
     }
@@ -161,13 +166,6 @@ enum ReleaseIndex {
     /// Whether this is a folder below another: plain names with slashes between.
     private static func isPath(_ text: String) -> Bool {
         text.split(separator: "/", omittingEmptySubsequences: false).allSatisfy { isName(String($0)) }
-    }
-
-    /// A text of a stranger's file, fit for a message.
-    static func shown(_ text: String) -> String {
-        String(
-            text.unicodeScalars.prefix(80).map { $0.value < 0x20 || $0.value == 0x7F ? "?" : Character($0) }
-        )
     }
 
     static func invalid(_ what: String) -> GatewayError {

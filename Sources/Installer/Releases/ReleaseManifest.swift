@@ -37,7 +37,7 @@ struct ReleaseManifest: Sendable, Equatable {
         guard json["schema_version"]?.string == ReleaseManifest.schema else {
             let found = json["schema_version"].map { $0.string ?? $0.typeName } ?? "nothing"
             throw ReleaseManifest.invalid(
-                "'schema_version' is \(ReleaseIndex.shown(found)), expected \(ReleaseManifest.schema)"
+                "'schema_version' is \(ForeignText.shown(found)), expected \(ReleaseManifest.schema)"
             )
         }
         guard let text = json["version"]?.string, let version = SemanticVersion(text) else {

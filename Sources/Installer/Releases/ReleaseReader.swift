@@ -4,9 +4,13 @@ import Platform
 /// Looks up what a source has, and what of it may be believed.
 ///
 /// 1. `releases.json` says which releases there are; a source without one is a single release.
-/// 2. Of the chosen one, `release-manifest.json` names the bundle for this platform and its size.
-/// 3. `SHA256SUMS` is believed when `SHA256SUMS.sigstore.json` proves who signed it; then it vouches for the bundle's
-///    digest, and for the manifest's. Without a signature, only a digest that the user gave will do.
+/// 2. `SHA256SUMS` of the chosen one is believed when `SHA256SUMS.sigstore.json` proves who signed it. Without a
+///    signature, only a digest that the user gave will do.
+/// 3. `release-manifest.json`, whose digest must stand there, names the bundle for this platform and its size.
+/// 4. The digest of the bundle is the signed one.
+///
+/// Where the user gave the digest, nothing of what the manifest says matters for trust: another name, size or version than
+/// that of the bundle can only make the command refuse it.
 struct ReleaseReader: Sendable {
     var documents: ReleaseDocuments
     var trust: ReleaseTrust
@@ -29,7 +33,7 @@ struct ReleaseReader: Sendable {
                     help: "check \(ReleaseSource.serviceVariable)"
                 )
             }
-            return try ReleaseIndex.serviceReleases(bytes)
+            return try ReleaseIndex.serviceReleases(bytes, from: url)
         case .folder(let path): folder = .directory(path)
         case .web(let url): folder = .web(url)
         }
@@ -66,8 +70,14 @@ struct ReleaseReader: Sendable {
         origin: BundleRequest.Origin,
         pinned: String?
     ) async throws(GatewayError) -> BundleRequest {
-        let manifest = try await manifest(of: release)
-        let artifact = manifest?.content.bundle(for: platform)
+        let verified: VouchedChecksums? =
+            if pinned == nil {
+                try await verifiedChecksums("release \(release.version)") { release.file($0)?.location }
+            } else {
+                nil
+            }
+        let manifest = try await manifest(of: release, listedIn: verified?.checksums)
+        let artifact = manifest?.bundle(for: platform)
         let name = artifact?.name ?? "llm-cli-gateway-bundle-\(release.version)-\(platform).tar.gz"
         guard manifest == nil || artifact != nil, let asset = release.file(name) else {
             throw GatewayError(
@@ -80,15 +90,14 @@ struct ReleaseReader: Sendable {
         request.version = release.version
         request.size = artifact?.size ?? asset.size
         request.unpackedSize = artifact?.unpackedSize
-        if let pinned {
-            request.sha256 = pinned
+        guard let verified else {
+            request.sha256 = pinned ?? ""
             return request
         }
-        let verified = try await verifiedChecksums("release \(release.version)") {
-            release.file($0)?.location
-        }
-        try check(manifest, artifact, against: verified.checksums)
         request.sha256 = try verified.checksums.digest(of: name)
+        if let said = artifact?.sha256, said != request.sha256 {
+            throw mismatch(name, said, request.sha256)
+        }
         request.trust = .sigstore
         request.signer = verified.signer
         return request
@@ -112,13 +121,24 @@ struct ReleaseReader: Sendable {
 
     // MARK: the parts
 
-    private struct Manifest {
-        var content: ReleaseManifest
-        var sha256: String
-    }
-
     /// The manifest of a release; `nil` where the source's form has none.
-    private func manifest(of release: Release) async throws(GatewayError) -> Manifest? {
+    ///
+    /// Of a signed release it is as good as the checksums that list it, and is not read before it fits them. A release
+    /// service also has releases from before manifests were listed: there it is as if they had none, and the bundle has
+    /// the name that every release gives it.
+    private func manifest(
+        of release: Release,
+        listedIn checksums: Checksums?
+    ) async throws(GatewayError) -> ReleaseManifest? {
+        if let checksums, !checksums.names.contains(ReleaseManifest.name) {
+            if case .assets = release.place { return nil }
+            throw GatewayError(
+                "checksum-missing",
+                "the signed \(ReleaseReader.checksums) of release \(release.version) does not list "
+                    + "\(ReleaseManifest.name), so nobody vouches for what that says",
+                help: "its publisher has to list it and sign again; releases/build does so"
+            )
+        }
         guard let asset = release.file(ReleaseManifest.name) else { return nil }
         guard let bytes = try await documents.read(asset.location, limit: ReleaseManifest.limit) else {
             throw GatewayError(
@@ -126,6 +146,10 @@ struct ReleaseReader: Sendable {
                 "release \(release.version) lacks its \(ReleaseManifest.name)",
                 help: "check the release source"
             )
+        }
+        if let signed = try checksums?.digest(of: ReleaseManifest.name) {
+            let found = SHA256.hex(bytes)
+            guard found == signed else { throw mismatch(ReleaseManifest.name, found, signed) }
         }
         let manifest = try ReleaseManifest(bytes)
         guard manifest.version.description == release.version.description else {
@@ -135,7 +159,7 @@ struct ReleaseReader: Sendable {
                 help: "the release source mixes up its releases; do not use it"
             )
         }
-        return Manifest(content: manifest, sha256: SHA256.hex(bytes))
+        return manifest
     }
 
     private func verifiedChecksums(
@@ -172,29 +196,12 @@ struct ReleaseReader: Sendable {
 
     private static let pin = "if you know the bundle's digest from elsewhere, pin it with --sha256"
 
-    /// The manifest is as good as the signed checksums that list it.
-    private func check(
-        _ manifest: Manifest?,
-        _ artifact: ReleaseManifest.Artifact?,
-        against checksums: Checksums
-    ) throws(GatewayError) {
-        func mismatch(_ name: String, _ found: String, _ expected: String) -> GatewayError {
-            GatewayError(
-                "digest-mismatch",
-                "the SHA-256 of '\(name)' is \(found), but \(expected) in the signed \(ReleaseReader.checksums)",
-                help: "the release was altered or is half published; try again later, or use another source"
-            )
-        }
-        if let manifest, checksums.names.contains(ReleaseManifest.name) {
-            let signed = try checksums.digest(of: ReleaseManifest.name)
-            guard manifest.sha256 == signed else {
-                throw mismatch(ReleaseManifest.name, manifest.sha256, signed)
-            }
-        }
-        if let artifact, let said = artifact.sha256 {
-            let signed = try checksums.digest(of: artifact.name)
-            guard said == signed else { throw mismatch(artifact.name, said, signed) }
-        }
+    private func mismatch(_ name: String, _ found: String, _ expected: String) -> GatewayError {
+        GatewayError(
+            "digest-mismatch",
+            "the SHA-256 of '\(name)' is \(found), but \(expected) in the signed \(ReleaseReader.checksums)",
+            help: "the release was altered or is half published; try again later, or use another source"
+        )
     }
 }
 

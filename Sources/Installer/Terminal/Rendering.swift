@@ -56,7 +56,9 @@ enum Output: Sendable, Equatable {
         case .json: try terminal.write(report.json.prettyText + "\n")
         case .events: try terminal.write(Event.result(report.json, report.exitCode).line)
         case .jsonLines: try terminal.write(report.json.compactText + "\n")
-        case .text: if !isSilenced, !report.text.isEmpty { try terminal.write(report.text + "\n") }
+        case .text:
+            // Names of signers and versions come from strangers.
+            if !isSilenced, !report.text.isEmpty { try terminal.write(ForeignText.lines(report.text) + "\n") }
         }
     }
 
@@ -64,7 +66,8 @@ enum Output: Sendable, Equatable {
     ///
     /// A program that reads standard output gets exactly one JSON document, however the command ended.
     func print(_ error: GatewayError, to terminal: Terminal) {
-        terminal.writeError("error: \(error)\n" + (error.help.map { "help: \($0)\n" } ?? ""))
+        let help = error.help.map { "help: \($0)\n" } ?? ""
+        terminal.writeError(ForeignText.lines("error: \(error)\n" + help))
         switch self {
         // Whether it can be written or not, the exit status and standard error say it as well.
         case .json: try? terminal.write(error.json.prettyText + "\n")
@@ -88,7 +91,7 @@ struct Invocation: Sendable {
     func note(_ line: String) {
         if isQuiet { return }
         if output == .events { return tell(.message(line)) }
-        machine.terminal.writeError(line + "\n")
+        machine.terminal.writeError(ForeignText.lines(line) + "\n")
     }
 
     /// Says that a phase of long work begins, and how far it is; only as an event.

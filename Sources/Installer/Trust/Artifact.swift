@@ -43,7 +43,8 @@ struct Artifact: Sendable {
     func digest(_ algorithm: HashAlgorithm) throws(GatewayError) -> [UInt8] {
         if algorithm == .sha256 { return sha256 }
         switch source {
-        case .bytes(let bytes): return algorithm.digest(bytes)
+        case .bytes(let bytes):
+            return try SignatureStep.artifact.checking { () throws(Malformed) in try algorithm.digest(bytes) }
         case .file(let path): return try Artifact.digest(path, algorithm)
         }
     }
@@ -62,7 +63,9 @@ struct Artifact: Sendable {
         defer { close(descriptor) }
         let context = EVP_MD_CTX_new()
         defer { EVP_MD_CTX_free(context) }
-        EVP_DigestInit_ex(context, algorithm.method, nil)
+        guard EVP_DigestInit_ex(context, algorithm.method, nil) == 1 else {
+            throw SignatureStep.artifact.refusal(algorithm.failure.reason)
+        }
         var buffer = [UInt8](repeating: 0, count: 256 << 10)
         while true {
             let count = read(descriptor, &buffer, buffer.count)
@@ -71,11 +74,15 @@ struct Artifact: Sendable {
                 throw Files.failure("read", path)
             }
             if count == 0 { break }
-            EVP_DigestUpdate(context, buffer, count)
+            guard EVP_DigestUpdate(context, buffer, count) == 1 else {
+                throw SignatureStep.artifact.refusal(algorithm.failure.reason)
+            }
         }
         var out = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
         var count: UInt32 = 0
-        guard EVP_DigestFinal_ex(context, &out, &count) == 1 else { return [] }
-        return Array(out[..<Int(count)])
+        guard EVP_DigestFinal_ex(context, &out, &count) == 1, Int(count) == algorithm.size else {
+            throw SignatureStep.artifact.refusal(algorithm.failure.reason)
+        }
+        return Array(out[..<algorithm.size])
     }
 }

@@ -126,7 +126,7 @@ struct CertificateFields: Sendable {
         )
         guard oldText?.utf8.elementsEqual(newText.utf8) != false else {
             throw Malformed(
-                "the certificate names two identity providers, '\(oldText ?? "")' and '\(newText)'"
+                "the certificate names two identity providers, '\(ForeignText.shown(oldText ?? ""))' and '\(ForeignText.shown(newText))'"
             )
         }
         return newText

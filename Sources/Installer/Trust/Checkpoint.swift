@@ -44,7 +44,7 @@ struct Checkpoint: Sendable, Equatable {
             digits == "0" || digits.first != "0", let size = Int64(digits)
         else {
             throw Malformed(
-                "the checkpoint's size is '\(ProtoMembers.shown(String(digits)))', expected a number"
+                "the checkpoint's size is '\(ForeignText.shown(String(digits)))', expected a number"
             )
         }
         self.size = size

@@ -44,7 +44,7 @@ struct Checksums: Sendable, Equatable {
             let name = String(Substring(rest.dropFirst(2)))
             guard Checksums.isName(name) else {
                 throw Checksums.malformed(
-                    "line \(number) names '\(ProtoMembers.shown(name))', expected a file beside it"
+                    "line \(number) names '\(ForeignText.shown(name))', expected a file beside it"
                 )
             }
             guard digests.updateValue(digest, forKey: name) == nil else {

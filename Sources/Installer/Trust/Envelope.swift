@@ -32,7 +32,7 @@ struct Envelope: Sendable {
     func subjects() throws(Malformed) -> [String] {
         guard payloadType == Envelope.statementType else {
             throw Malformed(
-                "the envelope holds '\(ProtoMembers.shown(payloadType))', expected '\(Envelope.statementType)'"
+                "the envelope holds '\(ForeignText.shown(payloadType))', expected '\(Envelope.statementType)'"
             )
         }
         let statement: JSON

@@ -24,11 +24,28 @@ enum HashAlgorithm: String, Sendable, CaseIterable {
         }
     }
 
-    /// The digest of bytes; empty when libcrypto fails, which is equal to no digest.
-    func digest(_ bytes: [UInt8]) -> [UInt8] {
+    /// Bytes of a digest.
+    var size: Int {
+        switch self {
+        case .sha256: 32
+        case .sha384: 48
+        case .sha512: 64
+        }
+    }
+
+    /// The digest of bytes, of which there may be none.
+    ///
+    /// Throws when libcrypto makes none: a digest that is none would be equal to another that is none.
+    func digest(_ bytes: [UInt8]) throws(Malformed) -> [UInt8] {
         var out = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
         var count: UInt32 = 0
-        guard EVP_Digest(bytes, bytes.count, &out, &count, method, nil) == 1 else { return [] }
-        return Array(out[..<Int(count)])
+        guard EVP_Digest(bytes, bytes.count, &out, &count, method, nil) == 1, Int(count) == size else {
+            ERR_clear_error()
+            throw failure
+        }
+        return Array(out[..<size])
     }
+
+    /// What is said when libcrypto makes no digest.
+    var failure: Malformed { Malformed("libcrypto made no \(rawValue) digest") }
 }

@@ -34,6 +34,10 @@ struct LogEntry: Sendable {
         integratedTime = try members.optionalNumber("integratedTime").flatMap { $0 == 0 ? nil : $0 }
         promise = try members.optionalObject("inclusionPromise", known: ["signedEntryTimestamp"])?
             .bytes("signedEntryTimestamp")
+        // It is a signature over the time as well, so that without one nobody can check it.
+        guard promise == nil || integratedTime != nil else {
+            throw Malformed("its log entry has a signed entry timestamp, but not the time that was signed")
+        }
         guard
             let proof = try members.optionalObject(
                 "inclusionProof",

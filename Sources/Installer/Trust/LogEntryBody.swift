@@ -46,7 +46,7 @@ struct LogEntryBody: Sendable {
         case ("intoto", "0.0.2"): try self.init(statement: spec["content"] ?? .null)
         default:
             throw Malformed(
-                "entries of the kind '\(ProtoMembers.shown(entry.kind)) \(ProtoMembers.shown(entry.version))' do not bind a signature, or are not known"
+                "entries of the kind '\(ForeignText.shown(entry.kind)) \(ForeignText.shown(entry.version))' do not bind a signature, or are not known"
             )
         }
     }
@@ -105,7 +105,7 @@ struct LogEntryBody: Sendable {
 
     private static func digest(_ json: JSON?) throws(Malformed) -> SignatureBundle.Digest {
         guard let algorithm = json?["algorithm"]?.string.flatMap(HashAlgorithm.init(rawValue:)),
-            let bytes = json?["value"]?.string.flatMap(Hex.decode)
+            let bytes = json?["value"]?.string.flatMap(Hex.decode), bytes.count == algorithm.size
         else { throw Malformed("the entry's body records no digest that is known here") }
         return SignatureBundle.Digest(algorithm: algorithm, bytes: bytes)
     }
@@ -114,7 +114,11 @@ struct LogEntryBody: Sendable {
         guard let algorithm = json?["algorithm"]?.string.flatMap(HashAlgorithm.init(protobufName:)) else {
             throw Malformed("the entry's body records no digest that is known here")
         }
-        return SignatureBundle.Digest(algorithm: algorithm, bytes: try bytes(json?["digest"]))
+        let digest = try bytes(json?["digest"])
+        guard digest.count == algorithm.size else {
+            throw Malformed("the entry's body records a digest of \(digest.count) bytes")
+        }
+        return SignatureBundle.Digest(algorithm: algorithm, bytes: digest)
     }
 
     private static func verifier(_ json: JSON?) throws(Malformed) -> Verifier {

@@ -19,7 +19,7 @@ struct ProtoMembers {
         for member in object.members {
             let name = ProtoMembers.camelCase(member.name)
             guard known.contains(name) else {
-                throw Malformed("'\(place)' has the unknown member '\(ProtoMembers.shown(member.name))'")
+                throw Malformed("'\(place)' has the unknown member '\(ForeignText.shown(member.name))'")
             }
             guard values.updateValue(member.value, forKey: name) == nil else {
                 throw Malformed("'\(place)' has the member '\(name)' twice")
@@ -34,12 +34,6 @@ struct ProtoMembers {
         guard name.utf8.contains(UInt8(ascii: "_")) else { return name }
         let words = name.split(separator: "_", omittingEmptySubsequences: false)
         return words[0] + words.dropFirst().map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
-    }
-
-    /// A name from outside, short enough for a message.
-    static func shown(_ text: String) -> String {
-        let clean = String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 0x20 ? " " : $0 }))
-        return clean.count > 80 ? clean.prefix(80) + "…" : clean
     }
 
     /// Where a member is.
@@ -90,7 +84,7 @@ struct ProtoMembers {
             let number = Int64(text)
         else {
             throw Malformed(
-                "'\(place(of: name))' is '\(ProtoMembers.shown(text))', expected a number of at least 0"
+                "'\(place(of: name))' is '\(ForeignText.shown(text))', expected a number of at least 0"
             )
         }
         return number

@@ -104,7 +104,7 @@ struct SignatureBundle: Sendable {
             return .v03
         default:
             throw Malformed(
-                "its media type is '\(ProtoMembers.shown(mediaType))', expected a Sigstore bundle 0.1 to 0.3"
+                "its media type is '\(ForeignText.shown(mediaType))', expected a Sigstore bundle 0.1 to 0.3"
             )
         }
     }
@@ -192,7 +192,7 @@ struct SignatureBundle: Sendable {
                 let name = try found.string("algorithm")
                 guard let algorithm = HashAlgorithm(protobufName: name) else {
                     throw Malformed(
-                        "'\(found.place).algorithm' is '\(ProtoMembers.shown(name))', expected SHA2_256, SHA2_384 or SHA2_512"
+                        "'\(found.place).algorithm' is '\(ForeignText.shown(name))', expected SHA2_256, SHA2_384 or SHA2_512"
                     )
                 }
                 digest = Digest(algorithm: algorithm, bytes: try found.bytes("digest"))

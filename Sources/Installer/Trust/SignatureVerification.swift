@@ -21,10 +21,19 @@ import Platform
 struct SignatureVerification {
     var trustRoot: TrustRoot
     var policy: SignerPolicy
+    /// Whether a signed statement about the artifact will do; otherwise only a signature over the artifact itself.
+    var takesStatements = true
 
     /// The verdict; a refusal is thrown, with the code of its step.
     func run(_ bundle: [UInt8], over artifact: Artifact) throws(GatewayError) -> VerifiedSignature {
         let bundle = try SignatureStep.bundle.checking { () throws(Malformed) in try SignatureBundle(bundle) }
+        if case .envelope = bundle.content, !takesStatements {
+            throw SignatureStep.bundle.refusal(
+                "it holds a signed statement about the file, not a signature over it, and a statement may say anything, "
+                    + "also that the file is bad",
+                help: "sign the file itself, as 'cosign sign-blob' does"
+            )
+        }
         let signer = try signer(bundle)
         let times = try times(bundle)
         let named: (name: String, issuer: String?)
@@ -104,18 +113,21 @@ struct SignatureVerification {
                 "the bundle has a time stamp, but the trust root names no time-stamp authority"
             )
         }
-        var reason = "the bundle has neither the log's promise with its time nor a time stamp"
+        // Each of them must hold, also beside a clock that does. The official client passes over what it cannot verify
+        // there; but a stamp that is wrong was altered or comes from a stranger, and who made the bundle knows which.
         for stamp in bundle.timestamps {
             let token = try SignatureStep.time.checking { () throws(Malformed) in try TimestampToken(stamp) }
             do throws(Malformed) {
                 try check(token, over: bundle.signature)
-                stamped.append(token.time)
             } catch {
-                reason = "the time stamp is not believed: \(error.reason)"
+                throw SignatureStep.time.refusal("the time stamp is not believed: \(error.reason)")
             }
+            stamped.append(token.time)
         }
         guard let earliest = (stamped + (promised.map { [$0] } ?? [])).min() else {
-            throw SignatureStep.time.refusal(reason)
+            throw SignatureStep.time.refusal(
+                "the bundle has neither the log's promise with its time nor a time stamp"
+            )
         }
         return Times(stamped: stamped, promised: promised, earliest: earliest)
     }
@@ -220,13 +232,16 @@ struct SignatureVerification {
             throw SignatureStep.identity.refusal("nobody says which signer is expected")
         }
         // By bytes: what Unicode takes for equal may be another name.
-        if let wantedIssuer, issuer?.utf8.elementsEqual(wantedIssuer.utf8) != true {
+        guard let issuer, issuer.utf8.elementsEqual(wantedIssuer.utf8) else {
+            let shown = issuer.map { "'\(ForeignText.shown($0, limit: 300))'" } ?? "nobody"
             throw SignatureStep.identity.refusal(
-                "the signer was vouched for by '\(ProtoMembers.shown(issuer ?? "nobody"))', expected '\(wantedIssuer)'"
+                "the signer was vouched for by \(shown), expected '\(wantedIssuer)'"
             )
         }
         guard let name = names.first(where: wanted.matches) else {
-            let shown = names.map { "'\($0)'" }.joined(separator: ", ")
+            let shown = names.prefix(8).map { "'\(ForeignText.shown($0, limit: 300))'" }.joined(
+                separator: ", "
+            )
             throw SignatureStep.identity.refusal(
                 "the signer is \(names.isEmpty ? "not named" : shown), expected '\(wanted)'"
             )
@@ -337,14 +352,14 @@ struct SignatureVerification {
             isRecorded = try digest.bytes == artifact.digest(digest.algorithm)
             what = "artifact"
         case (.envelope(let envelope), .artifact(let digest)) where bundle.logEntry.version == "0.0.2":
-            isRecorded = digest.bytes == digest.algorithm.digest(envelope.signed)
+            isRecorded = try isDigest(digest, of: envelope.signed)
             what = "envelope"
         case (.envelope(let envelope), .payload(let digest)):
-            isRecorded = digest.bytes == digest.algorithm.digest(envelope.payload)
+            isRecorded = try isDigest(digest, of: envelope.payload)
             what = "statement"
         default:
             throw SignatureStep.binding.refusal(
-                "an entry of the kind '\(bundle.logEntry.kind) \(bundle.logEntry.version)' does not fit what was signed"
+                "an entry of the kind '\(ForeignText.shown(bundle.logEntry.kind)) \(ForeignText.shown(bundle.logEntry.version))' does not fit what was signed"
             )
         }
         guard isRecorded else {
@@ -355,6 +370,12 @@ struct SignatureVerification {
         }
         guard body.names(signer) else {
             throw SignatureStep.binding.refusal("the entry records another certificate or key")
+        }
+    }
+
+    private func isDigest(_ digest: SignatureBundle.Digest, of bytes: [UInt8]) throws(GatewayError) -> Bool {
+        try SignatureStep.binding.checking { () throws(Malformed) in
+            try digest.bytes == digest.algorithm.digest(bytes)
         }
     }
 }

@@ -21,14 +21,21 @@ struct VerifiedChecksums: Sendable {
 enum SignedChecksums {
     /// Verifies the bundle over exactly these bytes, then reads them.
     ///
-    /// Throws the code of the step that refused (`SignatureStep`), or `checksums-malformed`.
+    /// Only a signature over the bytes will do, as `releases/sign` makes it. A signed statement (in-toto) that names their
+    /// digest proves that the signer said something about them, which may as well be that they failed a test: no
+    /// specification asks to take that for a signature of a release. Throws the code of the step that refused
+    /// (`SignatureStep`), or `checksums-malformed`.
     static func verify(
         sums: [UInt8],
         bundle: [UInt8],
         trustRoot: TrustRoot,
         policy: SignerPolicy
     ) throws(GatewayError) -> VerifiedChecksums {
-        let verification = SignatureVerification(trustRoot: trustRoot, policy: policy)
+        let verification = SignatureVerification(
+            trustRoot: trustRoot,
+            policy: policy,
+            takesStatements: false
+        )
         let signature = try verification.run(bundle, over: Artifact(sums))
         return VerifiedChecksums(checksums: try Checksums(sums), signature: signature)
     }

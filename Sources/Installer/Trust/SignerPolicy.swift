@@ -2,8 +2,8 @@ import Appliance
 
 /// Whose signature is wanted.
 enum SignerPolicy: Sendable {
-    /// A name that an identity provider vouched for; without an issuer, any provider that the authority believes.
-    case identity(SignerName, issuer: String?)
+    /// A name, and the identity provider that must have vouched for it: anybody can have any name from some provider.
+    case identity(SignerName, issuer: String)
     /// The holder of this key, in PEM or DER.
     case key([UInt8])
 

@@ -115,7 +115,7 @@ final class TimestampToken {
             return false
         }
         return UnsafeBufferPointer(start: bytes, count: Int(ASN1_STRING_length(digest)))
-            .elementsEqual(hash.digest(message))
+            .elementsEqual(try hash.digest(message))
     }
 }
 

@@ -68,7 +68,7 @@ struct TrustRoot: Sendable {
             ].contains(mediaType)
         else {
             throw Malformed(
-                "its media type is '\(ProtoMembers.shown(mediaType))', expected a Sigstore trusted root 0.1 or 0.2"
+                "its media type is '\(ForeignText.shown(mediaType))', expected a Sigstore trusted root 0.1 or 0.2"
             )
         }
         logs = try TrustRoot.logs(root, "tlogs")
@@ -140,7 +140,7 @@ struct TrustRoot: Sendable {
     private static func instant(_ range: ProtoMembers, _ name: String) throws(Malformed) -> Timestamp {
         let text = try range.string(name)
         guard let instant = Timestamp(iso8601: text) else {
-            throw Malformed("'\(range.place).\(name)' is '\(ProtoMembers.shown(text))', expected a time")
+            throw Malformed("'\(range.place).\(name)' is '\(ForeignText.shown(text))', expected a time")
         }
         return instant
     }

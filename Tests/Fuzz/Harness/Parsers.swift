@@ -56,7 +56,7 @@ extension Parser {
         Parser(name: "release-index") { bytes in
             let releases =
                 ((try? ReleaseIndex.releases(bytes, in: .web("https://releases.test"))) ?? [])
-                + ((try? ReleaseIndex.serviceReleases(bytes)) ?? [])
+                + ((try? ReleaseIndex.serviceReleases(bytes, from: "https://example.org/latest")) ?? [])
             for release in releases { _ = release.file("SHA256SUMS") }
         },
         Parser(name: "release-manifest") { bytes in _ = try? ReleaseManifest(bytes) },
@@ -115,7 +115,10 @@ extension Parser {
 
     private static func verify(_ bundle: [UInt8]) {
         guard let root = try? trustRoot.get() else { return }
-        let policy = SignerPolicy.identity(.pattern(NamePattern("**")), issuer: nil)
+        let policy = SignerPolicy.identity(
+            .pattern(NamePattern("**")),
+            issuer: "https://token.actions.githubusercontent.com"
+        )
         _ = try? SignatureVerification(trustRoot: root, policy: policy).run(
             bundle,
             over: Artifact(Array("what is signed\n".utf8))

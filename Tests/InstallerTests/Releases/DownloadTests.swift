@@ -62,6 +62,35 @@ struct DownloadTests {
         }
     }
 
+    @Test(
+        "unpacks what was digested, also where a zip file of this machine is replaced or written over meanwhile",
+        arguments: [true, false]
+    )
+    func changedMeanwhile(isReplaced: Bool) async throws {
+        let good = try await BundleFixture(version: "1.0.0").zip()
+        let evil = try await BundleFixture(version: "6.6.6").zip()
+        let home = try ScratchHome()
+        let request = try home.request(good, name: "bundle.zip")
+        let path = home.scratch.path("bundle.zip")
+        var installation = try home.installation()
+        installation.progress = { progress in
+            guard progress.received == progress.total else { return }
+            // All of it has been read; nothing is unpacked yet.
+            if isReplaced {
+                try? Files().write(evil, to: path, durable: false)
+            } else {
+                let descriptor = open(path, O_WRONLY | O_TRUNC)
+                _ = evil.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+                close(descriptor)
+            }
+        }
+        let report = try await installation.install(request)
+        #expect(report.installed.version == "1.0.0")
+        #expect(try await home.runs() == "1.0.0")
+        #expect(try Files().read(path) == evil)
+        #expect(try Files().list(home.layout.cache).isEmpty)
+    }
+
     @Test("prints both digests and removes the file when what came is something else")
     func wrongDigest() async throws {
         let page = Array("<!doctype html>please log in".utf8)

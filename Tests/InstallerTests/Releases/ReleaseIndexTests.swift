@@ -47,7 +47,7 @@ struct ReleaseIndexTests {
         "refuses what is no list, and leads nowhere else than below itself",
         arguments: [
             ("[", "invalid JSON at byte 1"), ("[]", "'schema_version' is nothing, expected release-index.v1"),
-            (#"{"schema_version": "v9\u001b"}"#, "'schema_version' is v9?, expected release-index.v1"),
+            (#"{"schema_version": "v9\u001b"}"#, "'schema_version' is v9\\u{1B}, expected release-index.v1"),
             (#"{"schema_version": "release-index.v1"}"#, "'releases' is no array"),
             (#"{"version": 1}"#, "releases[0].version is missing"),
             (#"{"version": "1.2", "channel": "stable"}"#, "releases[0].version is '1.2', expected a version"),
@@ -82,6 +82,8 @@ struct ReleaseIndexTests {
         #expect(error.message.hasSuffix("it lists 5001 releases, more than 5000"))
     }
 
+    private let latest = "https://api.example.org/latest"
+
     private func answer(_ tag: String, _ more: String = "", assets: String = "") -> String {
         #"{"tag_name": "\#(tag)", "assets": [\#(assets)]\#(more)}"#
     }
@@ -90,7 +92,7 @@ struct ReleaseIndexTests {
     func service() throws {
         let asset =
             #"{"name": "SHA256SUMS", "browser_download_url": "https://example.org/d/SHA256SUMS", "size": 99}"#
-        let one = try ReleaseIndex.serviceReleases(bytes(answer("v3.1.0", assets: asset)))
+        let one = try ReleaseIndex.serviceReleases(bytes(answer("v3.1.0", assets: asset)), from: latest)
         #expect(versions(one) == ["3.1.0"] && one.first?.channel == .stable)
         #expect(one.first?.file("SHA256SUMS")?.location == .web("https://example.org/d/SHA256SUMS"))
         #expect(one.first?.file("SHA256SUMS")?.size == 99)
@@ -99,7 +101,10 @@ struct ReleaseIndexTests {
             answer("v3.1.0"), answer("v4.0.0", #", "prerelease": true"#), answer("v4.0.0-rc.2"),
             answer("v5.0.0", #", "draft": true"#), answer("nightly"),
         ]
-        let releases = try ReleaseIndex.serviceReleases(bytes("[\(many.joined(separator: ","))]"))
+        let releases = try ReleaseIndex.serviceReleases(
+            bytes("[\(many.joined(separator: ","))]"),
+            from: latest
+        )
         #expect(versions(releases) == ["3.1.0", "4.0.0", "4.0.0-rc.2"])
         #expect(releases.map(\.channel) == [.stable, .prerelease, .prerelease])
     }
@@ -118,17 +123,36 @@ struct ReleaseIndexTests {
         ]
     )
     func serviceRefusals(text: String, reason: String) async {
-        let error = await refusal { try ReleaseIndex.serviceReleases(bytes(text)) }
+        let error = await refusal { try ReleaseIndex.serviceReleases(bytes(text), from: latest) }
         #expect(error.code == "release-index-invalid")
         #expect(error.message.contains(reason), "\(error.message)")
     }
 
-    @Test("refuses an asset on plain http")
-    func plainAsset() async {
-        let text =
-            #"{"tag_name": "v1.0.0", "assets": [{"name": "x", "browser_download_url": "http://example.org/x"}]}"#
-        let error = await refusal { try ReleaseIndex.serviceReleases(bytes(text)) }
-        #expect(error.code == "insecure-url")
+    @Test(
+        "refuses files in places that are reached less safely than the answer was",
+        arguments: [
+            ("https://api.example.org/latest", "http://example.org/x"),
+            ("https://api.example.org/latest", "http://127.0.0.1:1/x"),
+            ("https://api.example.org/latest", "file:///etc/passwd"),
+            ("https://api.example.org/latest", "FILE:///etc/passwd"),
+            ("http://127.0.0.1:1/latest", "file:///etc/passwd"),
+            ("http://127.0.0.1:1/latest", "http://example.org/x"),
+        ]
+    )
+    func weakerAsset(service: String, address: String) async {
+        let asset = #"{"name": "x", "browser_download_url": "\#(address)"}"#
+        let text = answer("v1.0.0", assets: asset)
+        let error = await refusal { try ReleaseIndex.serviceReleases(bytes(text), from: service) }
+        #expect(error.code == "insecure-url" && error.exitCode == .verificationRefused, "\(error)")
+        #expect(error.message.contains("'\(address)'"))
+    }
+
+    @Test("takes files on this machine from a service on this machine")
+    func localAsset() throws {
+        let asset = #"{"name": "x", "browser_download_url": "http://127.0.0.1:1/x"}"#
+        let text = answer("v1.0.0", assets: asset)
+        let releases = try ReleaseIndex.serviceReleases(bytes(text), from: "http://localhost:1/latest")
+        #expect(releases.first?.file("x")?.location == .web("http://127.0.0.1:1/x"))
     }
 }
 

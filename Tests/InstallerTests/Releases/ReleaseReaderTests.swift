@@ -154,7 +154,7 @@ struct ReleaseReaderTests {
         try await shelf.add("1.2.3") { $0[ReleaseReader.signature] = [1, 2, 3] }
         #expect(await refusal { try await shelf.request("1.2.3") }.code == "signature-mismatch")
         // The real verifier says of these three bytes that they are no bundle.
-        let policy = SignerPolicy.identity(.exact("me"), issuer: nil)
+        let policy = SignerPolicy.identity(.exact("me"), issuer: "https://issuer.example.org")
         let error = await refusal {
             try await shelf.request("1.2.3", trust: .sigstore(policy, trustRoot: nil, files: Files()))
         }
@@ -170,15 +170,57 @@ struct ReleaseReaderTests {
         #expect(altered.message.hasPrefix("the SHA-256 of 'release-manifest.json' is "))
         #expect(altered.message.contains("in the signed SHA256SUMS"))
         try await shelf.add("1.2.3") { files in
-            // Checksums that do not list the manifest, as the reference writes them.
             let text = String(decoding: files[ReleaseReader.checksums] ?? [], as: UTF8.self)
-            let line = text.split(separator: "\n").first { !$0.contains(ReleaseManifest.name) } ?? ""
-            files[ReleaseReader.checksums] = Array(
-                "\(String(repeating: "0", count: 64))\(line.dropFirst(64))\n".utf8
-            )
+            let lines = text.split(separator: "\n").map { line in
+                line.contains(ReleaseManifest.name)
+                    ? String(line) : String(repeating: "0", count: 64) + line.dropFirst(64)
+            }
+            files[ReleaseReader.checksums] = Array((lines.joined(separator: "\n") + "\n").utf8)
         }
         let other = await refusal { try await shelf.request("1.2.3") }
         #expect(other.code == "digest-mismatch" && other.message.contains("0000 in the signed SHA256SUMS"))
+    }
+
+    /// Checksums without the manifest, as releases had them once, and a manifest that lies about the bundle's size.
+    private func unlist(_ files: inout [String: [UInt8]]) {
+        let text = String(decoding: files[ReleaseReader.checksums] ?? [], as: UTF8.self)
+        let line = text.split(separator: "\n").first { !$0.contains(ReleaseManifest.name) } ?? ""
+        files[ReleaseReader.checksums] = Array((line + "\n").utf8)
+        let manifest = String(decoding: files[ReleaseManifest.name] ?? [], as: UTF8.self)
+        files[ReleaseManifest.name] = Array(
+            manifest.replacing("\"unpacked_size\": 200000", with: "\"unpacked_size\": 1").utf8
+        )
+    }
+
+    @Test("refuses a signed release whose manifest nobody signed")
+    func unlistedManifest() async throws {
+        let shelf = try ReleaseShelf()
+        let digest = try await shelf.add("1.2.3", change: unlist)
+        let error = await refusal { try await shelf.request("1.2.3") }
+        #expect(error.code == "checksum-missing" && error.exitCode == .verificationRefused)
+        #expect(
+            error.message
+                == "the signed SHA256SUMS of release 1.2.3 does not list release-manifest.json, so nobody vouches for what that says"
+        )
+        // Whoever has the digest needs nobody's signature.
+        #expect(try await shelf.request("1.2.3", pinned: digest).sha256 == digest)
+    }
+
+    @Test("believes nothing of a manifest that an old release of a release service does not list")
+    func unlistedAsset() async throws {
+        let shelf = try ReleaseShelf()
+        let digest = try await shelf.add("1.2.3", change: unlist)
+        let folder = ReleaseFolder.directory(folder(shelf, "1.2.3"))
+        let names = try Files().list(Layout.join(shelf.root, "1.2.3"))
+        var release = try #require(try await shelf.reader().releases(of: .folder(shelf.root)).first)
+        release.place = .assets(
+            Dictionary(
+                uniqueKeysWithValues: names.map { ($0, Release.Asset(location: folder.file($0), size: nil)) }
+            )
+        )
+        let request = try await shelf.reader().request(for: release, origin: .service, pinned: nil)
+        #expect(request.sha256 == digest && request.trust == .sigstore)
+        #expect(request.size == nil && request.unpackedSize == nil)
     }
 
     @Test("refuses a release that is another version than the list says")

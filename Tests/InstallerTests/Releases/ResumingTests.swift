@@ -25,11 +25,15 @@ private final class Place: Sendable {
     let scratch: TemporaryDirectory
     let server: HostileServer
     let said = Mutex<[String]>([])
+    /// The same as it is said.
+    let words: AsyncStream<String>
+    private let voice: AsyncStream<String>.Continuation
     let progress = Mutex<[FetchProgress]>([])
     let archive: [UInt8]
 
     init(_ archive: [UInt8], _ scripts: [HostileServer.Script]) throws {
         scratch = try TemporaryDirectory()
+        (words, voice) = AsyncStream.makeStream()
         self.archive = archive
         server = try HostileServer(scripts)
         try Files().makeDirectory(scratch.path("cache"))
@@ -66,7 +70,10 @@ private final class Place: Sendable {
         fetch.policy.firstWait = .milliseconds(2)
         change(&fetch.policy)
         fetch.limit = limit
-        fetch.say = { text in self.said.withLock { $0.append(text) } }
+        fetch.say = { text in
+            self.said.withLock { $0.append(text) }
+            self.voice.yield(text)
+        }
         fetch.progress = { step in self.progress.withLock { $0.append(step) } }
         let unpacked = try await fetch.run(into: Unpacking(directory: staging, files: Files()))
         let large = try Files().read(Layout.join(staging, "lib/large"))
@@ -370,6 +377,78 @@ struct BadServerTests {
         #expect(circle.message.contains("is more than 5 redirects away"))
     }
 
+    @Test(
+        "ends with a sentence when it is redirected to nowhere",
+        arguments: [
+            nil, "", " ", "http://", "https://", "//", "http://[::1", "http://127.0.0.1:99999999/b",
+            "ftp://example.org/b",
+            "file:///etc/passwd", "javascript:alert(1)", "http://exa mple.org/b", "\u{1B}[2J",
+        ] as [String?]
+    )
+    func nowhere(location: String?) async throws {
+        let bytes = try await archive()
+        let place = try Place(bytes, [Server.status(302, location.map { ["Location": $0] } ?? [:])])
+        let error = await refusal { try await place.fetch { $0.firstContact = 1 } }
+        #expect(["network", "http-status", "malformed-url", "insecure-url"].contains(error.code), "\(error)")
+        #expect(error.message.contains("/b.tar.gz") || error.code == "malformed-url", "\(error)")
+        #expect(try place.part.size() == 0)
+    }
+
+    @Test("refuses an answer with more header lines than anybody needs")
+    func boastfulHead() async throws {
+        var fields: [String: String] = [:]
+        for number in 0..<70 { fields["X-\(number)"] = String(repeating: "x", count: 4000) }
+        let place = try Place(try await archive(), [Server.status(200, fields)])
+        let error = await refusal { try await place.fetch() }
+        #expect(error.code == "answer-too-large" && error.exitCode == .network, "\(error)")
+        #expect(
+            error.message
+                == "the head of '\(place.server.base)/b.tar.gz' is larger than the limit of 262144 bytes"
+        )
+    }
+
+    @Test(
+        "does not crash on sizes that no file can have, and takes nothing wrong",
+        arguments: [
+            ["Content-Length": "-1"], ["Content-Length": "99999999999999999999999"],
+            ["Content-Length": "9223372036854775807"], ["Content-Length": "1e3"],
+            ["Content-Range": "bytes -5--1/-1"],
+            ["Content-Range": "bytes 9223372036854775807-0/9223372036854775807"],
+            ["Content-Range": "bytes 0-9223372036854775807/18446744073709551616"],
+            ["Content-Range": "bytes 5-9/3"], ["Content-Range": "bytes */*"],
+            ["Content-Range": "bytes 0-9, 5-20/30"],
+            ["Content-Range": "bytes 1152921504606846976-1152921504606846977/1152921504606846978"],
+        ]
+    )
+    func absurdSizes(fields: [String: String]) async throws {
+        let bytes = try await archive()
+        let lie: HostileServer.Script = { request in
+            let status = fields["Content-Range"] == nil ? 200 : 206
+            return [Server.head(status, fields), .send(Array(bytes.prefix(2000)))]
+        }
+        for size in [nil, Int64(bytes.count)] {
+            // An honest beginning, so that the lie meets a download under way as well.
+            for scripts in [[lie], [Server.file(bytes, cut: 1000), lie]] {
+                let place = try Place(bytes, scripts)
+                let error = await refusal {
+                    try await place.fetch(size: size) { policy in
+                        policy.patience = 2
+                        policy.firstContact = 2
+                        policy.restarts = 1
+                    }
+                }
+                #expect(
+                    [
+                        "network", "wrong-size", "download-failed", "answer-too-large", "digest-mismatch",
+                        "http-status", "disk-full",
+                    ]
+                    .contains(error.code),
+                    "\(fields) \(error)"
+                )
+            }
+        }
+    }
+
     @Test("says how much room is needed and how much there is, before anything is written")
     func room() async throws {
         let bytes = try await archive()
@@ -407,11 +486,11 @@ struct BadServerTests {
             [Server.file(bytes, cut: 200_000), Server.status(503, ["Retry-After": "60"])]
         )
         let task = Task { try await place.fetch() }
-        while place.server.requests.count < 2 {
-            try await Task.sleep(for: .milliseconds(20))
+        // It says so when it begins to wait for the minute that the server asks for.
+        for await text in place.words where text.hasSuffix("trying again in 60 s") {
+            task.cancel()
+            break
         }
-        try await Task.sleep(for: .milliseconds(100))
-        task.cancel()
         let error = await refusal { try await task.value }
         #expect(error.code == "cancelled")
         #expect(try place.part.size() == 200_000)

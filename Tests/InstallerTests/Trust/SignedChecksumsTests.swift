@@ -60,6 +60,50 @@ struct SignedChecksumsTests {
         #expect(error?.code == "checksums-malformed")
     }
 
+    @Test("are refused when only a statement about them is signed")
+    func statement() throws {
+        let instance = try SigningInstance()
+        let bundle = try instance.sign(sums, asStatement: true)
+        let verification = SignatureVerification(trustRoot: try instance.trustRoot(), policy: instance.policy)
+        // The statement itself is in order: `verify` says who made it.
+        #expect(try verification.run(bundle, over: Artifact(sums)).logIndex == 7)
+        let error = #expect(throws: GatewayError.self) {
+            try SignedChecksums.verify(
+                sums: sums,
+                bundle: bundle,
+                trustRoot: instance.trustRoot(),
+                policy: instance.policy
+            )
+        }
+        #expect(error?.code == "signature-bundle-invalid" && error?.exitCode == .verificationRefused)
+        #expect(error?.message.contains("a signed statement about the file, not a signature over it") == true)
+    }
+
+    @Test("are refused when the log's promise has no time, or a promise is of another time")
+    func untimedPromise() throws {
+        let instance = try SigningInstance()
+        func refusal(_ time: String?) throws -> GatewayError? {
+            let bundle = try instance.sign(sums, claimedTime: .some(time))
+            return #expect(throws: GatewayError.self) {
+                try SignedChecksums.verify(
+                    sums: sums,
+                    bundle: bundle,
+                    trustRoot: instance.trustRoot(),
+                    policy: instance.policy
+                )
+            }
+        }
+        for time in [nil, "0"] {
+            let error = try refusal(time)
+            #expect(error?.code == "signature-bundle-invalid")
+            #expect(
+                error?.message.contains("not the time that was signed") == true,
+                "\(error?.message ?? "")"
+            )
+        }
+        #expect(try refusal("1772366401")?.code == "signature-log-unproven")
+    }
+
     @Test("this build names no signer of releases, or a signer and who vouches for it")
     func releases() {
         #expect(Product.releaseSigner.isEmpty == Product.releaseSignerIssuer.isEmpty)
@@ -128,7 +172,26 @@ struct VerifyCommandTests {
             (["verify"], "which file"),
             (["verify", "F"], "where the Sigstore bundle of 'F' is"),
             (["verify", "F", "--bundle", "B"], "who should have signed the file"),
-            (["verify", "F", "--bundle", "B", "--issuer", "I"], "who should have signed the file"),
+            (
+                ["verify", "F", "--bundle", "B", "--issuer", "I"],
+                "'--issuer' is given without '--identity' or '--identity-pattern'"
+            ),
+            (
+                ["verify", "F", "--bundle", "B", "--identity", "A"],
+                "'--identity' is given without '--issuer': a name says nothing without who vouches for it"
+            ),
+            (
+                ["verify", "F", "--bundle", "B", "--identity", "A"],
+                "help: add --issuer: https://token.actions.githubusercontent.com for a workflow of GitHub"
+            ),
+            (
+                ["verify", "F", "--bundle", "B", "--identity-pattern", "A*", "--issuer", " "],
+                "'--identity-pattern' is given without '--issuer'"
+            ),
+            (
+                ["verify", "F", "--bundle", "B", "--identity", " ", "--issuer", "I"],
+                "'--issuer' is given without '--identity'"
+            ),
             (["verify", "F", "--bundle", "B", "--identity", "A", "--key", "K"], "exclude each other"),
             (
                 ["verify", "F", "--bundle", "B", "--identity", "A", "--identity-pattern", "P"],

@@ -44,21 +44,44 @@ struct SigningInstance {
 
     private var logID: [UInt8] { SHA256.digest(log.publicKey) }
 
-    /// A bundle over these bytes.
-    func sign(_ artifact: [UInt8]) throws -> [UInt8] {
-        let signature = try signer.sign(artifact)
+    /// A bundle over these bytes, or over a statement about them; `claimedTime` is what it says instead of the log's time.
+    func sign(
+        _ artifact: [UInt8],
+        asStatement: Bool = false,
+        claimedTime: String?? = nil
+    ) throws -> [UInt8] {
+        let statement: JSON = [
+            "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://example.org/failed",
+            "predicate": [:],
+            "subject": [["name": "SHA256SUMS", "digest": ["sha256": .string(SHA256.hex(artifact))]]],
+        ]
+        let kind = "application/vnd.in-toto+json"
+        let payload = statement.compact
+        let signed =
+            asStatement
+            ? Array("DSSEv1 \(kind.utf8.count) \(kind) \(payload.count) ".utf8) + payload : artifact
+        let signature = try signer.sign(signed)
         let pem =
             "-----BEGIN PUBLIC KEY-----\n\(Base64.encode(signer.publicKey))\n-----END PUBLIC KEY-----\n"
-        let body: JSON = [
+        let pemText = JSON.string(Base64.encode(Array(pem.utf8)))
+        let envelopeEntry: JSON = [
+            "apiVersion": "0.0.1", "kind": "dsse",
+            "spec": [
+                "payloadHash": ["algorithm": "sha256", "value": .string(SHA256.hex(payload))],
+                "signatures": [["signature": .string(Base64.encode(signature)), "verifier": pemText]],
+            ],
+        ]
+        let artifactEntry: JSON = [
             "apiVersion": "0.0.1", "kind": "hashedrekord",
             "spec": [
                 "data": ["hash": ["algorithm": "sha256", "value": .string(SHA256.hex(artifact))]],
                 "signature": [
                     "content": .string(Base64.encode(signature)),
-                    "publicKey": ["content": .string(Base64.encode(Array(pem.utf8)))],
+                    "publicKey": ["content": pemText],
                 ],
             ],
         ]
+        let body = asStatement ? envelopeEntry : artifactEntry
         let root = SHA256.digest([0] + body.compact)
         let note = "log.test\n1\n\(Base64.encode(root))\n"
         let mark = Base64.encode(Array(logID[..<4]) + (try log.sign(Array(note.utf8))))
@@ -66,9 +89,9 @@ struct SigningInstance {
             "body": .string(Base64.encode(body.compact)), "integratedTime": .int(time),
             "logID": .string(Hex.encode(logID)), "logIndex": 7,
         ]
-        let entry: JSON = [
+        var entry: JSON = [
             "logIndex": "7", "logId": ["keyId": .string(Base64.encode(logID))],
-            "kindVersion": ["kind": "hashedrekord", "version": "0.0.1"],
+            "kindVersion": ["kind": body["kind"] ?? .null, "version": "0.0.1"],
             "integratedTime": .string("\(time)"),
             "inclusionPromise": [
                 "signedEntryTimestamp": .string(Base64.encode(try log.sign(promised.compact)))
@@ -79,16 +102,24 @@ struct SigningInstance {
             ],
             "canonicalizedBody": .string(Base64.encode(body.compact)),
         ]
-        let bundle: JSON = [
+        if let claimedTime { entry["integratedTime"] = .optional(claimedTime) }
+        var bundle: JSON = [
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": ["publicKey": ["hint": "test"], "tlogEntries": [entry]],
-            "messageSignature": [
+        ]
+        if asStatement {
+            bundle["dsseEnvelope"] = [
+                "payload": .string(Base64.encode(payload)), "payloadType": .string(kind),
+                "signatures": [["sig": .string(Base64.encode(signature))]],
+            ]
+        } else {
+            bundle["messageSignature"] = [
                 "messageDigest": [
                     "algorithm": "SHA2_256", "digest": .string(Base64.encode(SHA256.digest(artifact))),
                 ],
                 "signature": .string(Base64.encode(signature)),
-            ],
-        ]
+            ]
+        }
         return bundle.compact
     }
 
