@@ -71,11 +71,19 @@ private struct BackupReport: Report {
             lines.append("not in it:")
             lines.append(Columns.text(manifest.omissions.map { [$0.path, $0.reason] }, indent: 2))
         }
-        lines.append(
-            manifest.hasSecrets
-                ? "it holds your token and keys: whoever has it can use them"
-                : "it holds your prompts and answers, but no keys"
-        )
+        lines.append(BackupReport.warning(manifest))
         return lines.joined(separator: "\n")
+    }
+
+    /// Why the file has to be kept from others, by what is in it.
+    private static func warning(_ manifest: BackupManifest) -> String {
+        guard !manifest.files.isEmpty else { return "it holds none of your files" }
+        if manifest.files.contains(where: { HomeContents.isSecret($0.path) }) {
+            return "it holds your token and keys: whoever has it can use them"
+        }
+        if manifest.hasSecrets { return "it holds your files as they are, with what secrets may be in them" }
+        return manifest.files.contains(where: \.isDatabase)
+            ? "it holds your prompts and answers, but no keys"
+            : "it holds neither your prompts and answers nor keys"
     }
 }

@@ -169,7 +169,7 @@ struct BundleCommand: Sendable {
         // What holds where nobody said otherwise is left out.
         document[ReleaseQuery.channelKey] = channel == .stable ? nil : .string(channel.rawValue)
         guard document != stored else { return }
-        try files.write(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
+        try files.writeUsersFile(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
     }
 }
 

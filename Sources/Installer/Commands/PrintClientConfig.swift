@@ -25,21 +25,32 @@ extension Verb {
                     + "the known ones are \(clients.map(\.id).joined(separator: ", "))"
             )
         }
-        let home = try await SetupReport.prepare(call)
-        let token = try call.machine.files.authToken(of: home.layout)
-        let manager =
-            call.machine.files.exists(home.layout.currentManager)
-            ? home.layout.currentManager : call.machine.executable
+        let layout = try call.layout()
+        let files = call.machine.files
+        let showsToken = call.arguments.has("show-token")
+        var settings = try Settings(environment: call.machine.environment)
+        // A question makes no home; its token is made by the first command that needs one.
+        let hasHome = files.exists(layout.home)
+        if hasHome { settings = try await SetupReport.prepare(call).settings }
+        guard hasHome || !showsToken else {
+            throw GatewayError(
+                "no-token",
+                "'\(layout.home)' does not exist, so there is no token to show",
+                help: "run '\(Product.name) setup' first"
+            )
+        }
+        let token = try files.authToken(of: layout)
         return ClientReport(
             endpoint: Endpoint(
-                url: home.settings.localURL,
-                tokenFile: home.layout.authToken,
-                token: call.arguments.has("show-token") ? token : nil,
-                manager: manager,
-                home: home.layout.isDefaultHome ? nil : home.layout.home
+                url: settings.localURL,
+                tokenFile: layout.authToken,
+                token: showsToken ? token : nil,
+                manager: files.exists(layout.currentManager) ? layout.currentManager : call.machine.executable,
+                home: layout.isDefaultHome ? nil : layout.home
             ),
-            settings: home.settings,
-            clients: clients.filter { call.arguments.operand == nil || $0.id == call.arguments.operand }
+            settings: settings,
+            clients: clients.filter { call.arguments.operand == nil || $0.id == call.arguments.operand },
+            hasHome: hasHome
         )
     }
 }
@@ -49,6 +60,8 @@ struct ClientReport: Report {
     var endpoint: Endpoint
     var settings: Settings
     var clients: [ClientConfiguration]
+    /// Whether the home is there, and with it a token.
+    var hasHome = true
 
     /// The contract's keys, then `clients`.
     ///
@@ -76,7 +89,9 @@ struct ClientReport: Report {
 
     private var notes: [String] {
         [
-            "The token is in '\(endpoint.tokenFile)'; whoever has it can run your provider CLIs.",
+            hasHome
+                ? "The token is in '\(endpoint.tokenFile)'; whoever has it can run your provider CLIs."
+                : "There is no token in '\(endpoint.tokenFile)' yet: '\(Product.name) setup' makes it.",
             "A client on stdio needs neither token nor service: its command is '\(endpoint.manager) stdio'.",
         ]
     }

@@ -15,8 +15,14 @@ extension Verb {
         flags: [Flag("dry-run", "only say what would be done")]
     ) { call throws(GatewayError) in
         let layout = try call.layout()
-        guard !call.arguments.has("dry-run") else {
-            guard call.machine.files.exists(layout.home) else { return RepairReport(isDry: true) }
+        let isDry = call.arguments.has("dry-run")
+        guard call.machine.files.exists(layout.home) else {
+            return RepairReport(
+                notices: ["'\(layout.home)' does not exist, so there is nothing to repair"],
+                isDry: isDry
+            )
+        }
+        guard !isDry else {
             let installation = call.bareInstallation(layout)
             // What is being changed is not what was interrupted.
             if let holder = MutationLock.holder(layout, files: call.machine.files) {

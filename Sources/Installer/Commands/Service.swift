@@ -2,6 +2,14 @@ import Appliance
 import Platform
 
 extension Invocation {
+    /// Throws what `start` throws for want of an installation, where no home is there that could have one.
+    ///
+    /// For what would make a home to find nothing in it.
+    fileprivate func refuseWithoutHome() throws(GatewayError) {
+        guard !machine.files.exists(try layout().home) else { return }
+        try service().checkStartable()
+    }
+
     /// The gateway of this home.
     func service() throws(GatewayError) -> GatewayService {
         var service = try GatewayService(machine: machine)
@@ -21,6 +29,7 @@ extension Verb {
             """,
         flags: [Flag("detached", "do without systemd even where there is one")]
     ) { call throws(GatewayError) in
+        try call.refuseWithoutHome()
         let home = try await SetupReport.prepare(call)
         let service = try call.service()
         let before = try await service.status()
@@ -54,6 +63,7 @@ extension Verb {
             settings.json and 'environment' applies afterwards. A stopped gateway is started.
             """
     ) { call throws(GatewayError) in
+        try call.refuseWithoutHome()
         let home = try await SetupReport.prepare(call)
         var status = try await call.service().start(GatewayService.StartOptions(again: true))
         status.deed = "restarted"

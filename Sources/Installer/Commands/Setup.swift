@@ -136,10 +136,9 @@ struct SetupReport: Report {
         var (receipt, notice) = try Receipt.recovered(layout, files: files, now: call.machine.clock.now())
         // The files of a backup first: a token that was made now would be in the way of the backup's.
         let recovered = try RestoreJournal.recover(layout, files: files)
-        if madeHome {
-            receipt.note(Receipt.Created(path: layout.home, kind: .directory))
-            try receipt.write(layout, files: files)
-        }
+        if madeHome { receipt.note(Receipt.Created(path: layout.home, kind: .directory)) }
+        // By its receipt a home is known for one, whatever else is put into it.
+        if !files.exists(layout.receipt) { try receipt.write(layout, files: files) }
         var report = try HomePreparation(machine: call.machine, layout: layout).run(options)
         if let recovered { report.changes.insert(recovered, at: 0) }
         // The lock's file made it a moment ago.

@@ -35,6 +35,7 @@ struct UninstallReport: Report {
         guard files.exists(layout.home) else { return UninstallReport(home: layout.home) }
         try HomeClaim.check(layout, files: files)
         let purge = call.arguments.has("purge")
+        if purge { try HomeClaim.checkData(layout, files: files) }
         // Broken settings must not stand in the way of removing the program.
         let settings = (try? files.settings(of: layout, environment: call.machine.environment)) ?? .standard
         var service = GatewayService(machine: call.machine, layout: layout, settings: settings)

@@ -1,10 +1,12 @@
 import Appliance
+import Jobs
 import Platform
 
 /// Whether a folder is one that this program may treat as its own.
 ///
 /// A home is made private, swept after an interrupted command, and emptied by `uninstall --purge`. A folder that
-/// `LLM_GATEWAY_HOME` names by mistake, `/tmp` or a project, must meet none of that.
+/// `LLM_GATEWAY_HOME` names by mistake, `/tmp` or a project, must meet none of that. Names prove nothing: a project may have
+/// an `auth-token` and a `receipt.json` of its own.
 enum HomeClaim {
     /// Throws `foreign-home` for a folder that holds other things, and `not-a-directory` for what is no folder.
     static func check(_ layout: Layout, files: Files) throws(GatewayError) {
@@ -28,8 +30,7 @@ enum HomeClaim {
         }
         // Nobody else uses the name of the standard place.
         guard !layout.isDefaultHome else { return }
-        let names = try files.list(home)
-        guard !names.contains(where: marks.contains), let stranger = names.first(where: { !isKnown($0) })
+        guard let stranger = try files.list(home).first(where: { !isKnown($0) }), !isProven(layout, files)
         else { return }
         throw GatewayError(
             "foreign-home",
@@ -38,8 +39,55 @@ enum HomeClaim {
         )
     }
 
-    /// What is in every home that was set up or installed into, and hardly anywhere else.
-    private static let marks: Set = ["receipt.json", "auth-token"]
+    /// Throws `foreign-home` unless the data in a folder can only be a gateway's; for what deletes them.
+    static func checkData(_ layout: Layout, files: Files) throws(GatewayError) {
+        guard !layout.isDefaultHome,
+            let name = try files.list(layout.home).first(where: UninstallPlan.isData),
+            !isProven(layout, files)
+        else { return }
+        throw GatewayError(
+            "foreign-home",
+            "LLM_GATEWAY_HOME is '\(layout.home)', and nothing in it shows that '\(name)' there is a gateway's",
+            help: "if it is, remove the folder yourself; without --purge your data stays"
+        )
+    }
+
+    /// Whether something in a folder can hardly be anything but this program's: its receipt, an unpacked version, records by
+    /// their tables, a token of its form beside settings, or the runtime of the Node product.
+    private static func isProven(_ layout: Layout, _ files: Files) -> Bool {
+        hasReceipt(layout, files) || hasToken(layout, files)
+            || (try? InstalledVersions.found(layout, files: files))?.isEmpty == false
+            || DatabaseFile.holdsRecords(layout.database, files: files)
+            || files.exists(Layout.join(layout.home, "runtime/.llm-cli-gateway-runtime"))
+    }
+
+    private static func hasReceipt(_ layout: Layout, _ files: Files) -> Bool {
+        guard let bytes = regular(layout.receipt, limit: 8 << 20, files) else { return false }
+        do throws(GatewayError) {
+            _ = try Receipt(bytes)
+        } catch {
+            guard error.code == "receipt-too-new" else { return false }
+        }
+        let json = try? JSON.parse(bytes)
+        return json?["created"]?.array != nil && json?["installed"]?.array != nil
+    }
+
+    private static func hasToken(_ layout: Layout, _ files: Files) -> Bool {
+        guard let bytes = regular(layout.authToken, limit: 1 << 10, files),
+            isHex(Substring(String(decoding: bytes, as: UTF8.self).trimmed), digits: 64)
+        else { return false }
+        if let settings = regular(layout.settings, limit: 1 << 20, files) {
+            return (try? Settings.document(of: settings)) != nil
+        }
+        guard let text = regular(layout.environmentFile, limit: 1 << 20, files) else { return false }
+        return EnvironmentFile(bytes: text).values["PATH"] != nil
+    }
+
+    /// What a file holds; `nil` for what is no file, or cannot be read.
+    private static func regular(_ path: String, limit: Int, _ files: Files) -> [UInt8]? {
+        guard (try? files.target(path))??.kind == .file else { return nil }
+        return try? files.read(path, limit: limit)
+    }
 
     /// What may be in a home that only a gateway or its user has touched so far.
     private static func isKnown(_ name: String) -> Bool {

@@ -62,9 +62,25 @@ struct Leftovers {
                 if isOurs, try isPlain(path) { found.append(path) }
             }
         }
+        for path in [layout.authToken, layout.settings, layout.environmentFile]
+        where try files.status(path)?.kind == .link {
+            found += try staged(besideTargetOf: path)
+        }
         for job in try names(ofOurs: layout.jobs) { found += try staged(inJob: layout.job(job)) }
         for version in try names(ofOurs: layout.versions) {
             found += try staged(below: layout.version(version))
+        }
+        return found
+    }
+
+    /// Where a link of the user's leads: its file is written there.
+    private func staged(besideTargetOf link: String) throws(GatewayError) -> [String] {
+        guard let target = files.realPath(link) else { return [] }
+        let folder = Files.parent(of: target)
+        var found: [String] = []
+        for name in try names(in: folder) where Files.staged(name)?.name == Files.name(of: target) {
+            let path = Layout.join(folder, name)
+            if try isPlain(path) { found.append(path) }
         }
         return found
     }

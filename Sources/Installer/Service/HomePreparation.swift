@@ -4,11 +4,14 @@ import Providers
 
 /// Makes a home fit for use, and says what it did; what is in order stays as it is.
 ///
-/// 1. The directory is private.
-/// 2. There is a token that means something, and only the user can read it.
-/// 3. `settings.json` can be read; one that cannot is kept aside. Address, port and path that the caller or the
+/// 1. Token, settings and `environment` are files, or links to files; what is neither stops it before it begins.
+/// 2. The directory is private.
+/// 3. There is a token that means something, and only the user can read it.
+/// 4. `settings.json` can be read; one that cannot is kept aside. Address, port and path that the caller or the
 ///    environment gives are recorded, so that every later shell sees the same.
-/// 4. With `recordsShell`: the `environment` file knows the caller's search path, and what else it asks for.
+/// 5. With `recordsShell`: the `environment` file knows the caller's search path, and what else it asks for.
+///
+/// A link of the user's stays a link: what is written goes to where it leads.
 struct HomePreparation {
     /// What the caller wants to be recorded.
     struct Options: Sendable {
@@ -40,6 +43,7 @@ struct HomePreparation {
 
     /// Does it; the caller holds the lock.
     func run(_ options: Options = Options()) throws(GatewayError) -> HomeReport {
+        try check()
         var report = HomeReport(layout: layout)
         try makePrivate(&report)
         try ensureToken(&report)
@@ -48,8 +52,18 @@ struct HomePreparation {
         return report
     }
 
+    /// Throws for a token, settings or an `environment` that is no file and leads to none; `placed` are names that are about to
+    /// be replaced.
+    func check(besides placed: [String] = []) throws(GatewayError) {
+        for path in [layout.authToken, layout.settings, layout.environmentFile]
+        where !placed.contains(Files.name(of: path)) {
+            try files.checkUsersFile(path)
+        }
+    }
+
     /// What `run` would put right beside modes, one sentence each; changes nothing.
     func pending() throws(GatewayError) -> [String] {
+        try check()
         var sentences: [String] = []
         if files.exists(layout.restoration) { sentences.append("finish the interrupted restore") }
         if try files.authToken(of: layout) == nil {
@@ -151,7 +165,7 @@ struct HomePreparation {
             return
         }
         let wasThere = files.exists(path)
-        try files.write(Array(Hex.encode(machine.random.bytes(32)).utf8), to: path)
+        try files.writeUsersFile(Array(Hex.encode(machine.random.bytes(32)).utf8), to: path)
         report.changes.append(
             wasThere ? "replaced the empty token in '\(path)'" : "made a token in '\(path)'"
         )
@@ -171,14 +185,19 @@ struct HomePreparation {
         } catch {
             guard error.code == "settings-corrupt" else { throw error }
             let aside = "\(layout.settings).corrupt-\(machine.clock.now().milliseconds)"
-            try files.rename(layout.settings, to: aside)
+            if try files.status(layout.settings)?.kind == .link {
+                // The link stays, and what it leads to is written anew.
+                try files.write(try files.read(layout.settings), to: aside)
+            } else {
+                try files.rename(layout.settings, to: aside)
+            }
             report.changes.append("kept the unreadable settings as '\(aside)' and began new ones")
             mustWrite = true
         }
         let settings = try settings(stored, options)
         let document = settings.recorded(in: stored)
         guard mustWrite || document != stored else { return settings }
-        try files.write(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
+        try files.writeUsersFile(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
         if document != stored {
             report.changes.append("recorded the address \(settings.localURL) in '\(layout.settings)'")
         }
@@ -206,7 +225,7 @@ struct HomePreparation {
             try file.set(name, to: value)
             report.changes.append("copied \(name) into '\(path)'")
         }
-        if file != before || !wasThere { try files.write(file.bytes, to: path) }
+        if file != before || !wasThere { try files.writeUsersFile(file.bytes, to: path) }
         report.providers = providers(in: EnvironmentFile.folders(file.values["PATH"]))
     }
 

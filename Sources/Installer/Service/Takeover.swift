@@ -100,7 +100,7 @@ struct Takeover: Sendable {
         guard !lost.isEmpty else { return [] }
         var file = try files.environmentFile(of: layout)
         for name in lost { try file.set(name, to: process.environment[name] ?? "") }
-        try files.write(Array(file.text.utf8), to: layout.environmentFile)
+        try files.writeUsersFile(file.bytes, to: layout.environmentFile)
         return [
             "copied \(lost.joined(separator: ", ")) from the Node gateway's process into '\(layout.environmentFile)'"
         ]

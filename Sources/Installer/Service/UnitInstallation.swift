@@ -59,7 +59,9 @@ struct UnitInstallation {
         for unit in units {
             let path = Layout.join(layout.userUnits, unit.name)
             guard let entry = receipt.entry(path) else { continue }
-            if let old = try files.readIfPresent(path, limit: 1 << 20), !entry.wrote(SHA256.hex(old)) {
+            // A link is the user's, whatever it leads to.
+            let isLink = try files.status(path)?.kind == .link
+            if let old = try files.readIfPresent(path, limit: 1 << 20), isLink || !entry.wrote(SHA256.hex(old)) {
                 outcome.notices.append("'\(path)' was changed since this program wrote it, and stays")
                 continue
             }
@@ -85,7 +87,11 @@ struct UnitInstallation {
         var present: UnitPlan.Present?
         if let old = try files.readIfPresent(path, limit: 1 << 20) {
             let digest = SHA256.hex(old)
-            present = UnitPlan.Present(sha256: digest, isOurs: receipt.entry(path)?.wrote(digest) ?? false)
+            let isFile = try files.status(path)?.kind == .file
+            present = UnitPlan.Present(
+                sha256: digest,
+                isOurs: isFile && receipt.entry(path)?.wrote(digest) ?? false
+            )
         }
         return UnitPlan.step(wanted: SHA256.hex(Array(unit.text.utf8)), present: present)
     }

@@ -77,7 +77,7 @@ struct UpgradeTimer: Sendable {
         let stored = try files.storedSettings(of: layout)
         let document = mode.recorded(in: stored)
         guard document != stored else { return }
-        try files.write(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
+        try files.writeUsersFile(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
     }
 
     private func place() async throws(GatewayError) -> [String] {

@@ -244,7 +244,7 @@ package final class SessionStore: Sendable {
             let value = try change(&document)
             // Eviction alone is no reason to write.
             if document.text != before {
-                try self.machine.files.write(document.text.utf8, to: self.path)
+                try self.machine.files.writeUsersFile(document.text.utf8, to: self.path)
             }
             return value
         }
