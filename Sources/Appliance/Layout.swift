@@ -121,6 +121,8 @@ package struct Layout: Sendable, Equatable {
     // MARK: coming from elsewhere
     /// The journal of a restore whose files are being put in place.
     package var restoration: String { Layout.join(home, "restore.json") }
+    /// There while a gateway that a restore has stopped is still to be started again.
+    package var pendingStart: String { Layout.join(home, "start-pending") }
     /// Where data goes that a restore replaced, one folder for each.
     package static let replacedPrefix = "replaced-"
     /// The program of the Node gateway that was in this home before, kept until the user lets it go.

@@ -109,12 +109,15 @@ package struct Files: Sendable {
     ///
     /// A file of more than `limit` bytes is refused with `file-too-large`.
     package func read(_ path: String, limit: Int = 64 << 20) throws(GatewayError) -> [UInt8] {
-        let descriptor = shim_open(path, O_RDONLY, 0)
+        // Opening a FIFO that nobody writes to would wait for ever; reading it then finds its end.
+        let descriptor = shim_open(path, O_RDONLY | O_NONBLOCK, 0)
         guard descriptor >= 0 else { throw Files.failure("read", path, -descriptor) }
         defer { close(descriptor) }
         var info = stat()
         guard fstat(descriptor, &info) == 0 else { throw Files.failure("read", path) }
         guard info.st_mode & S_IFMT != S_IFDIR else { throw Files.failure("read", path, EISDIR) }
+        // Somebody who does write to one is waited for.
+        if info.st_mode & S_IFMT != S_IFREG { _ = shim_set_nonblocking(descriptor, false) }
         var bytes: [UInt8] = []
         var chunk = max(4096, min(Int(info.st_size) + 1, limit + 1))
         while true {

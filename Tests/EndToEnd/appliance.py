@@ -7,7 +7,6 @@ import glob
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -62,8 +61,9 @@ def command_lines(home):
                          environment={"HOME": "", "LLM_GATEWAY_HOME": home.state})
         home.refused("start", "--detached", code=1, error="gateway-missing", says=["install-bundle"])
         home.refused("logs", code=1, error="no-log")
-        shutil.rmtree(home.state)  # `start` prepares the home before it finds nothing to start
-        for words in (["status"], ["repair", "--dry-run"], ["uninstall"]):
+        home.refused("restart", code=1, error="gateway-missing", says=["install-bundle"])
+        home.refused("restore", "/nope", code=1, error="file-not-found", says=["/nope"])
+        for words in (["status"], ["repair"], ["repair", "--dry-run"], ["print-client-config"], ["uninstall"]):
             home.json(*words)
         equal("no question and no refusal leaves anything behind", home.tree(), before)
 

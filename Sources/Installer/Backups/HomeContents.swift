@@ -7,7 +7,8 @@ enum HomeContents {
     /// What the program and the machine have in a home: made anew elsewhere, or meaning nothing there.
     private static let program = [
         "versions", "current", "cache", "staging", "log", "receipt.json", "supervisor.json", "takeover.json",
-        "restore.json", "auto-upgrade.json", "client-sessions.jsonl", "jobs", "reference", "lost+found",
+        "restore.json", "start-pending", "auto-upgrade.json", "client-sessions.jsonl", "jobs", "reference",
+        "lost+found",
         // Of the Node product.
         "gateway", "runtime", "gateway.previous", "runtime.previous", "gateway-install.tmp",
         "gateway-bundle.tmp", "gateway.pid", "tunnel.pid", "tunnel.json", "gateway.log", "gateway.err.log",

@@ -9,11 +9,13 @@ import Platform
 /// 1. Under the lock: unpack into the staging directory; nothing of the archive is believed, links and surprises are refused.
 /// 2. Every file is compared with the manifest; databases are read through; records of a newer form are refused.
 /// 3. What is there already and differs is only replaced when that is asked for, and goes aside.
-/// 4. The service is stopped, the journal written, and one rename after the other puts the files in place.
+/// 4. The journal is written, the service stopped, and one rename after the other puts the files in place. What the backup
+///    has no file for stays, whatever folder it is in.
 /// 5. What the backup does not hold is made: a token, the search path. The service is started if it ran; when it does not
 ///    start, what was replaced comes back.
 ///
-/// Until step 4 nothing that was there is touched; killed in it, the next command goes on.
+/// Until files are put in place nothing that was there is touched. Killed from there on, or for want of the lock, the next
+/// command goes on, and starts the gateway that was stopped.
 struct Restoration: Sendable {
     struct Options: Sendable {
         /// The archive, absolute.
@@ -26,9 +28,9 @@ struct Restoration: Sendable {
 
     struct Outcome: Sendable {
         var manifest: BackupManifest
-        /// Names that were put in place, or would be.
+        /// Files that were put in place, or would be, relative to the home.
         var placed: [String] = []
-        /// Names that were there already with the same content.
+        /// Files that were there already with the same content.
         var same: [String] = []
         /// What was moved aside, or would be, and where it is.
         var replaced: [String] = []
@@ -42,45 +44,115 @@ struct Restoration: Sendable {
         var status: ServiceStatus?
     }
 
+    /// What a restore has to do with the gateway of the home.
+    struct Gateway: Sendable {
+        var status: @Sendable () async throws(GatewayError) -> ServiceStatus
+        var stop: @Sendable () async throws(GatewayError) -> Void
+        var start: @Sendable () async throws(GatewayError) -> ServiceStatus
+    }
+
     var machine: Machine
     var layout: Layout
-    var say: @Sendable (String) -> Void = { _ in }
+    var gateway: Gateway
+    var say: @Sendable (String) -> Void
     /// Gets a phase, and bytes done and in all.
-    var progress: @Sendable (String, Int64, Int64) -> Void = { _, _, _ in }
+    var progress: @Sendable (String, Int64, Int64) -> Void
     /// Unpacked bytes for each byte of the archive: what is more than gzip can make of anything is a bomb.
     var ratio: Int64 = 1100
 
     private var files: Files { machine.files }
 
+    init(
+        machine: Machine,
+        layout: Layout,
+        say: @escaping @Sendable (String) -> Void = { _ in },
+        progress: @escaping @Sendable (String, Int64, Int64) -> Void = { _, _, _ in }
+    ) {
+        self.machine = machine
+        self.layout = layout
+        self.say = say
+        self.progress = progress
+        // Settings that cannot be read are about to be replaced.
+        let files = machine.files
+        let service = { @Sendable () in
+            let settings = try? files.settings(of: layout, environment: machine.environment)
+            return GatewayService(machine: machine, layout: layout, settings: settings ?? .standard)
+        }
+        gateway = Gateway(
+            status: { () async throws(GatewayError) in try await service().status() },
+            stop: { () async throws(GatewayError) in _ = try await service().stop() },
+            start: { () async throws(GatewayError) in try await GatewayService(machine: machine).start() }
+        )
+    }
+
     /// Throws `not-a-backup`, `backup-invalid`, `backup-mismatch`, `backup-too-new`, `unsafe-archive`, `archive-damaged`,
-    /// `archive-too-large`, `disk-full`, `home-not-empty`, `home-in-use`, `busy`, or what stopping and starting throws.
+    /// `archive-too-large`, `disk-full`, `home-not-empty`, `home-in-use`, `busy`, `restore-undone`, or what stopping and
+    /// starting throws.
     func run(_ options: Options) async throws(GatewayError) -> Outcome {
-        let isNew = !files.exists(layout.home)
-        if options.isDry, isNew { throw dryWithoutHome() }
         if options.isDry, files.exists(layout.restoration) { throw RestoreJournal.interrupted }
+        let archive = BackupArchive(path: options.file, files: files, ratio: ratio)
+        // What is no backup at all makes no home and waits for nobody.
+        try await BlockingThread.run("restore") { () throws(GatewayError) in _ = try archive.manifest() }
+        if options.isDry, !files.exists(layout.home) { throw dryWithoutHome() }
         // What would fail after the gateway was stopped.
         _ = try Settings(environment: machine.environment)
-        let switched: (outcome: Outcome, wasRunning: Bool)
-        do {
-            let lock = try await MutationLock.acquire(layout, verb: "restore", machine: machine, say: say)
-            defer { withExtendedLifetime(lock) {} }
-            if let notice = try RestoreJournal.recover(layout, files: files) { say(notice) }
-            if isNew { try noteHome() }
-            switched = try await underLock(options)
-        } catch {
-            throw GatewayError.wrapping(error)
-        }
-        var outcome = switched.outcome
-        guard switched.wasRunning else { return outcome }
+        let restored: (outcome: Outcome, flaw: GatewayError?)
         do throws(GatewayError) {
-            outcome.status = try await GatewayService(machine: machine).start()
+            restored = try await locked(options, archive)
+        } catch {
+            throw await startedAgain(after: error)
+        }
+        var outcome = restored.outcome
+        if let flaw = restored.flaw { throw try await undo(outcome, because: flaw) }
+        guard files.exists(layout.pendingStart) else { return outcome }
+        do throws(GatewayError) {
+            outcome.status = try await start()
         } catch  where error.code == "busy" {
-            // It runs already, or another command is about to start it.
-            outcome.notices.append("\(error)")
+            outcome.status = try await running(in: error)
         } catch {
             throw try await undo(outcome, because: error)
         }
         return outcome
+    }
+
+    /// Starts the gateway that was stopped.
+    private func start() async throws(GatewayError) -> ServiceStatus {
+        let status = try await gateway.start()
+        try files.removeFile(layout.pendingStart)
+        return status
+    }
+
+    /// The gateway that another command has started meanwhile, which had the lock for longer than a start waits for it.
+    ///
+    /// Throws `busy` when nobody has: under systemd the lock is needed for the units, before anything is started.
+    private func running(in busy: GatewayError) async throws(GatewayError) -> ServiceStatus {
+        let status = try await gateway.status()
+        guard status.running || status.awaitsConnection else {
+            throw GatewayError(
+                "busy",
+                "the backup was restored, but the gateway is still stopped: \(busy.message)",
+                help: "run '\(Product.name) start' when that command has ended",
+                cause: busy
+            )
+        }
+        try files.removeFile(layout.pendingStart)
+        return status
+    }
+
+    /// The reason why nothing was restored, once the gateway that was stopped for it runs again.
+    private func startedAgain(after cause: GatewayError) async -> GatewayError {
+        guard files.exists(layout.pendingStart) else { return cause }
+        do throws(GatewayError) {
+            _ = try await start()
+            return cause
+        } catch {
+            return GatewayError(
+                cause.code,
+                "\(cause.message); the gateway, which was stopped meanwhile, does not start again: \(error.message)",
+                help: error.help,
+                cause: error
+            )
+        }
     }
 
     /// Puts what was replaced back into use, because the gateway does not start with what the backup has.
@@ -88,34 +160,45 @@ struct Restoration: Sendable {
         _ outcome: Outcome,
         because cause: GatewayError
     ) async throws(GatewayError) -> GatewayError {
-        guard let source = outcome.aside else {
+        let wasRunning = files.exists(layout.pendingStart)
+        guard let source = outcome.aside, wasRunning else {
             return GatewayError(
                 cause.code,
-                "the backup was restored, but the gateway did not start: \(cause)",
-                help: cause.help
+                wasRunning
+                    ? "the backup was restored, but the gateway did not start: \(cause.message)"
+                    : "the backup was restored, but the home is not complete: \(cause.message)",
+                help: cause.help,
+                cause: cause
             )
         }
         let failed = source + ".undone"
-        do {
+        do throws(GatewayError) {
             let lock = try await MutationLock.acquire(layout, verb: "restore", machine: machine, say: say)
             defer { withExtendedLifetime(lock) {} }
             // What does not answer may run all the same, with its files open.
-            _ = try await GatewayService(machine: machine).stop()
-            let back = try files.list(source)
+            try await gateway.stop()
+            let back = try leaves(of: source)
             let journal = RestoreJournal(
                 source: source,
                 aside: failed,
                 placed: back,
-                removed: (outcome.placed + ["logs.db-wal", "logs.db-shm"]).filter { !back.contains($0) }
+                removed: (outcome.placed + ["logs.db-wal", "logs.db-shm"]).filter { !back.contains($0) },
+                wasRunning: true,
+                state: .placing
             )
             try journal.write(layout, files: files)
             try journal.finish(layout, files: files)
         } catch {
-            throw GatewayError.wrapping(error)
+            throw GatewayError(
+                error.code,
+                "the gateway did not start with the restored files (\(cause.message)), and what was there could not be put back: \(error.message)",
+                help: "what was there is in '\(source)'; run '\(Product.name) repair'",
+                cause: cause
+            )
         }
         var sentence = "the gateway did not start with the restored files, so what was there is in use again"
         do throws(GatewayError) {
-            _ = try await GatewayService(machine: machine).start()
+            _ = try await start()
         } catch {
             sentence += ", and it did not start with that either (\(error))"
         }
@@ -127,12 +210,50 @@ struct Restoration: Sendable {
         )
     }
 
+    /// Everything below a folder that is no folder itself, relative to it.
+    private func leaves(of folder: String) throws(GatewayError) -> [String] {
+        var found: [String] = []
+        for name in try files.list(folder) {
+            let path = Layout.join(folder, name)
+            if try files.status(path)?.kind == .directory {
+                found += try leaves(of: path).map { "\(name)/\($0)" }
+            } else {
+                found.append(name)
+            }
+        }
+        return found
+    }
+
     private func dryWithoutHome() -> GatewayError {
         GatewayError(
             "nothing-to-compare",
             "'\(layout.home)' does not exist, so a restore would put everything there",
             help: "without --dry-run it does"
         )
+    }
+
+    /// Restores with the lock; also gives why the home is not complete afterwards.
+    private func locked(
+        _ options: Options,
+        _ archive: BackupArchive
+    ) async throws(GatewayError) -> (outcome: Outcome, flaw: GatewayError?) {
+        let (lock, madeHome) = try await MutationLock.take(
+            layout,
+            verb: "restore",
+            machine: machine,
+            say: say
+        )
+        defer { withExtendedLifetime(lock) {} }
+        // No name that another command's sweeping knows: once the journal is written, these are the user's data.
+        let name = RestoreJournal.stagingPrefix + Hex.encode(machine.random.bytes(8))
+        let staging = Layout.join(layout.staging, name)
+        do throws(GatewayError) {
+            if let notice = try RestoreJournal.recover(layout, files: files) { say(notice) }
+            if madeHome { try noteHome() }
+            return try await restore(options, archive, staging)
+        } catch {
+            throw clearedUp(after: error, staging, madeHome: madeHome)
+        }
     }
 
     /// The home is this program's, and goes with it.
@@ -142,33 +263,48 @@ struct Restoration: Sendable {
         try receipt.write(layout, files: files)
     }
 
-    private func underLock(
-        _ options: Options
-    ) async throws(GatewayError) -> (outcome: Outcome, wasRunning: Bool) {
-        // No name that another command's sweeping knows: once the journal is written, these are the user's data.
-        let name = RestoreJournal.stagingPrefix + Hex.encode(machine.random.bytes(8))
-        let staging = Layout.join(layout.staging, name)
+    /// The reason why nothing was restored, once all that was made for it is gone; what cannot be removed is swept later.
+    private func clearedUp(
+        after cause: GatewayError,
+        _ staging: String,
+        madeHome: Bool
+    ) -> GatewayError {
         do throws(GatewayError) {
-            return try await restore(options, staging)
+            if let journal = try RestoreJournal.read(layout, files: files) {
+                guard journal.state == .stopping else {
+                    return GatewayError(
+                        cause.code,
+                        "the restore came to a halt half-way: \(cause.message)",
+                        help: "\(RestoreJournal.standing.help), and starts the gateway if it ran",
+                        cause: cause
+                    )
+                }
+                _ = try RestoreJournal.recover(layout, files: files)
+            }
+            try files.removeTree(staging)
+            guard madeHome else { return cause }
+            try files.removeEmptyDirectory(layout.staging)
+            let made = [layout.lock, layout.receipt]
+            guard try files.list(layout.home).allSatisfy({ made.contains(Layout.join(layout.home, $0)) })
+            else { return cause }
+            // Whoever waits for the lock finds that it is gone, and makes another home.
+            for path in made.reversed() { try files.removeFile(path) }
+            try files.removeEmptyDirectory(layout.home)
+            return cause
         } catch {
-            // Once the journal is written, the files are needed.
-            if !files.exists(layout.restoration) { try? files.removeTree(staging) }
-            throw error
+            return cause
         }
     }
 
     private func restore(
         _ options: Options,
+        _ archive: BackupArchive,
         _ staging: String
-    ) async throws(GatewayError) -> (outcome: Outcome, wasRunning: Bool) {
+    ) async throws(GatewayError) -> (outcome: Outcome, flaw: GatewayError?) {
         let manifest = try await BlockingThread.run("restore") { () throws(GatewayError) in
-            do throws(GatewayError) {
-                let manifest = try unpack(options.file, into: staging)
-                try check(manifest, in: staging)
-                return manifest
-            } catch {
-                throw unchanged(error)
-            }
+            let manifest = try archive.unpack(into: staging) { progress("unpack", $0, $1) }
+            try check(manifest, in: staging)
+            return manifest
         }
         var outcome = Outcome(manifest: manifest)
         if manifest.files.contains(where: { $0.path == "logs.db" && $0.isDatabase }) {
@@ -178,146 +314,50 @@ struct Restoration: Sendable {
                 machine: machine
             )
         }
-        let journal = try compare(manifest, staging, &outcome)
+        var journal = try compare(manifest, staging, &outcome)
         guard options.replaces || options.isDry || outcome.replaced.isEmpty else {
             throw GatewayError(
                 "home-not-empty",
-                "'\(layout.home)' has data of its own: \(outcome.replaced.joined(separator: ", "))",
+                "'\(layout.home)' has data of its own: \(Restoration.listed(outcome.replaced))",
                 help: "with --replace it is moved aside, not deleted; 'backup' keeps it in a file"
             )
         }
         guard !options.isDry else {
             try files.removeTree(staging)
-            return (outcome, false)
+            return (outcome, nil)
         }
-        // Settings that cannot be read are about to be replaced.
-        let settings = (try? files.settings(of: layout, environment: machine.environment)) ?? .standard
-        let service = GatewayService(machine: machine, layout: layout, settings: settings)
-        let before = try await service.status()
+        let preparation = HomePreparation(machine: machine, layout: layout)
+        try preparation.check(besides: journal.placed + journal.removed)
+        let before = try await gateway.status()
         try refuseOthers(besides: before.pid)
-        if before.supervisor != .none { _ = try await service.stop() }
+        journal.wasRunning = before.running || before.awaitsConnection || files.exists(layout.pendingStart)
         try journal.write(layout, files: files)
+        if before.supervisor != .none { try await gateway.stop() }
+        journal.state = .placing
+        let final = journal
         try await BlockingThread.run("restore") { () throws(GatewayError) in
-            try journal.finish(layout, files: files)
+            try final.write(layout, files: files)
+            try final.finish(layout, files: files)
         }
         if outcome.replaced.isEmpty { outcome.aside = nil }
-        let home = try HomePreparation(machine: machine, layout: layout)
-            .run(HomePreparation.Options(recordsShell: true))
-        outcome.changes = home.changes
-        outcome.notices += home.notices
-        return (outcome, before.running || before.awaitsConnection)
+        do throws(GatewayError) {
+            let home = try preparation.run(HomePreparation.Options(recordsShell: true))
+            outcome.changes = home.changes
+            outcome.notices += home.notices
+            return (outcome, nil)
+        } catch {
+            return (outcome, error)
+        }
+    }
+
+    /// Names for a sentence, which a folder full of files must not make endless.
+    static func listed(_ names: [String]) -> String {
+        let shown = names.prefix(12).joined(separator: ", ")
+        return names.count > 12 ? "\(shown) and \(names.count - 12) more" : shown
     }
 
     private func staged(_ staging: String, _ path: String) -> String {
         Layout.join(Layout.join(staging, BackupManifest.folder), path)
-    }
-
-    // MARK: unpacking
-
-    private func unpack(_ file: String, into staging: String) throws(GatewayError) -> BackupManifest {
-        let descriptor = shim_open(file, O_RDONLY, 0)
-        guard descriptor >= 0 else { throw Files.failure("read", file, -descriptor) }
-        defer { close(descriptor) }
-        var start = [UInt8](repeating: 0, count: 16)
-        guard pread(descriptor, &start, start.count, 0) == start.count,
-            let format = Unpacking.Format(start), format != .zip
-        else { throw notABackup(file, "it is no tar.gz or tar.zst archive") }
-        let reader = try ArchiveReader(.descriptor(descriptor))
-        guard let first = try reader.next(), first.path == BackupManifest.name, first.kind == .file else {
-            throw notABackup(file, "it does not begin with '\(BackupManifest.name)'")
-        }
-        var text: [UInt8] = []
-        while let (bytes, _) = try reader.block() {
-            text += bytes
-            guard text.count <= BackupManifest.limit else {
-                throw notABackup(file, "its list of files is too long")
-            }
-        }
-        let manifest = try BackupManifest(text)
-        let total = manifest.size
-        try files.makeDirectory(layout.staging)
-        try DiskSpace.require(total, in: layout.staging, files: files)
-        try files.makeDirectory(staging)
-        let tree = try StagingTree(staging, files: files)
-        try tree.makeDirectory(BackupManifest.folder)
-        var rules = EntryRules(
-            limits: ArchiveLimits(entries: manifest.files.count + 100, bytes: total + 1 << 20, ratio: ratio)
-        )
-        let listed = Dictionary(manifest.files.map { ("\(BackupManifest.folder)/\($0.path)", $0) }) { $1 }
-        var done: Int64 = 0
-        while let entry = try reader.next() {
-            guard let path = try rules.admit(entry) else { continue }
-            guard entry.kind == .file, let file = listed[path] else {
-                throw GatewayError(
-                    "unsafe-archive",
-                    "the archive is not safe to unpack: '\(path)' is not in its list of files"
-                )
-            }
-            guard entry.size == file.size else { throw mismatch(["'\(file.path)' is altered"]) }
-            try tree.beginFile(path, mode: file.mode)
-            var position: Int64 = 0
-            while let (bytes, offset) = try reader.block() {
-                guard offset == position else {
-                    throw GatewayError(
-                        "unsafe-archive",
-                        "the archive is not safe to unpack: '\(path)' is a sparse file"
-                    )
-                }
-                position += Int64(bytes.count)
-                try rules.admit(bytes: bytes.count, consumed: reader.consumed)
-                try tree.write(bytes)
-                done += Int64(bytes.count)
-                progress("unpack", done, total)
-            }
-            try tree.endFile()
-        }
-        try compareDigests(manifest, tree.written)
-        try files.syncFileSystem(staging)
-        return manifest
-    }
-
-    private func compareDigests(
-        _ manifest: BackupManifest,
-        _ written: [String: StagingTree.Written]
-    ) throws(GatewayError) {
-        var wrong: [String] = []
-        for file in manifest.files {
-            guard let found = written["\(BackupManifest.folder)/\(file.path)"] else {
-                wrong.append("'\(file.path)' is missing")
-                continue
-            }
-            if found.sha256 != file.sha256 || found.size != file.size {
-                wrong.append("'\(file.path)' is altered")
-            }
-        }
-        guard wrong.isEmpty else { throw mismatch(wrong) }
-    }
-
-    private func mismatch(_ wrong: [String]) -> GatewayError {
-        GatewayError(
-            "backup-mismatch",
-            "the backup is not what its list of files says: \(wrong.prefix(5).joined(separator: ", "))",
-            help: "use another copy of the backup; nothing was changed"
-        )
-    }
-
-    private func notABackup(_ file: String, _ reason: String) -> GatewayError {
-        GatewayError(
-            "not-a-backup",
-            "'\(file)' is no backup of \(Product.name): \(reason)",
-            help: "'\(Product.name) backup FILE' makes one"
-        )
-    }
-
-    /// What unpacking says speaks of installing.
-    private func unchanged(_ error: GatewayError) -> GatewayError {
-        let isOfArchive = ["unsafe-archive", "archive-damaged", "archive-too-large"].contains(error.code)
-        guard isOfArchive else { return error }
-        return GatewayError(
-            error.code,
-            error.message,
-            help: "use another copy of the backup; nothing was changed"
-        )
     }
 
     // MARK: checking
@@ -347,7 +387,7 @@ struct Restoration: Sendable {
             return
         }
         let document = try Settings.document(of: bytes)
-        _ = try Settings(stored: document)
+        _ = try Settings(stored: document, environment: machine.environment)
     }
 
     /// Compares the staged files with the home's: what is put in place, what is the same, what goes aside.
@@ -357,14 +397,16 @@ struct Restoration: Sendable {
         _ outcome: inout Outcome
     ) throws(GatewayError) -> RestoreJournal {
         let names = manifest.names
-        for name in names {
-            let there = Layout.join(layout.home, name)
-            if try isSame(staged(staging, name), there) {
-                outcome.same.append(name)
+        var replaced: Set<String> = []
+        for file in manifest.files {
+            if try isSame(staged(staging, file.path), Layout.join(layout.home, file.path)) {
+                outcome.same.append(file.path)
                 continue
             }
-            outcome.placed.append(name)
-            if files.exists(there) { outcome.replaced.append(name) }
+            outcome.placed.append(file.path)
+            if let part = try partInTheWay(of: file.path), replaced.insert(part).inserted {
+                outcome.replaced.append(part)
+            }
         }
         // Left out of a backup on purpose, they stay as they are here.
         let omitted = Set(manifest.omissions.map(\.path))
@@ -391,6 +433,15 @@ struct Restoration: Sendable {
             placed: outcome.placed,
             removed: removed
         )
+    }
+
+    /// What goes aside so that a file can be put in place: what has its name, or the first part of its path that is no folder.
+    private func partInTheWay(of path: String) throws(GatewayError) -> String? {
+        for part in RestoreJournal.folders(of: path) + [path] {
+            guard let kind = try files.status(Layout.join(layout.home, part))?.kind else { return nil }
+            if part == path || kind != .directory { return part }
+        }
+        return nil
     }
 
     private func isSame(_ first: String, _ second: String) throws(GatewayError) -> Bool {

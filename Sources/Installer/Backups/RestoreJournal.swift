@@ -13,15 +13,26 @@ struct RestoreJournal: Sendable, Equatable {
     var source: String
     /// Where what they replace goes, absolute.
     var aside: String
-    /// Names that the backup has.
+    /// Files that the backup has, relative to the home.
     var placed: [String]
-    /// Names that belong together with them and that the backup does not have.
+    /// Files that belong together with them and that the backup does not have.
     var removed: [String]
+    /// Whether the gateway ran, so that it has to be started afterwards.
+    var wasRunning = false
+    var state = State.stopping
+
+    /// How far it has come.
+    enum State: String, Sendable {
+        /// The gateway is being stopped, and every file is where it was.
+        case stopping
+        /// Files are being put in place.
+        case placing
+    }
 
     private var json: JSON {
         [
             "source": .string(source), "aside": .string(aside), "placed": .strings(placed),
-            "removed": .strings(removed),
+            "removed": .strings(removed), "was_running": .bool(wasRunning), "state": .string(state.rawValue),
         ]
     }
 
@@ -32,14 +43,18 @@ struct RestoreJournal: Sendable, Equatable {
         guard let bytes = try files.readIfPresent(layout.restoration, limit: 8 << 20) else { return nil }
         func names(_ value: JSON?) -> [String]? {
             guard let names = value?.array?.map({ $0.string ?? "" }) else { return nil }
-            return names.allSatisfy { !$0.isEmpty && !$0.contains("/") && $0 != "." && $0 != ".." }
-                ? names : nil
+            let areInside = names.allSatisfy { name in
+                name.split(separator: "/", omittingEmptySubsequences: false)
+                    .allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+            }
+            return areInside ? names : nil
         }
         guard let json = try? JSON.parse(bytes), let source = json["source"]?.string,
             isSource(source, layout),
             let aside = json["aside"]?.string, Files.parent(of: aside) == layout.home,
             Files.name(of: aside).hasPrefix(Layout.replacedPrefix), let placed = names(json["placed"]),
-            let removed = names(json["removed"])
+            let removed = names(json["removed"]),
+            let state = State(rawValue: json["state"]?.string ?? State.placing.rawValue)
         else {
             throw GatewayError(
                 "restore-journal-invalid",
@@ -47,7 +62,14 @@ struct RestoreJournal: Sendable, Equatable {
                 help: "restore again with --replace after moving that file away"
             )
         }
-        return RestoreJournal(source: source, aside: aside, placed: placed, removed: removed)
+        return RestoreJournal(
+            source: source,
+            aside: aside,
+            placed: placed,
+            removed: removed,
+            wasRunning: json["was_running"]?.bool ?? false,
+            state: state
+        )
     }
 
     private static func isSource(_ path: String, _ layout: Layout) -> Bool {
@@ -65,24 +87,55 @@ struct RestoreJournal: Sendable, Equatable {
     func finish(_ layout: Layout, files: Files) throws(GatewayError) {
         try files.makeDirectory(aside)
         // The database's log before the database: alone it would be taken for the log of the next one.
-        for name in removed { try putAside(name, layout, files) }
+        for name in removed {
+            try putAside(name, layout, files)
+            for folder in RestoreJournal.folders(of: name).reversed() {
+                try files.removeEmptyDirectory(Layout.join(layout.home, folder))
+            }
+        }
         for name in placed {
             let verified = Layout.join(source, name)
             guard files.exists(verified) else { continue }
             try putAside(name, layout, files)
+            for folder in RestoreJournal.folders(of: name) {
+                let path = Layout.join(layout.home, folder)
+                // A link to a folder leads out of the home: nothing is written through it.
+                if try files.status(path)?.kind != .directory { try putAside(folder, layout, files) }
+                try files.makeDirectory(path, durable: true)
+            }
             try files.rename(verified, to: Layout.join(layout.home, name))
         }
-        try files.removeEmptyDirectory(aside)
-        try files.removeFile(layout.restoration)
+        try end(layout, files)
+        try removeEmptyFolders(aside, files)
         if Files.parent(of: source) == layout.home {
-            try files.removeEmptyDirectory(source)
+            try removeEmptyFolders(source, files)
         } else {
             try files.removeTree(Files.parent(of: source))
         }
     }
 
+    /// Gives everything up, while every file is where it was.
+    private func abandon(_ layout: Layout, files: Files) throws(GatewayError) {
+        try end(layout, files)
+        try files.removeTree(Files.parent(of: source))
+    }
+
+    /// The gateway may start again, and shall if it ran: the one is known before the other is forgotten.
+    private func end(_ layout: Layout, _ files: Files) throws(GatewayError) {
+        if wasRunning { try files.write([], to: layout.pendingStart) }
+        try files.removeFile(layout.restoration)
+    }
+
+    /// The folders that a file is in, relative as it is, the outermost first.
+    static func folders(of path: String) -> [String] {
+        path.indices.filter { path[$0] == "/" }.map { String(path[..<$0]) }
+    }
+
     private func putAside(_ name: String, _ layout: Layout, _ files: Files) throws(GatewayError) {
         let path = Layout.join(layout.home, name)
+        // Through a link nothing is moved: what it leads to is not in the home.
+        for folder in RestoreJournal.folders(of: name)
+        where try files.status(Layout.join(layout.home, folder))?.kind != .directory { return }
         guard files.exists(path) else { return }
         var place = Layout.join(aside, name)
         var number = 2
@@ -90,7 +143,17 @@ struct RestoreJournal: Sendable, Equatable {
             place = Layout.join(aside, "\(name).\(number)")
             number += 1
         }
+        try files.makeDirectory(Files.parent(of: place), durable: true)
         try files.rename(path, to: place)
+        // Durable on both sides, or a power cut could lose it between them.
+        try files.syncDirectory(Files.parent(of: path))
+    }
+
+    /// Removes a folder with all folders in it, as far as they are empty.
+    private func removeEmptyFolders(_ path: String, _ files: Files) throws(GatewayError) {
+        guard try files.status(path)?.kind == .directory else { return }
+        for name in try files.list(path) { try removeEmptyFolders(Layout.join(path, name), files) }
+        try files.removeEmptyDirectory(path)
     }
 
     /// What `status`, `doctor` and a rehearsed `repair` say while there is a journal, and what to do.
@@ -118,7 +181,13 @@ struct RestoreJournal: Sendable, Equatable {
             }
             return nil
         }
-        try journal.finish(layout, files: files)
-        return "finished an interrupted restore; what it replaced is in '\(journal.aside)'"
+        switch journal.state {
+        case .stopping:
+            try journal.abandon(layout, files: files)
+            return "gave up an interrupted restore, which had replaced nothing yet"
+        case .placing:
+            try journal.finish(layout, files: files)
+            return "finished an interrupted restore; what it replaced is in '\(journal.aside)'"
+        }
     }
 }

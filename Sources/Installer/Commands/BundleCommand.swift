@@ -100,6 +100,7 @@ struct BundleCommand: Sendable {
     /// Does what a plan says.
     func carryOut(_ plan: BundlePlan, _ query: ReleaseQuery) async throws(GatewayError) -> InstallReport {
         guard let request = plan.request else { return try upToDate(plan) }
+        try BundleFetch.check(request, files: call.machine.files)
         var isPinned = false
         if case .bundle = query.target { isPinned = true }
         let options = Installation.Options(
@@ -126,6 +127,7 @@ struct BundleCommand: Sendable {
         {
             report.notices.append("version \(now) is older than \(before), which was in use before")
         }
+        report.notices += try await call.startPending()
         return report
     }
 

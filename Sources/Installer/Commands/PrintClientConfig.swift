@@ -45,7 +45,8 @@ extension Verb {
                 url: settings.localURL,
                 tokenFile: layout.authToken,
                 token: showsToken ? token : nil,
-                manager: files.exists(layout.currentManager) ? layout.currentManager : call.machine.executable,
+                manager: files.exists(layout.currentManager)
+                    ? layout.currentManager : call.machine.executable,
                 home: layout.isDefaultHome ? nil : layout.home
             ),
             settings: settings,

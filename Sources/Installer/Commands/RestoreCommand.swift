@@ -77,12 +77,12 @@ private struct RestoreReport: Report {
         if outcome.placed.isEmpty {
             lines.append("everything of it is in '\(home)' already")
         } else {
-            lines.append((isDry ? "would restore: " : "restored: ") + outcome.placed.joined(separator: ", "))
+            lines.append((isDry ? "would restore: " : "restored: ") + Restoration.listed(outcome.placed))
         }
         if let aside = outcome.aside {
             lines.append(
                 (isDry ? "would move aside (with --replace): " : "moved aside into '\(aside)': ")
-                    + outcome.replaced.joined(separator: ", ")
+                    + Restoration.listed(outcome.replaced)
             )
         }
         if !isDry { lines += outcome.changes }

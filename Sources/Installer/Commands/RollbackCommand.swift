@@ -20,7 +20,9 @@ extension Verb {
         guard !call.arguments.has("dry-run") else {
             return try await installation.rollbackPlan(to: call.arguments["to"])
         }
-        return try await installation.rollback(to: call.arguments["to"])
+        var report = try await installation.rollback(to: call.arguments["to"])
+        report.notices += try await call.startPending()
+        return report
     }
 }
 

@@ -10,6 +10,21 @@ extension Invocation {
         try service().checkStartable()
     }
 
+    /// Starts the gateway that an interrupted restore had stopped; says so, or why it does not start.
+    func startPending() async throws(GatewayError) -> [String] {
+        let pending = try layout().pendingStart
+        guard machine.files.exists(pending) else { return [] }
+        do throws(GatewayError) {
+            _ = try await service().start()
+            try machine.files.removeFile(pending)
+            return ["started the gateway again, which a restore had stopped"]
+        } catch {
+            // Who waits in vain for the lock leaves it to the next command.
+            if error.code != "busy" { try machine.files.removeFile(pending) }
+            return ["the gateway, which a restore had stopped, does not start: \(error)"]
+        }
+    }
+
     /// The gateway of this home.
     func service() throws(GatewayError) -> GatewayService {
         var service = try GatewayService(machine: machine)
@@ -49,6 +64,8 @@ extension Verb {
     ) { call throws(GatewayError) in
         let service = try call.service()
         let before = try await service.status()
+        // Nor is it started for a restore that had stopped it.
+        try call.machine.files.removeFile(service.layout.pendingStart)
         var status = try await service.stop()
         if before.running || before.supervisor == .detached { status.deed = "stopped" }
         return status

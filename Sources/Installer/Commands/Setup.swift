@@ -119,10 +119,22 @@ struct SetupReport: Report {
     }
 
     /// Prepares the home of a call under the lock, and finishes or undoes what an interrupted command left.
+    ///
+    /// A gateway that a restore had stopped is started again afterwards.
     static func prepare(
         _ call: Invocation,
         _ options: HomePreparation.Options = HomePreparation.Options(),
         recovers: Bool = true
+    ) async throws(GatewayError) -> HomeReport {
+        var report = try await prepareLocked(call, options, recovers)
+        report.notices += try await call.startPending()
+        return report
+    }
+
+    private static func prepareLocked(
+        _ call: Invocation,
+        _ options: HomePreparation.Options,
+        _ recovers: Bool
     ) async throws(GatewayError) -> HomeReport {
         let layout = try call.layout()
         let (lock, madeHome) = try await MutationLock.take(

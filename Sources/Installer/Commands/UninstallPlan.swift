@@ -120,8 +120,7 @@ struct UninstallPlan: Sendable, Equatable {
             .map { Removal(path: $0, kind: .emptyFolder) }
         let own = [
             layout.supervisor, layout.clientSessions, layout.upgradeRecord, layout.takeover,
-            layout.restoration, layout.receipt,
-            layout.lock,
+            layout.restoration, layout.pendingStart, layout.receipt, layout.lock,
         ]
         let known = Set(removals.map(\.path) + kept.map(\.path) + own)
         for name in names {

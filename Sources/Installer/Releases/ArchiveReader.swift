@@ -156,6 +156,28 @@ final class ArchiveReader {
         }
     }
 
+    /// All of the current file, piece by piece; every piece is counted against the limits before `body` gets it.
+    ///
+    /// Throws `archive-damaged`, `unsafe-archive`, `archive-too-large`, or what `body` throws.
+    func content(
+        of path: String,
+        _ rules: inout EntryRules,
+        _ body: (UnsafeRawBufferPointer) throws(GatewayError) -> Void
+    ) throws(GatewayError) {
+        var position: Int64 = 0
+        while let (bytes, offset) = try block() {
+            guard offset == position else {
+                throw GatewayError(
+                    "unsafe-archive",
+                    "the archive is not safe to unpack: '\(path)' is a sparse file"
+                )
+            }
+            position += Int64(bytes.count)
+            try rules.admit(bytes: bytes.count, consumed: consumed)
+            try body(bytes)
+        }
+    }
+
     private func damage() -> GatewayError {
         let reason = archive_error_string(archive).map { String(cString: $0) } ?? "no reason given"
         return GatewayError(

@@ -233,6 +233,17 @@ struct BundleFetch: Sendable {
         )
     }
 
+    /// Throws `file-not-found` or `not-a-file` for a bundle on this machine that cannot be one, before anything is made for it.
+    static func check(_ request: BundleRequest, files: Files) throws(GatewayError) {
+        guard case .file(let path) = request.location else { return }
+        guard let status = try files.target(path) else { throw Files.failure("read", path, ENOENT) }
+        guard status.kind == .file else { throw notAFile(path) }
+    }
+
+    private static func notAFile(_ path: String) -> GatewayError {
+        GatewayError("not-a-file", "'\(path)' is no file", help: "name the bundle file itself")
+    }
+
     /// A bundle on this machine, opened once.
     private struct LocalFile: Sendable {
         var descriptor: Int32
@@ -264,7 +275,7 @@ struct BundleFetch: Sendable {
         var info = stat()
         guard fstat(descriptor, &info) == 0 else { throw Files.failure("read", path) }
         guard info.st_mode & S_IFMT == S_IFREG else {
-            throw GatewayError("not-a-file", "'\(path)' is no file", help: "name the bundle file itself")
+            throw BundleFetch.notAFile(path)
         }
         let size = Int64(info.st_size)
         guard size <= limit else {

@@ -93,7 +93,8 @@ enum HomeClaim {
     private static func isKnown(_ name: String) -> Bool {
         let known =
             UninstallPlan.data + [
-                ".lock", "supervisor.json", "client-sessions.jsonl", "auto-upgrade.json", "current",
+                ".lock", "restore.json", "start-pending", "supervisor.json", "client-sessions.jsonl",
+                "auto-upgrade.json", "current",
                 "versions",
                 "staging", "cache",
                 "log", "lost+found",

@@ -37,7 +37,7 @@ struct Leftovers {
         return Set(
             [
                 layout.receipt, layout.current, layout.authToken, layout.settings, layout.environmentFile,
-                layout.commandLink, layout.takeover, layout.restoration,
+                layout.commandLink, layout.takeover, layout.restoration, layout.pendingStart,
             ] + units.map { Layout.join(layout.userUnits, $0) }
         )
     }

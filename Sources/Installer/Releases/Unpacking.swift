@@ -119,23 +119,13 @@ struct Unpacking: Sendable {
         _ path: String,
         _ kept: inout [UInt8]?
     ) throws(GatewayError) {
-        var position: Int64 = 0
-        while let (bytes, offset) = try reader.block() {
-            guard offset == position else {
-                throw GatewayError(
-                    "unsafe-archive",
-                    "the archive is not safe to unpack: '\(path)' is a sparse file"
-                )
-            }
-            position += Int64(bytes.count)
-            try rules.admit(bytes: bytes.count, consumed: reader.consumed)
+        try reader.content(of: path, &rules) { (bytes) throws(GatewayError) in
             try writer.write(bytes)
-            if kept != nil {
-                guard position <= BundleManifest.limit else {
-                    throw GatewayError("manifest-invalid", "the bundle's manifest.json is larger than 8 MiB")
-                }
-                kept?.append(contentsOf: bytes)
+            guard let count = kept?.count else { return }
+            guard count + bytes.count <= BundleManifest.limit else {
+                throw GatewayError("manifest-invalid", "the bundle's manifest.json is larger than 8 MiB")
             }
+            kept?.append(contentsOf: bytes)
         }
     }
 

@@ -49,6 +49,11 @@ struct GatewayService: Sendable {
                     ?? "\(standing.sentence); \(standing.help)"
             )
         }
+        if machine.files.exists(layout.pendingStart), !status.running {
+            status.notices.append(
+                "a restore has stopped the gateway; unless it is still at work, run '\(Product.name) start'"
+            )
+        }
         if let standing = try ReferenceHome.find(layout, files: machine.files)?.standing(layout) {
             status.notices.append("\(standing.sentence); \(standing.help)")
         }

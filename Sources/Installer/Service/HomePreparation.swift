@@ -66,6 +66,9 @@ struct HomePreparation {
         try check()
         var sentences: [String] = []
         if files.exists(layout.restoration) { sentences.append("finish the interrupted restore") }
+        if files.exists(layout.pendingStart) {
+            sentences.append("start the gateway again, which a restore had stopped")
+        }
         if try files.authToken(of: layout) == nil {
             sentences.append("make a token in '\(layout.authToken)'")
         }

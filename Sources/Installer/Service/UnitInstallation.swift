@@ -61,7 +61,9 @@ struct UnitInstallation {
             guard let entry = receipt.entry(path) else { continue }
             // A link is the user's, whatever it leads to.
             let isLink = try files.status(path)?.kind == .link
-            if let old = try files.readIfPresent(path, limit: 1 << 20), isLink || !entry.wrote(SHA256.hex(old)) {
+            if let old = try files.readIfPresent(path, limit: 1 << 20),
+                isLink || !entry.wrote(SHA256.hex(old))
+            {
                 outcome.notices.append("'\(path)' was changed since this program wrote it, and stays")
                 continue
             }

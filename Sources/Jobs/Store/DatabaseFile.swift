@@ -25,7 +25,8 @@ package enum DatabaseFile {
     /// Whether a file is a database with the tables of a gateway's records; nothing is made beside it.
     package static func holdsRecords(_ path: String, files: Files) -> Bool {
         guard (try? files.target(path))??.kind == .file else { return false }
-        let tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('jobs', 'requests')"
+        let tables =
+            "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('jobs', 'requests')"
         do throws(GatewayError) {
             let connection = try Connection(path, mode: .immutable)
             return try connection.first(tables) { row throws(GatewayError) in row.integer(0) } == 2

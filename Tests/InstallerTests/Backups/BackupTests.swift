@@ -143,7 +143,8 @@ struct RestoringTests {
             source: layout.staging + "/restore-1/home",
             aside: layout.home + "/replaced-1",
             placed: ["notes.md"],
-            removed: []
+            removed: [],
+            state: .placing
         )
         try journal.write(layout, files: Files())
         let archive = Files.parent(of: layout.home) + "/x.tar.gz"
@@ -177,11 +178,12 @@ struct RestoringTests {
     @Test("puts everything in its place however often it was interrupted")
     func interruptions() throws {
         // Each time it is ended one changing step later, and then goes on from there.
-        for steps in 0..<40 {
+        for steps in 0..<60 {
             let session = try Session()
             let layout = session.layout
             for (name, text) in [
                 ("logs.db", "old"), ("logs.db-wal", "old log"), ("sessions.json", "old sessions"),
+                ("notes/a.md", "old notes"), ("notes/server.key", "key"),
             ] {
                 try session.write(text, Layout.join(layout.home, name))
             }
@@ -191,8 +193,9 @@ struct RestoringTests {
             let journal = RestoreJournal(
                 source: staging + "/home",
                 aside: Layout.join(layout.home, "replaced-1"),
-                placed: ["logs.db", "notes"],
-                removed: ["logs.db-wal", "sessions.json"]
+                placed: ["logs.db", "notes/a.md"],
+                removed: ["logs.db-wal", "sessions.json"],
+                state: .placing
             )
             try journal.write(layout, files: Files())
             let left = Gauge(steps)
@@ -203,6 +206,8 @@ struct RestoringTests {
             _ = try RestoreJournal.recover(layout, files: Files())
             #expect(try session.read(layout.database) == "new")
             #expect(try session.read(layout.home + "/notes/a.md") == "new notes")
+            #expect(try session.read(layout.home + "/notes/server.key") == "key")
+            #expect(try session.read(journal.aside + "/notes/a.md") == "old notes")
             #expect(try session.read(journal.aside + "/logs.db") == "old")
             #expect(try session.read(journal.aside + "/logs.db-wal") == "old log")
             #expect(try session.read(journal.aside + "/sessions.json") == "old sessions")

@@ -58,8 +58,10 @@ struct HomeClaimTests {
     private static let token = String(repeating: "0a", count: 32)
 
     /// A folder of a stranger's with these files, named by LLM_GATEWAY_HOME.
-    private func answer(_ files: [String: String], _ words: [String]) async throws -> (Session.Answer, [String])
-    {
+    private func answer(
+        _ files: [String: String],
+        _ words: [String]
+    ) async throws -> (Session.Answer, [String]) {
         let session = try Session()
         let folder = session.scratch.path("project")
         for (name, text) in files { try session.write(text, Layout.join(folder, name)) }
@@ -70,7 +72,8 @@ struct HomeClaimTests {
     @Test(
         "believes no names",
         arguments: [
-            ["auth-token": "secret of mine"], ["receipt.json": #"{"items": ["milk"]}"#], ["receipt.json": "{"],
+            ["auth-token": "secret of mine"], ["receipt.json": #"{"items": ["milk"]}"#],
+            ["receipt.json": "{"],
             ["auth-token": HomeClaimTests.token], ["logs.db": "SQLite format 3\0 no"],
             ["auth-token": "mine", "settings.json": "{}"], ["settings.json": "{}", "config.toml": ""],
         ]

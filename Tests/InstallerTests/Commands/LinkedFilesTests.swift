@@ -21,6 +21,7 @@ struct LinkedFilesTests {
     private func link(_ path: String, _ text: String, mode: UInt32 = 0o600) throws -> String {
         let target = session.scratch.path("dotfiles/\(Files.name(of: path))")
         try session.write(text, target, mode: mode)
+        try files.makeDirectory(Files.parent(of: path))
         try files.link(path, to: target)
         return target
     }
@@ -43,7 +44,9 @@ struct LinkedFilesTests {
         #expect(try session.read(environment).hasPrefix("# mine\n"))
         #expect(try files.environmentFile(of: layout).values["XAI_API_KEY"] == "k")
         #expect(
-            try files.list(session.scratch.path("dotfiles")) == ["auth-token", "environment", "settings.json"]
+            try files.list(session.scratch.path("dotfiles")) == [
+                "auth-token", "environment", "settings.json",
+            ]
         )
     }
 

@@ -260,6 +260,7 @@ struct NothingInstalledTests {
     @Test("print-client-config keeps the token to itself unless told otherwise")
     func token() async throws {
         let session = try Session()
+        _ = await session.run("setup")
         let hidden = await session.run("print-client-config")
         #expect(hidden.json["headers"]?["Authorization"]?.string == "Bearer <redacted>")
         #expect(!hidden.output.contains("abab"))
@@ -277,6 +278,7 @@ struct NothingInstalledTests {
         let session = try Session()
         let planned = await session.run("repair", "--dry-run")
         #expect(planned.json["changed"]?.bool == false && !Files().exists(session.layout.home))
+        try Files().makeDirectory(session.layout.home)
         let first = await session.run("repair")
         #expect(first.code == .done && first.json["changed"]?.bool == true, "\(first)")
         let second = await session.run("repair")

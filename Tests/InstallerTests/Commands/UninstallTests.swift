@@ -127,7 +127,10 @@ struct UninstallTests {
         "touches nothing in a folder that LLM_GATEWAY_HOME names by mistake",
         arguments: [
             ["setup"], ["uninstall", "--yes", "--purge"], ["repair"],
-            ["install-bundle", "--url", "file:///b", "--sha256", String(repeating: "a", count: 64)],
+            [
+                "install-bundle", "--url", "file:///etc/hostname", "--sha256",
+                String(repeating: "a", count: 64),
+            ],
         ]
     )
     func strangersFolder(words: [String]) async throws {
