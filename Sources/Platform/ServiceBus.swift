@@ -32,13 +32,6 @@ package final class ServiceBus {
         package var needsReload = false
     }
 
-    /// The D-Bus types of the numbers that are asked for.
-    private enum Kind: CChar {
-        case number = 0x75
-        case wide = 0x74
-        case truth = 0x62
-    }
-
     private let bus: OpaquePointer
     private var watchesJobs: Bool
 
@@ -89,17 +82,17 @@ package final class ServiceBus {
                 if number == 0, let bus {
                     let connection = ServiceBus(bus: bus, isDaemon: isDaemon)
                     // The connection is made in the background: only an answer proves it.
-                    var value: UInt64 = 0
-                    let probe = shim_bus_number(
-                        bus,
-                        "/org/freedesktop/systemd1",
-                        "org.freedesktop.systemd1.Manager",
-                        "NJobs",
-                        Kind.number.rawValue,
-                        &value
-                    )
-                    if probe >= 0 { return connection }
-                    attempts.append("'\(path)': \(reason(probe))")
+                    var probe = [
+                        Property(
+                            "/org/freedesktop/systemd1",
+                            "org.freedesktop.systemd1.Manager",
+                            "NJobs",
+                            .number
+                        )
+                    ]
+                    let answer = connection.read(&probe)
+                    if answer >= 0 { return connection }
+                    attempts.append("'\(path)': \(reason(answer))")
                 } else {
                     attempts.append("'\(path)': \(reason(number))")
                 }
@@ -154,58 +147,61 @@ package final class ServiceBus {
     // MARK: asking
 
     /// The state of a unit, known or not.
-    package func unit(_ name: String) throws(GatewayError) -> Unit {
-        var buffer = [CChar](repeating: 0, count: 4096)
-        guard shim_bus_unit_path(name, &buffer, buffer.count) >= 0 else {
-            throw GatewayError("internal-error", "'\(name)' is no name of a unit")
-        }
-        let path = ServiceBus.text(buffer)
-        let common = "org.freedesktop.systemd1.Unit"
-        func text(_ property: String) throws(GatewayError) -> String {
+    package func unit(_ name: String) throws(GatewayError) -> Unit { try units([name])[0] }
+
+    /// The states of units in the order of their names, all asked for at once: on a machine at work each answer that is
+    /// waited for by itself costs a turn.
+    package func units(_ names: [String]) throws(GatewayError) -> [Unit] {
+        var wanted: [Property] = []
+        for name in names {
             var buffer = [CChar](repeating: 0, count: 4096)
-            try ServiceBus.check(
-                shim_bus_text(bus, path, common, property, &buffer, buffer.count),
-                "read \(property) of '\(name)'"
-            )
-            return ServiceBus.text(buffer)
+            guard shim_bus_unit_path(name, &buffer, buffer.count) >= 0 else {
+                throw GatewayError("internal-error", "'\(name)' is no name of a unit")
+            }
+            wanted += Property.all(of: name, at: ServiceBus.text(buffer))
         }
-        func number(_ interface: String, _ property: String, _ kind: Kind) throws(GatewayError) -> UInt64 {
-            var value: UInt64 = 0
-            try ServiceBus.check(
-                shim_bus_number(bus, path, interface, property, kind.rawValue, &value),
-                "read \(property) of '\(name)'"
-            )
-            return value
+        try ServiceBus.check(read(&wanted), "read the state of '\(names.joined(separator: "', '"))'")
+        return names.map { name in Unit(wanted.filter { $0.unit == name }) }
+    }
+
+    /// Asks for properties and puts the answers into them; an error number negated when one cannot be had.
+    private func read(_ properties: inout [Property]) -> Int32 {
+        var texts = [CChar](repeating: 0, count: properties.reduce(0) { $0 + $1.kind.room })
+        let paths = properties.map(\.path)
+        return texts.withUnsafeMutableBufferPointer { texts in
+            CStrings.with(paths) { paths in
+                var list: [shim_bus_property] = []
+                var used = 0
+                for (index, property) in properties.enumerated() {
+                    guard let path = paths[index], let start = texts.baseAddress else { return -EINVAL }
+                    let room = property.kind.room
+                    let item = shim_bus_property(
+                        path: UnsafePointer(path),
+                        interface: property.interface.pointer,
+                        name: property.name.pointer,
+                        type: property.kind.rawValue,
+                        result: 0,
+                        number: 0,
+                        text: room > 0 ? start + used : nil,
+                        size: room
+                    )
+                    used += item.size
+                    list.append(item)
+                }
+                let number = shim_bus_read(bus, &list, list.count)
+                guard number >= 0 else { return number }
+                for (index, item) in list.enumerated() {
+                    guard item.result >= 0 else { return item.result }
+                    properties[index].number = item.number
+                    if let text = item.text {
+                        properties[index].text = ServiceBus.text(
+                            UnsafeRawBufferPointer(start: text, count: item.size)
+                        )
+                    }
+                }
+                return 0
+            }
         }
-        var unit = Unit()
-        unit.loadState = try text("LoadState")
-        guard unit.loadState == "loaded" else { return unit }
-        unit.activeState = try text("ActiveState")
-        unit.subState = try text("SubState")
-        unit.fileState = try text("UnitFileState")
-        unit.file = try text("FragmentPath")
-        unit.needsReload = try number(common, "NeedDaemonReload", .truth) != 0
-        let since = try number(common, "ActiveEnterTimestamp", .wide)
-        if since > 0 { unit.activeSince = Timestamp(milliseconds: Int64(since / 1000)) }
-        var lines = [CChar](repeating: 0, count: 64 << 10)
-        try ServiceBus.check(
-            shim_bus_lines(bus, path, common, "DropInPaths", &lines, lines.count),
-            "read DropInPaths of '\(name)'"
-        )
-        unit.dropIns = ServiceBus.text(lines).split(separator: "\n").map(String.init)
-        if name.hasSuffix(".service") {
-            let service = "org.freedesktop.systemd1.Service"
-            let pid = try number(service, "MainPID", .number)
-            if pid > 0 { unit.mainPID = Int32(clamping: pid) }
-            unit.restarts = Int(try number(service, "NRestarts", .number))
-            var result = [CChar](repeating: 0, count: 256)
-            try ServiceBus.check(
-                shim_bus_text(bus, path, service, "Result", &result, result.count),
-                "read Result of '\(name)'"
-            )
-            unit.result = ServiceBus.text(result)
-        }
-        return unit
     }
 
     /// Whether processes run in a unit, or in what belongs to it, whatever the unit's state.
@@ -259,57 +255,46 @@ package final class ServiceBus {
         within limit: Duration
     ) throws(GatewayError) -> String {
         try watchJobs()
-        let clock = WallClock.system
-        let deadline = clock.uptime() &+ limit.nanoseconds
+        let deadline = WallClock.system.uptime() &+ limit.nanoseconds
         let job = try call(action.rawValue, unit, "replace")
-        var path = [CChar](repeating: 0, count: 1024)
-        var result = [CChar](repeating: 0, count: 256)
-        while true {
-            let now = clock.uptime()
-            guard now < deadline else {
-                throw GatewayError(
-                    "timed-out",
-                    "'\(unit)' was not \(action.past) within \(limit.components.seconds) s",
-                    help: "'\(Product.name) logs' shows what it is doing"
-                )
-            }
-            let number = shim_bus_next_job(
-                bus,
-                (deadline - now) / 1000,
-                &path,
-                path.count,
-                &result,
-                result.count
-            )
-            try ServiceBus.check(number, "wait for the service manager")
-            if number > 0, ServiceBus.text(path) == job { return ServiceBus.text(result) }
+        while let ended = try nextJob(before: deadline, "wait for the service manager") {
+            if ended.path == job { return ended.result }
         }
+        throw GatewayError(
+            "timed-out",
+            "'\(unit)' was not \(action.past) within \(limit.components.seconds) s",
+            help: "'\(Product.name) logs' shows what it is doing"
+        )
     }
 
     /// Waits until a unit is active, however it came to be started; `false` when the time is up.
     package func waitUntilActive(_ unit: String, within limit: Duration) throws(GatewayError) -> Bool {
         try watchJobs()
-        let clock = WallClock.system
-        let deadline = clock.uptime() &+ limit.nanoseconds
-        var path = [CChar](repeating: 0, count: 1024)
-        var result = [CChar](repeating: 0, count: 256)
+        let deadline = WallClock.system.uptime() &+ limit.nanoseconds
         while try self.unit(unit).activeState != "active" {
-            let now = clock.uptime()
-            guard now < deadline else { return false }
             // Any job that ends may be the one that made it active.
-            try ServiceBus.check(
-                shim_bus_next_job(
-                    bus,
-                    (deadline - now) / 1000,
-                    &path,
-                    path.count,
-                    &result,
-                    result.count
-                ),
-                "wait for '\(unit)'"
-            )
+            guard try nextJob(before: deadline, "wait for '\(unit)'") != nil else { return false }
         }
         return true
+    }
+
+    /// Waits for a message of the manager; `nil` when the time is up.
+    ///
+    /// Its path is empty where it was not about the end of a job.
+    private func nextJob(
+        before deadline: UInt64,
+        _ what: String
+    ) throws(GatewayError) -> (path: String, result: String)? {
+        let now = WallClock.system.uptime()
+        guard now < deadline else { return nil }
+        var path = [CChar](repeating: 0, count: 1024)
+        var result = [CChar](repeating: 0, count: 256)
+        let limit = (deadline - now) / 1000
+        try ServiceBus.check(
+            shim_bus_next_job(bus, limit, &path, path.count, &result, result.count),
+            what
+        )
+        return (ServiceBus.text(path), ServiceBus.text(result))
     }
 
     /// Lets the service manager of this process's user run from boot, without a login, or no longer.
@@ -387,6 +372,104 @@ package final class ServiceBus {
                 || "-_/.".utf8.contains(byte)
             text += isPlain ? String(UnicodeScalar(byte)) : "%" + Hex.encode([byte])
         }
+    }
+}
+
+extension ServiceBus {
+    /// A property of an object on the bus, and its value once it was read.
+    fileprivate struct Property {
+        /// The D-Bus types of what is asked for.
+        enum Kind: CChar {
+            case text = 0x73
+            case lines = 0x61
+            case number = 0x75
+            case wide = 0x74
+            case truth = 0x62
+
+            /// Bytes for the text of it.
+            var room: Int {
+                switch self {
+                case .text: 4096
+                case .lines: 64 << 10
+                case .number, .wide, .truth: 0
+                }
+            }
+        }
+
+        var path: String
+        var interface: StaticString
+        var name: StaticString
+        var kind: Kind
+        /// The unit it belongs to.
+        var unit = ""
+        var number: UInt64 = 0
+        var text = ""
+
+        init(_ path: String, _ interface: StaticString, _ name: StaticString, _ kind: Kind) {
+            self.path = path
+            self.interface = interface
+            self.name = name
+            self.kind = kind
+        }
+
+        /// What is asked of a unit.
+        ///
+        /// Its activity last: what happens to it while the rest is answered is in that.
+        static func all(of unit: String, at path: String) -> [Property] {
+            let common: StaticString = "org.freedesktop.systemd1.Unit"
+            let service: StaticString = "org.freedesktop.systemd1.Service"
+            var all: [Property] = []
+            if unit.hasSuffix(".service") {
+                all = [
+                    Property(path, service, "MainPID", .number),
+                    Property(path, service, "NRestarts", .number),
+                    Property(path, service, "Result", .text),
+                ]
+            }
+            all += [
+                Property(path, common, "LoadState", .text), Property(path, common, "UnitFileState", .text),
+                Property(path, common, "FragmentPath", .text), Property(path, common, "DropInPaths", .lines),
+                Property(path, common, "NeedDaemonReload", .truth),
+                Property(path, common, "ActiveEnterTimestamp", .wide),
+                Property(path, common, "SubState", .text), Property(path, common, "ActiveState", .text),
+            ]
+            for index in all.indices { all[index].unit = unit }
+            return all
+        }
+    }
+}
+
+extension ServiceBus.Unit {
+    /// From the properties that were read of it; of one that is not loaded, nothing else is worth knowing.
+    fileprivate init(_ properties: [ServiceBus.Property]) {
+        func property(_ name: StaticString) -> ServiceBus.Property? {
+            properties.first { $0.name.description == name.description }
+        }
+        func text(_ name: StaticString) -> String { property(name)?.text ?? "" }
+        func number(_ name: StaticString) -> UInt64 { property(name)?.number ?? 0 }
+        self.init()
+        loadState = text("LoadState")
+        guard loadState == "loaded" else { return }
+        activeState = text("ActiveState")
+        subState = text("SubState")
+        fileState = text("UnitFileState")
+        file = text("FragmentPath")
+        dropIns = text("DropInPaths").split(separator: "\n").map(String.init)
+        needsReload = number("NeedDaemonReload") != 0
+        if case let since = number("ActiveEnterTimestamp"), since > 0 {
+            activeSince = Timestamp(milliseconds: Int64(since / 1000))
+        }
+        guard property("MainPID") != nil else { return }
+        if case let pid = number("MainPID"), pid > 0 { mainPID = Int32(clamping: pid) }
+        restarts = Int(clamping: number("NRestarts"))
+        result = text("Result")
+    }
+}
+
+extension StaticString {
+    /// Where its letters are: as long as the program runs.
+    fileprivate var pointer: UnsafePointer<CChar> {
+        UnsafeRawPointer(utf8Start).assumingMemoryBound(to: CChar.self)
     }
 }
 

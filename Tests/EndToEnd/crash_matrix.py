@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 
-from harness import DEEP, FIXTURES, PYTHON, Skip, check, equal, run, section, skip
-from installed import (CLEAN, Home, namespace, namespaces_work, release, renamed, small_bundle,
+from harness import DEEP, Skip, check, equal, run, section, skip
+from installed import (CLEAN, Home, killed_at, namespace, namespaces_work, release, renamed, small_bundle,
                        version_in_use)
 
 DATA = {"config.toml": "[http]\n", "logs.db": "records", "auth-token": "0123456789abcdef" * 4}
@@ -30,15 +30,6 @@ class Case:
         shutil.copytree(self.base, self.home.path, symlinks=True)
 
 
-def kill(home, words, number):
-    """Runs a command until its n-th change, 0 for to its end. -> what the tracer reports"""
-    report = os.path.join(home.world.root, "report.json")
-    home.world.call([PYTHON, os.path.join(FIXTURES, "kill_at.py"), home.path + "/", str(number), report, home.program, *words,
-                     "--json"], home.environment)
-    with open(report, encoding="utf-8") as file:
-        return json.load(file)
-
-
 def data_of(home):
     found = {}
     for name in DATA:
@@ -52,7 +43,7 @@ def problems(case, pristine, number):
     home, wrong = case.home, []
     case.restore()
     had, allowed = version_in_use(home), {version_in_use(home), case.uses}
-    report = kill(home, case.words, number)
+    report = killed_at(home, case.words, number)
     if not report["killed"]:
         return [], False
     receipt = json.loads(home.read("receipt.json")) if os.path.exists(home.file("receipt.json")) else {}
@@ -104,7 +95,7 @@ def killed(cases, pristine):
     for case in cases:
         with section(f"{case.name}, killed"):
             case.restore()
-            whole = kill(case.home, case.words, 0)
+            whole = killed_at(case.home, case.words, 0)
             equal(f"{case.name}: comes to its end when it is not killed", whole["status"], 0, vital=True)
             case.after = case.home.tree()
             check(f"{case.name}: leaves what it should", not case.purged or case.after == pristine, pristine, case.after)
@@ -186,11 +177,11 @@ def running(world):
     home.json("start", "--detached")
     equal("the gateway is restarted by an upgrade", home.json("upgrade", *following.flags).json["restarted"], True, vital=True)
     words = ["rollback", "--to", bundle.version]
-    calls = kill(home, words, 0)["calls"]
+    calls = killed_at(home, words, 0)["calls"]
     wrong, tried = [], 0
     for number in numbers(len(calls)):
         home.run("rollback", "--to", following.version)
-        tried += kill(home, words, number)["killed"]
+        tried += killed_at(home, words, number)["killed"]
         done, now = home.run("repair", "--json"), home.status()
         used = os.path.realpath(home.file("current"))
         runs = os.readlink(f"/proc/{now['pid']}/exe") if now.get("pid") else "nothing"

@@ -205,6 +205,14 @@ class Home:
                       for parent, folders, files in os.walk(self.path) for name in folders + files)
 
 
+def killed_at(home, words, number):
+    """Runs a command until its n-th change of a file or of a unit, 0 for to its end. -> what kill_at.py reports"""
+    report, tracer = os.path.join(home.world.root, "report.json"), os.path.join(os.environ.get("FIXTURES", FIXTURES), "kill_at.py")
+    home.world.call([PYTHON, tracer, home.path + "/", str(number), report, home.program, *words, "--json"], home.environment)
+    with open(report, encoding="utf-8") as file:
+        return json.load(file)
+
+
 def version_in_use(home):
     """What the installed gateway says it is; None when it does not start."""
     program = home.file("current", "bin", "llm-gateway")

@@ -62,6 +62,11 @@ struct ApplianceDrivers {
         try await Driver("crash_matrix.py").run(within: .seconds(1800))
     }
 
+    @Test("is killed while it talks to systemd, and the next command puts service and units right")
+    func crashUnderSystemd() async throws {
+        try await Driver("crash_under_systemd.py").run(within: .seconds(3600))
+    }
+
     @Test("is told twenty things at once: one command does the work, all end truthfully")
     func concurrentInstalls() async throws {
         try await Driver("concurrent_installs.py").run()

@@ -18,39 +18,14 @@ skip() {
   exit 77
 }
 
+. "$(dirname "$0")/own-cgroup.sh"
 if [ "${1-}" != --inside ]; then
   [ $# = 2 ] || { echo "usage: booted-machine.sh ROOT GIVEN" >&2; exit 2; }
   [ "$(id -u)" = 0 ] || skip "it needs root"
   for program in unshare nsenter systemd-nspawn; do
     command -v "$program" >/dev/null || skip "'$program' is not installed"
   done
-  tree=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-  [ -n "$tree" ] || skip "no cgroup2 file system is mounted"
-  group=$tree/llm-cli-gateway-machine-$$
-  mkdir "$group" 2>/dev/null || skip "'$tree' is not writable"
-  machine=
-  cleanup() {
-    set +e
-    [ -n "$machine" ] && kill -KILL "$machine" 2>/dev/null
-    # The kernel empties the groups a moment after the kill.
-    for _ in {1..100}; do
-      find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
-      [ -d "$group" ] || break
-      sleep 0.05
-    done
-  }
-  trap cleanup EXIT
-  trap 'exit 130' INT TERM
-  unshare --mount --pid --fork --cgroup mount -t tmpfs none /mnt 2>/dev/null || skip "private namespaces are not allowed here"
-  # Only the child joins the group; this supervising shell stays outside of it.
-  (
-    echo 0 >"$group/cgroup.procs"
-    exec unshare --mount --pid --fork --kill-child=KILL --cgroup --propagation private "$0" --inside "$@"
-  ) &
-  machine=$!
-  status=0
-  wait "$machine" || status=$?
-  exit $status
+  in_own_cgroup llm-cli-gateway-machine --mount --pid --cgroup -- "$0" --inside "$@"
 fi
 
 root=$2 given=$3

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Runs a program and kills it (SIGKILL) right before its n-th system call that changes a file below a folder.
+"""Runs a program and kills it (SIGKILL) right before its n-th system call that changes a file below a folder, or that tells a
+service manager to do something; of the latter right after it as well, when the manager is at work on it.
 
     kill_at.py FOLDER N REPORT PROGRAM [ARGUMENT…]
 
@@ -11,6 +12,7 @@ import ctypes
 import json
 import os
 import signal
+import struct
 import sys
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -26,16 +28,20 @@ X86_64 = {
     74: ("fsync", "fd"), 75: ("fdatasync", "fd"), 306: ("syncfs", "fd"), 77: ("ftruncate", "fd"), 91: ("fchmod", "fd"),
     82: ("rename", "path0"), 264: ("renameat", "path1"), 316: ("renameat2", "path1"), 87: ("unlink", "path0"),
     263: ("unlinkat", "path1"), 84: ("rmdir", "path0"), 83: ("mkdir", "path0"), 258: ("mkdirat", "path1"),
-    88: ("symlink", "path1"), 266: ("symlinkat", "path2"), 86: ("link", "path1"), 265: ("linkat", "path3"),
+    46: ("sendmsg", "bus"), 88: ("symlink", "path1"), 266: ("symlinkat", "path2"), 86: ("link", "path1"), 265: ("linkat", "path3"),
     90: ("chmod", "path0"), 268: ("fchmodat", "path1"),
 }
 AARCH64 = {
     64: ("write", "fd"), 68: ("pwrite64", "fd"), 66: ("writev", "fd"), 56: ("openat", "flags2"), 82: ("fsync", "fd"),
     83: ("fdatasync", "fd"), 267: ("syncfs", "fd"), 46: ("ftruncate", "fd"), 52: ("fchmod", "fd"), 38: ("renameat", "path1"),
-    276: ("renameat2", "path1"), 35: ("unlinkat", "path1"), 34: ("mkdirat", "path1"), 36: ("symlinkat", "path2"),
+    211: ("sendmsg", "bus"), 276: ("renameat2", "path1"), 35: ("unlinkat", "path1"), 34: ("mkdirat", "path1"), 36: ("symlinkat", "path2"),
     37: ("linkat", "path3"), 53: ("fchmodat", "path1"),
 }
 CALLS = AARCH64 if os.uname().machine == "aarch64" else X86_64
+
+# What changes something about units, as it stands in the header of a D-Bus message: its length, its letters, a NUL.
+ORDERS = {struct.pack("<I", len(name)) + name.encode() + b"\0": name for name in (
+    "StartUnit", "StopUnit", "RestartUnit", "EnableUnitFiles", "DisableUnitFiles", "Reload", "ResetFailedUnit", "SetUserLinger")}
 
 
 class SyscallInfo(ctypes.Structure):
@@ -60,11 +66,27 @@ def text_at(pid, address):
     return data.split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
+def order_at(pid, address):
+    """What the message at an address of the traced process, a struct msghdr, tells a service manager; None when it only asks."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        memory.seek(address + 16)
+        vectors, count = struct.unpack("<QQ", memory.read(16))
+        memory.seek(vectors)
+        pairs = struct.unpack(f"<{2 * min(count, 64)}Q", memory.read(16 * min(count, 64)))
+        data = b""
+        for base, size in zip(pairs[::2], pairs[1::2]):
+            memory.seek(base)
+            data += memory.read(min(size, 1 << 16))
+    return next((name for mark, name in ORDERS.items() if mark in data), None)
+
+
 def changes(pid, info, folder):
     """The name of the call when it changes something below the folder."""
     name, how = CALLS.get(info.nr, (None, None))
     if name is None:
         return None
+    if how == "bus":
+        return order_at(pid, info.args[1])
     if how == "fd":
         try:
             path = os.readlink(f"/proc/{pid}/fd/{info.args[0] & 0xFFFFFFFF}")
@@ -91,7 +113,7 @@ def main():
     os.waitpid(child, WALL)
     trace(SETOPTIONS, child, 0, SYSGOOD | CLONE | EXITKILL)
     trace(SYSCALL, child)
-    info, calls, killed, status = SyscallInfo(), [], False, 0
+    info, calls, sent, killed, status = SyscallInfo(), [], {}, False, 0
     while True:
         pid, state = os.waitpid(-1, WALL)
         if os.WIFEXITED(state) or os.WIFSIGNALED(state):
@@ -103,7 +125,12 @@ def main():
         deliver = 0
         if number == signal.SIGTRAP | 0x80:
             trace(GET_SYSCALL_INFO, pid, ctypes.sizeof(info), ctypes.addressof(info))
-            if info.op == 1 and not killed and (name := changes(pid, info, folder)):
+            name = None
+            if info.op == 1 and not killed and (name := changes(pid, info, folder)) and CALLS[info.nr][1] == "bus":
+                sent[pid] = f"{name}, sent"
+            elif info.op == 2 and not killed:
+                name = sent.pop(pid, None)
+            if name:
                 calls.append(name)
                 if len(calls) == wanted:
                     os.kill(child, signal.SIGKILL)

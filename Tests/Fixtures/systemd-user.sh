@@ -20,6 +20,7 @@ skip() {
   exit 77
 }
 
+. "$(dirname "$0")/own-cgroup.sh"
 user=50123
 environment=()
 if [ "${1-}" != --inside ]; then
@@ -35,35 +36,8 @@ if [ "${1-}" != --inside ]; then
   for program in unshare setpriv setsid dbus-daemon /lib/systemd/systemd /lib/systemd/systemd-journald; do
     command -v "$program" >/dev/null || skip "'$program' is not installed"
   done
-  tree=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-  [ -n "$tree" ] || skip "no cgroup2 file system is mounted"
-  group=$tree/llm-cli-gateway-test-$$
-  mkdir "$group" 2>/dev/null || skip "'$tree' is not writable"
-  manager=
-  cleanup() {
-    set +e
-    [ -n "$manager" ] && kill -KILL "$manager" 2>/dev/null
-    # The kernel empties the groups a moment after the kill.
-    for _ in {1..100}; do
-      find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
-      [ -d "$group" ] || break
-      sleep 0.05
-    done
-  }
-  trap cleanup EXIT
-  trap 'exit 130' INT TERM
-  unshare --mount --pid --fork --cgroup --ipc --uts mount -t tmpfs none /mnt 2>/dev/null \
-    || skip "private namespaces are not allowed here"
-  # Only the child joins the group; this supervising shell stays outside of it.
-  (
-    echo 0 >"$group/cgroup.procs"
-    exec unshare --mount --pid --fork --kill-child=KILL --cgroup --ipc --uts --propagation private \
-      "$0" --inside "$user" "${#environment[@]}" "${environment[@]}" "$@"
-  ) &
-  manager=$!
-  status=0
-  wait "$manager" || status=$?
-  exit $status
+  in_own_cgroup llm-cli-gateway-test --mount --pid --cgroup --ipc --uts -- \
+    "$0" --inside "$user" "${#environment[@]}" "${environment[@]}" "$@"
 fi
 
 shift

@@ -13,9 +13,9 @@
     use(sd_bus_start) use(sd_bus_flush_close_unref) use(sd_bus_message_new_method_call) use(sd_bus_message_append)  \
     use(sd_bus_message_append_strv) use(sd_bus_message_unref) use(sd_bus_message_read_basic)                        \
     use(sd_bus_message_peek_type) use(sd_bus_message_read) use(sd_bus_message_is_signal) use(sd_bus_call)           \
-    use(sd_bus_error_free) use(sd_bus_path_encode) use(sd_bus_get_property_string) use(sd_bus_get_property_trivial) \
-    use(sd_bus_get_property_strv) use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait)                        \
-    use(sd_bus_message_enter_container) use(sd_bus_message_at_end)
+    use(sd_bus_error_free) use(sd_bus_path_encode) use(sd_bus_call_method_async) use(sd_bus_message_get_errno)      \
+    use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait) use(sd_bus_message_enter_container)                  \
+    use(sd_bus_message_at_end)
 
 #define DECLARE(name) static __typeof__(&name) p_##name;
 FUNCTIONS(DECLARE)
@@ -143,40 +143,73 @@ int shim_bus_unit_path(const char *unit, char *path, size_t size) {
     return result;
 }
 
-int shim_bus_text(struct sd_bus *bus, const char *path, const char *interface, const char *property, char *value,
-                  size_t size) {
-    char *text = NULL;
-    int result = p_sd_bus_get_property_string(bus, DESTINATION, path, interface, property, NULL, &text);
-    if (result >= 0) result = copy(value, size, text);
-    free(text);
+static int read_lines(sd_bus_message *answer, struct shim_bus_property *item) {
+    const char *line = NULL;
+    size_t used = 0;
+    int result = p_sd_bus_message_enter_container(answer, 'a', "s");
+    while (result >= 0 && (result = p_sd_bus_message_read_basic(answer, 's', &line)) > 0) {
+        int count = snprintf(item->text + used, item->size - used, "%s%s", used ? "\n" : "", line);
+        if (count < 0 || (size_t)count >= item->size - used) return -ENOBUFS;
+        used += (size_t)count;
+    }
     return result;
 }
 
-int shim_bus_number(struct sd_bus *bus, const char *path, const char *interface, const char *property, char type,
-                    uint64_t *value) {
+static int read_value(sd_bus_message *answer, struct shim_bus_property *item) {
+    const char type[] = {item->type, item->type == 'a' ? 's' : 0, 0};
+    const char *text = NULL;
     uint32_t narrow = 0;
     int truth = 0;
-    void *place = type == 't' ? (void *)value : type == 'b' ? (void *)&truth : (void *)&narrow;
-    int result = p_sd_bus_get_property_trivial(bus, DESTINATION, path, interface, property, NULL, type, place);
-    if (type == 'b') *value = (uint64_t)truth;
-    if (type == 'u') *value = narrow;
-    return result;
+    int result = p_sd_bus_message_enter_container(answer, 'v', type);
+    if (result < 0) return result;
+    switch (item->type) {
+    case 'a': return read_lines(answer, item);
+    case 's':
+        result = p_sd_bus_message_read_basic(answer, 's', &text);
+        return result < 0 ? result : copy(item->text, item->size, text);
+    case 't': return p_sd_bus_message_read_basic(answer, 't', &item->number);
+    case 'u':
+        result = p_sd_bus_message_read_basic(answer, 'u', &narrow);
+        item->number = narrow;
+        return result;
+    default:
+        result = p_sd_bus_message_read_basic(answer, 'b', &truth);
+        item->number = (uint64_t)truth;
+        return result;
+    }
 }
 
-int shim_bus_lines(struct sd_bus *bus, const char *path, const char *interface, const char *property, char *value,
-                   size_t size) {
-    char **list = NULL;
-    int result = p_sd_bus_get_property_strv(bus, DESTINATION, path, interface, property, NULL, &list);
-    size_t used = 0;
-    value[0] = 0;
-    for (char **item = list; item && *item; item++) {
-        int count = snprintf(value + used, size - used, "%s%s", used ? "\n" : "", *item);
-        if (result >= 0 && (count < 0 || (size_t)count >= size - used)) result = -ENOBUFS;
-        if (result >= 0) used += (size_t)count;
-        free(*item);
+// Until an answer has come, the result is above everything that an answer makes of it.
+static const int PENDING = 1 << 16;
+
+static int take_answer(sd_bus_message *answer, void *data, sd_bus_error *unused) {
+    (void)unused;
+    struct shim_bus_property *item = data;
+    int number = p_sd_bus_message_get_errno(answer);
+    item->result = number > 0 ? -number : read_value(answer, item);
+    return 0;
+}
+
+int shim_bus_read(struct sd_bus *bus, struct shim_bus_property *list, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        list[i].result = PENDING;
+        list[i].number = 0;
+        if (list[i].size) list[i].text[0] = 0;
+        int result = p_sd_bus_call_method_async(bus, NULL, DESTINATION, list[i].path, "org.freedesktop.DBus.Properties",
+                                                "Get", take_answer, &list[i], "ss", list[i].interface, list[i].name);
+        if (result < 0) return result;
     }
-    free(list);
-    return result;
+    for (size_t i = 0; i < count;) {
+        if (list[i].result != PENDING) {
+            i++;
+            continue;
+        }
+        // Every call has the connection's limit, after which its answer is an error.
+        int result = p_sd_bus_process(bus, NULL);
+        if (result == 0) result = p_sd_bus_wait(bus, UINT64_MAX);
+        if (result < 0) return result;
+    }
+    return 0;
 }
 
 int shim_bus_watch_jobs(struct sd_bus *bus) {

@@ -24,7 +24,8 @@ struct SystemdService: Sendable {
     }
 
     private func state(_ bus: ServiceBus) throws(GatewayError) -> State {
-        State(service: try bus.unit(service), socket: try bus.unit(socket))
+        let units = try bus.units([service, socket])
+        return State(service: units[0], socket: units[1])
     }
 
     /// Starts the gateway, or starts it again, and waits until it says that it is ready.
@@ -129,8 +130,7 @@ struct SystemdService: Sendable {
         let names = retired
         return try await talk { (bus) throws(GatewayError) in
             var standing = ServiceStanding()
-            for name in names {
-                let unit = try bus.unit(name)
+            for (name, unit) in zip(names, try bus.units(names)) {
                 if unit.fileState == "enabled" { standing.enabled.append(name) }
                 if ["active", "activating", "reloading"].contains(unit.activeState) {
                     standing.active.append(name)

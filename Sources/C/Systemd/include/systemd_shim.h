@@ -41,15 +41,24 @@ int shim_bus_has_processes(struct sd_bus *bus, const char *unit);
 /// The object path of a unit.
 int shim_bus_unit_path(const char *unit, char *path, size_t size);
 
-/// A property of a text type.
-int shim_bus_text(struct sd_bus *bus, const char *path, const char *interface, const char *property, char *value,
-                  size_t size);
-/// A property of type u ('u'), t ('t') or b ('b').
-int shim_bus_number(struct sd_bus *bus, const char *path, const char *interface, const char *property, char type,
-                    uint64_t *value);
-/// A property that is an array of texts, joined by line ends.
-int shim_bus_lines(struct sd_bus *bus, const char *path, const char *interface, const char *property, char *value,
-                   size_t size);
+/// A property to ask for, and what came back.
+struct shim_bus_property {
+    const char *path;
+    const char *interface;
+    const char *name;
+    /// Its D-Bus type: 's', 'u', 't', 'b', or 'a' for an array of texts.
+    char type;
+    /// 0 or more: it is here; an error number negated otherwise.
+    int result;
+    /// Of the types u, t and b.
+    uint64_t number;
+    /// Room for a text; those of an array are joined by line ends.
+    char *_Nullable text;
+    size_t size;
+};
+
+/// Asks for all properties at once and waits for all answers. Signals that come in between are dropped.
+int shim_bus_read(struct sd_bus *bus, struct shim_bus_property *list, size_t count);
 
 /// Asks a message bus for the signals of systemd's manager; systemd itself sends them unasked.
 int shim_bus_watch_jobs(struct sd_bus *bus);
