@@ -4,8 +4,10 @@
 //   optional-versions FILE...      rewrites each 64-bit ELF file in place
 //
 // 1. Every version newer than GLIBC_2.17 is marked as one that may be missing. A linker does so only when no reference needs it.
-// 2. The loader looks up what is called only when it is called, but what is referred to otherwise at once. Of newer symbols that is
-//    only __libc_start_main, in a _start where no program of ours begins: that reference is taken out. Any other is refused here.
+// 2. The loader looks up what is called only when it is called, but what is referred to otherwise at once. That is __libc_start_main, in a
+//    _start where no program of ours begins: this reference is taken out. Where a linker (lld on arm64) leaves addresses in tables to
+//    the loader, it is also what these tables hold: such a symbol becomes weak, for which the loader of glibc 2.31 takes nothing
+//    where it finds nothing. Our tables hold no such addresses where the linker can do without (gold).
 
 #include <elf.h>
 #include <errno.h>
@@ -43,22 +45,19 @@ static void mark(char *file, const Elf64_Shdr *needed, const char *strings, char
     }
 }
 
-// Takes the reference of _start out of a table of relocations that are carried out at once.
-static void release(const char *name, char *file, const Elf64_Shdr *table, const Elf64_Shdr *sections, const Elf64_Half *versions,
-                    const char *newer) {
+// Takes the reference of _start out of a table of relocations that are carried out at once, and makes the others there weak.
+static void release(char *file, const Elf64_Shdr *table, const Elf64_Shdr *sections, const Elf64_Half *versions, const char *newer) {
     const Elf64_Shdr *symbols = &sections[table->sh_link];
-    const Elf64_Sym *symbol = (const void *)(file + symbols->sh_offset);
+    Elf64_Sym *symbol = (void *)(file + symbols->sh_offset);
     const char *strings = file + sections[symbols->sh_link].sh_offset;
     Elf64_Rela *entry = (void *)(file + table->sh_offset);
     for (size_t i = 0; i < table->sh_size / sizeof *entry; i++) {
         size_t index = ELF64_R_SYM(entry[i].r_info), type = ELF64_R_TYPE(entry[i].r_info);
         if (type == R_X86_64_JUMP_SLOT || type == R_AARCH64_JUMP_SLOT || !newer[versions[index] & 0x7FFF]) continue;
-        if (strcmp(strings + symbol[index].st_name, "__libc_start_main") != 0) {
-            fprintf(stderr, "optional-versions: '%s' refers to %s at once; see Sources/C/Shims/older_glibc.c\n", name,
-                    strings + symbol[index].st_name);
-            exit(1);
-        }
-        entry[i].r_info = ELF64_R_INFO(0, R_X86_64_NONE); // the same number for every processor
+        if (strcmp(strings + symbol[index].st_name, "__libc_start_main") == 0)
+            entry[i].r_info = ELF64_R_INFO(0, R_X86_64_NONE); // the same number for every processor
+        else
+            symbol[index].st_info = ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(symbol[index].st_info));
     }
 }
 
@@ -83,7 +82,7 @@ int main(int count, char **names) {
         mark(file, needed, file + sections[needed->sh_link].sh_offset, newer);
         for (int i = 0; i < header->e_shnum; i++)
             if (sections[i].sh_type == SHT_RELA && sections[i].sh_flags & SHF_ALLOC)
-                release(names[n], file, &sections[i], sections, (const void *)(file + versions->sh_offset), newer);
+                release(file, &sections[i], sections, (const void *)(file + versions->sh_offset), newer);
         if (munmap(file, size) < 0 || close(descriptor) < 0) refuse(names[n], strerror(errno));
     }
     return 0;

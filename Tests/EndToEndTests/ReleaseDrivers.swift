@@ -14,4 +14,7 @@ struct ReleaseDrivers {
 
     @Test("comes from a source that is asked, believed by its signature, and fetched over a bad line")
     func releases() async throws { try await Driver("releases.py").run() }
+
+    @Test("has C code that does on arm64 what it does on x86-64")
+    func arm64() async throws { try await Driver("arm64.py").run() }
 }

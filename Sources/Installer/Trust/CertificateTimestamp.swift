@@ -37,9 +37,15 @@ struct CertificateTimestamp: Sendable, Equatable {
         let precertificate = certificate.precertificate
         guard precertificate.count < 1 << 24 else { throw Malformed("the certificate is too large") }
         // version 1, a certificate timestamp, for a precertificate
-        return [0, 0] + CertificateTimestamp.bytes(time, 8) + [0, 1] + SHA256.digest(issuer.publicKeyInfo)
-            + CertificateTimestamp.bytes(UInt64(precertificate.count), 3) + precertificate
-            + CertificateTimestamp.bytes(UInt64(extensions.count), 2) + extensions
+        var text: [UInt8] = [0, 0]
+        text += CertificateTimestamp.bytes(time, 8)
+        text += [0, 1]
+        text += SHA256.digest(issuer.publicKeyInfo)
+        text += CertificateTimestamp.bytes(UInt64(precertificate.count), 3)
+        text += precertificate
+        text += CertificateTimestamp.bytes(UInt64(extensions.count), 2)
+        text += extensions
+        return text
     }
 
     private static func bytes(_ value: UInt64, _ count: Int) -> [UInt8] {
