@@ -122,7 +122,7 @@ struct Advice: Sendable {
                 .warning,
                 "install",
                 "no bundle is installed, so there is nothing that a service could run",
-                help: "run 'llm-cli-gateway install-bundle --url URL --sha256 DIGEST'"
+                help: "run '\(install.installCommand)'"
             )
         ] + install.findings
     }

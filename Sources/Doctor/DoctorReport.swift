@@ -53,6 +53,7 @@ package struct DoctorReport: Sendable {
                 : "not running (\(supervisor))"
         )
         if let starts = startWording(service) { add(starts.mark, "starts", starts.text) }
+        if let upgrades = UpgradeFacts.wording(service?["auto_upgrade"]) { add(.good, "upgrades", upgrades) }
         add(.good, "address", json["endpoint_exposure"]?["local_url"]?.string ?? "")
         let isRequired = json["auth"]?["required"]?.bool == true
         let hasToken = json["auth"]?["token_configured"]?.bool == true

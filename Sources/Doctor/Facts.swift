@@ -126,6 +126,8 @@ package struct InstallFacts: Sendable, Equatable {
     package var filesAreIntact: Bool?
     /// When the version in use was installed.
     package var installedAt: Timestamp?
+    /// What installs a release here, where none is installed.
+    package var installCommand = "llm-cli-gateway install-bundle --url URL --sha256 DIGEST"
     /// What else was noticed: altered files, an interrupted operation, a foreign command link.
     package var findings: [Finding]
 

@@ -58,6 +58,15 @@ struct SchemaTests {
         let time = Timestamp(milliseconds: 1_795_255_860_497)
         service.upgrades = UpgradeFacts(
             mode: .notify,
+            origin: failed
+                ? nil
+                : .init(
+                    source: "https://example.org/releases",
+                    signer: "me@example.org",
+                    issuer: "https://example.org",
+                    key: nil,
+                    trustRoot: "/r.json"
+                ),
             isScheduled: true,
             last: failed
                 ? .init(at: time, outcome: "failed", failures: 2, error: error)

@@ -119,6 +119,23 @@ fi
 mkdir -p "$work/index"
 cp -pR "$work/both" "$work/index/any-name"
 check "lists it once" bash -c "releases/index '$work/index' | grep -F '1 releases'"
+if [ -x "$validator" ]; then
+  # What releases/build and releases/index write, by the published schemas; each schema must also refuse something.
+  check "has a list and manifests of the published forms" "$validator" -c '
+import json, sys, jsonschema
+for name, paths in (("release-index", sys.argv[1:2]), ("release-manifest", sys.argv[2:])):
+    schema = json.load(open(f"releases/{name}.schema.json"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for path in paths:
+        document = json.load(open(path))
+        validator.validate(document)
+        for member in schema["required"]:
+            assert not validator.is_valid({key: value for key, value in document.items() if key != member}), (path, member)' \
+    "$work/index/releases.json" "$work/first/release-manifest.json" "$work/both/release-manifest.json"
+else
+  echo "skip - list and manifest against their schemas: no validator at '$validator'; run setup/test-tools"
+fi
 for way in "--from $work/both" "--source $work/both" "--source $work/index"; do
   rm -rf "$work/home"
   mkdir "$work/home"

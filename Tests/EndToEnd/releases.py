@@ -4,6 +4,8 @@ instance of our own, mirrors that lie, and downloads that are cut off.
 
 The bundles are small: shell scripts take the place of the programs. The manager is the built one.
 """
+import collections
+import concurrent.futures
 import contextlib
 import glob
 import hashlib
@@ -12,12 +14,14 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
+import sys
 import threading
 import time
 
-from harness import FIXTURES, ROOT, Skip, check, contains, equal, matches, product, run, section, skip, tool
-from installed import ARCH, Home, digest_of, manifest_of, packed
+from harness import FIXTURES, ROOT, Skip, Tally, World, check, contains, equal, matches, product, run, section, skip, tool
+from installed import ARCH, Bundle, Home, digest_of, manifest_of, packed, under_systemd
 
 IDENTITY = "https://github.com/acme/tool/.github/workflows/release.yml@refs/tags/v1.0.0"
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -84,6 +88,34 @@ class Shelf:
     def copy(self, folder):
         shutil.copytree(self.folder, folder)
         return Shelf(folder)
+
+
+# Validates files by a published schema, with PyPI jsonschema: prints what is wrong.
+VALIDATE = """
+import json, sys, jsonschema
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+for path in sys.argv[2:]:
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(json.load(open(path))):
+        print(path, error.json_path, error.message)
+"""
+
+
+def schemas(world, shelf):
+    """What releases/index writes, and the manifests of this shelf, by the schemas that are published."""
+    with section("the published schemas"):
+        try:
+            validator = tool("schema")
+        except Skip as reason:
+            skip("list and manifests against their schemas", reason)
+            return
+        def complaints(name, *paths):
+            ended = world.call([validator, "-c", VALIDATE, os.path.join(ROOT, "releases", f"{name}.schema.json"), *paths])
+            return ended.stdout + ended.stderr
+        manifests = glob.glob(shelf.path("*", "release-manifest.json"))
+        equal("the list is of the published form", complaints("release-index", shelf.path("releases.json")), "")
+        equal(f"{len(manifests)} manifests are as well", complaints("release-manifest", *manifests), "")
+        contains("a manifest is no list", complaints("release-index", manifests[0]), "'releases' is a required property")
 
 
 class Server:
@@ -239,6 +271,7 @@ def signed(world, shelf):
     finally:
         server.close()
     by_itself(world, shelf, believes)
+    by_the_timer(world, shelf)
     without_network(world, shelf, believes)
     hostile(world, shelf, believes)
 
@@ -275,6 +308,76 @@ def by_itself(world, shelf, believes):
         # That there is no timer is true here.
         equal("the doctor has nothing more to say of it", [code for code in findings() if "upgrade" in code], ["auto-upgrade-inactive"])
         equal("has nothing to do the next time", home.json(*timer, *believes).json["last"]["outcome"], "up-to-date")
+
+
+def by_the_timer(world, shelf):
+    """What the unit itself runs, under a real user service manager: it has no flags, only what `upgrade --auto on` was told."""
+    with section("an automatic upgrade by its unit"):
+        files = {"bin/llm-gateway": (b'#!/bin/sh\necho "llm-gateway 1.9.0"\n', 0o755)}
+        with open(product("llm-cli-gateway"), "rb") as file:
+            files["bin/llm-cli-gateway.real"] = (file.read(), 0o755)
+        files["bin/llm-cli-gateway"] = (b'#!/bin/sh\n[ "$1" = version ] && { echo "llm-cli-gateway 1.9.0"; exit 0; }\n'
+                                        b'exec "$(dirname "$(readlink -f "$0")")/llm-cli-gateway.real" "$@"\n', 0o755)
+        start = {"schema_version": "bundle-manifest.v1", "version": "1.9.0", "platform": f"linux-{ARCH}", "files": []}
+        bundle = packed(os.path.join(world.root, "timer.tar.gz"), files, manifest_of(files, start))
+        shared = shutil.copytree(shelf.folder, os.path.join(world.root, "timer-shelf"))
+        subprocess.run(["chmod", "-R", "a+rX", shared], check=True)
+        try:
+            ended = under_systemd(world, "EndToEnd/releases.py", bundle, shared)
+        except Skip as reason:
+            skip("the unit of an automatic upgrade", reason)
+            return
+        equal("the unit did what it was told", ended.returncode, 0)
+
+
+def inside(bundle, manager, shelf):
+    """As an ordinary user under the user manager."""
+    world = World()
+    for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
+        world.environment[name] = os.environ[name]
+    server = Server(shelf)
+    try:
+        home = Home(world, "home", manager)
+        # The home that the manager knows: its units belong there.
+        home.path = os.environ["HOME"]
+        home.state = os.path.join(home.path, ".llm-cli-gateway")
+        home.environment.update({"HOME": home.path, "PATH": "/usr/bin:/bin"})
+
+        def systemctl(*words):
+            return world.call(["systemctl", "--user", *words], home.environment)
+
+        def settings():
+            return {name: value for name, value in json.loads(home.read("settings.json")).items() if name.startswith("auto_")}
+
+        unit, signer = "llm-cli-gateway-upgrade", ["--identity", IDENTITY, "--issuer", ISSUER]
+        root = ["--trust-root", os.path.join(shelf, "trusted_root.json")]
+        home.json("install-bundle", *Bundle(bundle).flags)
+        home.refused("upgrade", "--auto", "on", "--source", server.base, code=2, error="no-release-signer")
+        home.refused("upgrade", "--auto", "on", "--source", server.base, *signer[:2], code=2, error="usage", says=["--issuer"])
+        check("nothing is remembered of what was refused", not os.path.exists(home.file("settings.json")))
+        told = home.json("upgrade", "--auto", "on", "--source", server.base, *signer, *root)
+        wanted = {"source": server.base, "signer": IDENTITY, "issuer": ISSUER, "key": None, "trust_root": root[1]}
+        equal("upgrade --auto on says what it will believe", (told.json["auto"], told.json["source"]), ("on", wanted))
+        equal("and remembers it", settings(), {"auto_upgrade": "on", "auto_upgrade_source": {
+            "source": server.base, "identity": IDENTITY, "issuer": ISSUER, "trust_root": root[1]}})
+        command = systemctl("show", f"{unit}.service", "--property=ExecStart").stdout
+        contains("the unit has no flags of its own", command, "upgrade --auto-run --text ;")
+        equal("the unit runs to its end", systemctl("start", f"{unit}.service").returncode, 0)
+        state = home.status()
+        equal("it has installed the newest release that the signer signed",
+              (state["installed"]["version"], state["installed"]["trust"], state["installed"]["signer"]["identity"]), ("1.10.0", "sigstore", IDENTITY))
+        equal("status shows what it believes, and what it came to", (state["auto_upgrade"]["source"], state["auto_upgrade"]["last"]["outcome"]),
+              (wanted, "upgraded"))
+        equal("the doctor shows it as well", home.run("doctor", "--json").json["service"]["auto_upgrade"]["source"], wanted)
+        kept = home.json("upgrade", "--auto", "notify")
+        equal("another mode keeps it", (kept.json["source"], settings()["auto_upgrade"]), (wanted, "notify"))
+        off = home.json("upgrade", "--auto", "off")
+        equal("--auto off forgets it", (off.json["source"], settings()), (None, {}))
+        equal("and takes the units away", [name for name in os.listdir(os.path.join(home.path, ".config/systemd/user")) if "upgrade" in name], [])
+        return 1 if Tally.failed else 0
+    finally:
+        server.close()
+        world.close()
 
 
 def without_network(world, shelf, believes):
@@ -342,6 +445,107 @@ def hostile(world, shelf, believes):
     lying("an empty folder", lambda copy: [shutil.rmtree(copy.folder), os.mkdir(copy.folder)], 5, "release-incomplete")
 
 
+class Liar:
+    """A server whose heads are written by hand: each connection gets the next answer, the last one again and again."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = list(answers), 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.base = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self.socket.accept()
+                with peer, contextlib.suppress(OSError):
+                    request = b""
+                    while b"\r\n\r\n" not in request and (more := peer.recv(4096)):
+                        request += more
+                    self.asked += 1
+                    peer.sendall(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+                    peer.shutdown(socket.SHUT_WR)
+                    while peer.recv(4096):
+                        pass
+
+    def close(self):
+        # Ends the thread that waits for a connection.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+def answer(status, *fields, body=b""):
+    return "\r\n".join([f"HTTP/1.1 {status} X", *fields, "Connection: close", "", ""]).encode() + body
+
+
+LENGTHS = ["-1", "-9223372036854775808", "9223372036854775807", "9223372036854775808", "18446744073709551616", "1152921504606846977",
+           "9" * 40, "1e9", "0x10", "", " ", "5, 7", "+5"]
+RANGES = ["bytes -5--1/-1", "bytes 9223372036854775807-0/9223372036854775807", "bytes 0-9223372036854775807/18446744073709551616",
+          "bytes 9223372036854775808-9223372036854775809/9223372036854775810", "bytes 5-9/3", "bytes 9-5/10", "bytes */*", "bytes", "",
+          "bytes 0-9, 5-20/30", "bytes 50000-99999/200000", "bytes 0-9/9223372036854775807", "bytes 100001-200000/200001",
+          "bytes 1152921504606846976-1152921504606846977/1152921504606846978"]
+PLACES = ["", "http://", "//", "http://[::1", "file:///etc/passwd", "http://127.0.0.1:99999/x", "javascript:x"]
+
+
+def lies(shelf):
+    """(title, answers, flag): what servers say that cannot be, of a bundle, of the rest of one, and of a source's small files."""
+    def content(*parts):
+        with open(shelf.path(*parts), "rb") as file:
+            return file.read()
+    bundle, manifest = content("1.10.0", shelf.name("1.10.0")), content("1.10.0", "release-manifest.json")
+    listed = json.dumps({"schema_version": "release-index.v1", "releases": [{"version": "1.10.0", "channel": "stable"}]}).encode()
+    begun = answer(200, f"Content-Length: {len(bundle)}", 'ETag: "v1"', body=bundle[:100_000])
+    for length in LENGTHS:
+        lie = f"Content-Length: {length}"
+        yield f"a bundle with '{lie}'", [answer(200, lie, body=bundle[:5000])], "--url"
+        yield f"the rest with '{lie}'", [begun, answer(206, f"Content-Range: bytes 100000-{len(bundle) - 1}/{len(bundle)}", lie, body=b"x")], "--url"
+        yield f"a list with '{lie}'", [answer(200, lie, body=b"{" + listed)], "--source"
+        yield f"a manifest with '{lie}'", [answer(200, body=listed), answer(200, lie, body=b"{" + manifest)], "--source"
+    for said in RANGES:
+        lie = f"Content-Range: {said}"
+        yield f"a beginning with '{lie}'", [answer(206, lie, body=bundle[:5000])], "--url"
+        yield f"the rest with '{lie}'", [begun, answer(206, lie, 'ETag: "v1"', body=b"x" * 5000)], "--url"
+        yield f"no such rest with '{lie}'", [begun, answer(416, lie)], "--url"
+    for fields in (["Content-Length: 5", "Content-Length: 7"], ["Content-Length: 5", "Transfer-Encoding: chunked"], ["Transfer-Encoding: chunked"]):
+        yield f"a bundle with {' and '.join(fields)}", [answer(200, *fields, body=b"ffffffffffffffff\r\n" + bundle[:5000])], "--url"
+    for place in PLACES:
+        yield f"a bundle moved to '{place}'", [answer(302, f"Location: {place}")], "--url"
+        yield f"a list moved to '{place}'", [answer(302, f"Location: {place}")], "--source"
+    yield "a bundle moved to nowhere", [answer(302)], "--url"
+    yield "a list moved to nowhere", [answer(302)], "--source"
+
+
+def absurd(world, shelf):
+    """Servers that say what cannot be: the built program ends with an error of its own, and what was installed stays."""
+    home = Home(world, "absurd")
+    home.json("install-bundle", "--source", shelf.folder, "--version", "1.9.0", *pinned(shelf, "1.9.0"))
+
+    def tell(numbered):
+        number, (title, answers, flag) = numbered
+        alone = Home(world, f"absurd-{number}")
+        shutil.copytree(home.path, alone.path, symlinks=True, dirs_exist_ok=True)
+        os.remove(alone.file("current"))
+        os.symlink("versions/1.9.0", alone.file("current"))
+        liar = Liar(answers)
+        try:
+            ended = alone.run("install-bundle", flag, liar.base + ("/b.tar.gz" if flag == "--url" else ""), *pinned(shelf, "1.10.0"), "--json")
+        finally:
+            liar.close()
+        using = json.loads(alone.read("receipt.json"))["installed"][0]["version"]
+        shutil.rmtree(alone.path)
+        return title, ended, liar.asked, using
+
+    with section("sizes that no file can have, places that are none"):
+        # Each waits between its attempts, so that many are told at once.
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            told = list(pool.map(tell, enumerate(lies(shelf))))
+        wrong = [f"{title}: {ended!r}, asked {asked} times, {using}" for title, ended, asked, using in told
+                 if ended.code not in (2, 3, 5) or not ended.error.get("message") or not asked or using != "1.9.0"]
+        equal(f"{len(told)} such servers: each time an error of its own and no crash, and 1.9.0 stays", wrong, [])
+        print(f"    {dict(collections.Counter(ended.error.get('code') for _, ended, _, _ in told))}", flush=True)
+
+
 def scripts(world, shelf):
     with section("releases/sign"):
         folder = world.directory("to-sign")
@@ -382,7 +586,9 @@ def drive(world):
     for version in ("1.9.0", "1.10.0", "2.0.0-rc.9", "2.0.0-rc.10"):
         shelf.add(version)
     shelf.list()
+    schemas(world, shelf)
     unsigned(world, shelf)
+    absurd(world, shelf)
     scripts(world, shelf)
     try:
         shelf.sign()
@@ -392,4 +598,6 @@ def drive(world):
     signed(world, shelf)
 
 
+if sys.argv[1:2] == ["inside"]:
+    sys.exit(inside(*sys.argv[2:5]))
 run(drive)

@@ -1,4 +1,5 @@
 import Appliance
+import Doctor
 import Platform
 
 extension Verb {
@@ -19,8 +20,11 @@ extension Invocation {
     func automaticUpgrade() async throws(GatewayError) -> (any Report)? {
         guard arguments.has("auto") || arguments.has("auto-run") else { return nil }
         var byHand = ["url", "sha256", "from", "version", "allow-downgrade", "check", "dry-run"]
-        // The timer has the flags of nobody's command line: its source is the build's, or stands in 'environment'.
-        if arguments.has("auto") { byHand += ["source", "channel"] + SignerFlags.all.map(\.name) }
+        if arguments.has("auto") {
+            byHand.append("channel")
+            // What is forgotten need not be said.
+            if arguments["auto"] == UpgradeMode.off.rawValue { byHand += TimerSource.flags }
+        }
         for other in byHand + (arguments.has("auto") ? ["auto-run"] : [])
         where arguments.has(other) {
             throw GatewayError(
@@ -41,15 +45,24 @@ extension Invocation {
             throw GatewayError("invalid-value", "'--auto' is '\(word)', expected on, notify or off")
         }
         let timer = UpgradeTimer(service: try service())
-        let before = try UpgradeTimer.mode(try layout(), files: machine.files)
-        let notices = try await timer.change(to: mode)
-        return ModeReport(mode: mode, changed: mode != before, notices: notices)
+        let files = machine.files, layout = try layout()
+        let source = try TimerSource(arguments, files: files)
+        let before = try UpgradeTimer.mode(layout, files: files)
+        let settings = try files.storedSettings(of: layout)
+        let notices = try await timer.change(to: mode, source)
+        let isChanged = try files.storedSettings(of: layout) != settings
+        return ModeReport(
+            mode: mode,
+            origin: try UpgradeTimer.source(layout, files: files)?.facts,
+            changed: mode != before || isChanged,
+            notices: notices
+        )
     }
 }
 
 /// The releases of the configured source, without a word from the shell about single bundles.
 private struct ReleaseUpgrade: UpgradeSource {
-    var command: BundleCommand
+    private let call: Invocation
 
     init(call: Invocation) {
         var call = call
@@ -57,7 +70,7 @@ private struct ReleaseUpgrade: UpgradeSource {
         for name in [BundleRequest.urlVariable, BundleRequest.digestVariable] {
             call.machine.environment[name] = nil
         }
-        command = BundleCommand(call: call, verb: "upgrade")
+        self.call = call
     }
 
     func newest() async throws(GatewayError) -> SemanticVersion {
@@ -67,26 +80,36 @@ private struct ReleaseUpgrade: UpgradeSource {
     }
 
     func install() async throws(GatewayError) -> InstallReport {
-        let (plan, query) = try await plan()
+        let (command, plan, query) = try await plan()
         return try await command.carryOut(plan, query)
     }
 
-    private func plan() async throws(GatewayError) -> (plan: BundlePlan, query: ReleaseQuery) {
+    /// Read anew each time: what is remembered and cannot be understood is a failure of the run, which is recorded.
+    private func plan() async throws(GatewayError) -> (
+        command: BundleCommand, plan: BundlePlan, query: ReleaseQuery
+    ) {
+        var call = call
+        if let source = try UpgradeTimer.source(try call.layout(), files: call.machine.files) {
+            call.arguments = source.completing(call.arguments)
+        }
+        let command = BundleCommand(call: call, verb: "upgrade")
         let query = try command.query()
-        return (try await command.plan(query), query)
+        return (command, try await command.plan(query), query)
     }
 }
 
 /// What `upgrade --auto MODE` did.
 private struct ModeReport: Report {
     var mode: UpgradeMode
+    /// Where its runs find releases, and whom they believe, where they were told.
+    var origin: UpgradeFacts.Origin?
     var changed: Bool
     var notices: [String]
 
     var json: JSON {
         [
             "ok": true, "action": "upgrade", "auto": .string(mode.rawValue), "changed": .bool(changed),
-            "notices": .strings(notices),
+            "source": origin?.json ?? .null, "notices": .strings(notices),
         ]
     }
 
@@ -98,6 +121,7 @@ private struct ModeReport: Report {
                 "a newer release is looked for every day; 'status' and 'doctor' say when there is one"
             case .off: "nothing is upgraded by itself"
             }
-        return ([first] + notices.map { "note: \($0)" }).joined(separator: "\n")
+        let source = origin.map { ["releases: \($0.wording)"] } ?? []
+        return ([first] + source + notices.map { "note: \($0)" }).joined(separator: "\n")
     }
 }

@@ -26,6 +26,7 @@ extension Verb {
             service: { await service.facts() },
             install: {
                 var facts = await InstalledVersions.facts(layout, files: machine.files)
+                facts.installCommand = ReleaseSource.installCommand(machine.environment)
                 facts.findings += ReferenceHome.findings(layout, files: machine.files)
                 if machine.files.exists(layout.restoration) {
                     facts.findings.append(RestoreJournal.finding(layout, files: machine.files))
@@ -113,6 +114,7 @@ extension GatewayService {
             let last = try UpgradeRecord.read(layout, files: machine.files)
             return UpgradeFacts(
                 mode: mode,
+                origin: try UpgradeTimer.source(layout, files: machine.files)?.facts,
                 isScheduled: await UpgradeTimer(service: self).isScheduled(),
                 last: last.map { record in
                     UpgradeFacts.Last(

@@ -129,6 +129,13 @@ struct Arguments: Sendable {
     /// The value of an option.
     subscript(flag: String) -> String? { values[flag] }
 
+    /// The same command line with further options, as if they had been given.
+    func adding(_ options: [String: String]) -> Arguments {
+        var arguments = self
+        arguments.values.merge(options) { given, _ in given }
+        return arguments
+    }
+
     /// The operand of a command that cannot do without one.
     func requiredOperand() throws(GatewayError) -> String {
         if let operand, !operand.isEmpty { return operand }

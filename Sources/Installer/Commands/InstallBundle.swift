@@ -72,7 +72,9 @@ extension Verb {
             5: the release source could not be asked.
             With --auto a timer of your service manager does it once a day, at a time of
             its own: only releases whose signature was verified, never an older one.
-            What it came to is in 'status' and 'doctor'.
+            It remembers --source, the flags that name the signer, and --trust-root, until
+            they are given anew or '--auto off' forgets them; what it is not told, the
+            build knows. What it came to is in 'status' and 'doctor'.
             """,
         flags: bundleFlags + automaticUpgradeFlags
     ) { call throws(GatewayError) in

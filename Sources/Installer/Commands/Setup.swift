@@ -39,6 +39,8 @@ struct SetupReport: Report {
     var home: HomeReport
     /// Whether a gateway is installed.
     var isInstalled: Bool
+    /// What installs one here.
+    var installCommand: String
     /// After `--enable`, and after taking the place of a running Node gateway.
     var status: ServiceStatus?
     /// What became of a Node gateway in the home; `nil` where there is none.
@@ -70,7 +72,11 @@ struct SetupReport: Report {
         var home = try await prepare(call, options)
         let isInstalled = call.machine.files.isExecutable(home.layout.currentGateway)
         if isInstalled { home.notices += try await linkCommand(call) }
-        var report = SetupReport(home: home, isInstalled: isInstalled)
+        var report = SetupReport(
+            home: home,
+            isInstalled: isInstalled,
+            installCommand: ReleaseSource.installCommand(call.machine.environment)
+        )
         if found != nil { try await report.takeOver(call) }
         let service = try call.service()
         let starts = arguments.has("enable") || arguments.has("linger")
@@ -169,7 +175,7 @@ struct SetupReport: Report {
     }
 
     private var next: String {
-        if !isInstalled { return "\(Product.name) install-bundle --url URL --sha256 DIGEST" }
+        if !isInstalled { return installCommand }
         return status == nil ? "\(Product.name) start" : "\(Product.name) doctor"
     }
 

@@ -91,7 +91,12 @@ extension SetupReport {
         try HomeClaim.check(layout, files: files)
         var home = try HomePreparation(machine: call.machine, layout: layout).rehearse(options)
         let isInstalled = files.isExecutable(layout.currentGateway)
-        var report = SetupReport(home: home, isInstalled: isInstalled, isDry: true)
+        var report = SetupReport(
+            home: home,
+            isInstalled: isInstalled,
+            installCommand: ReleaseSource.installCommand(call.machine.environment),
+            isDry: true
+        )
         guard let found else { return report }
         guard !found.items.isEmpty || found.isInterrupted else {
             if call.arguments.has("remove-reference") {

@@ -20,7 +20,7 @@ extension Verb {
             throw GatewayError(
                 "gateway-missing",
                 "no gateway is installed: neither '\(candidates[0])' nor '\(candidates[1])' exists",
-                help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
+                help: "run '\(ReleaseSource.installCommand(call.machine.environment))'"
             )
         }
         throw Replacement.become(program, [program, "--transport=stdio"])

@@ -216,18 +216,21 @@ struct ReleaseTrust: Sendable {
     /// Takes `SHA256SUMS` and the signature over it; throws when the one does not prove the other.
     var verify: @Sendable ([UInt8], [UInt8]) throws(GatewayError) -> VouchedChecksums
 
+    /// What is said where neither the build nor the user says who signs releases.
+    static var noSigner: GatewayError {
+        GatewayError(
+            "no-release-signer",
+            "this build does not know who signs releases, and a signature by just anybody proves nothing",
+            help: "give --identity and --issuer, or --key, or pin the bundle's digest with --sha256"
+        )
+    }
+
     /// The signature of whom a policy names; `trustRoot` is the file of another trust root than the built-in one.
     ///
     /// `verify` throws `no-release-signer` without a policy, and what `SignedChecksums.verify` throws.
     static func sigstore(_ policy: SignerPolicy?, trustRoot: String?, files: Files) -> ReleaseTrust {
         ReleaseTrust { (sums, signature) throws(GatewayError) in
-            guard let policy else {
-                throw GatewayError(
-                    "no-release-signer",
-                    "this build does not know who signs releases, and a signature by just anybody proves nothing",
-                    help: "give --identity and --issuer, or --key, or pin the bundle's digest with --sha256"
-                )
-            }
+            guard let policy else { throw noSigner }
             let root =
                 if let trustRoot {
                     try TrustRoot(try files.read(trustRoot, limit: TrustRoot.limit))

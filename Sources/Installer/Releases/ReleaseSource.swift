@@ -88,6 +88,17 @@ enum ReleaseSource: Sendable, Equatable {
         )
     }
 
+    /// The command that installs a release here: what a hint may name depends on what is configured.
+    static func installCommand(_ environment: [String: String]) -> String {
+        func isSet(_ name: String) -> Bool { !(environment[name] ?? "").trimmed.isEmpty }
+        let command = "\(Product.name) install-bundle"
+        if isSet(BundleRequest.urlVariable), isSet(BundleRequest.digestVariable) { return command }
+        guard !Product.releaseSource.isEmpty || isSet(variable) || isSet(serviceVariable) else {
+            return "\(command) --url URL --sha256 DIGEST"
+        }
+        return SignerPolicy.releases == nil ? "\(command) --identity NAME --issuer URL" : command
+    }
+
     /// For messages and records: without secrets.
     var shown: String {
         switch self {

@@ -93,7 +93,7 @@ extension Installation {
             throw GatewayError(
                 "no-earlier-version",
                 "no version is installed, so there is none to go back to",
-                help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
+                help: "run '\(ReleaseSource.installCommand(machine.environment))'"
             )
         }
         guard let wanted else {

@@ -1,4 +1,5 @@
 import Appliance
+import Doctor
 import Glibc
 import Platform
 
@@ -66,6 +67,7 @@ struct GatewayService: Sendable {
         status.installed = (try? Receipt.read(layout, files: machine.files))?.active
         status.upgradeMode = (try? UpgradeTimer.mode(layout, files: machine.files)) ?? .off
         if status.upgradeMode != .off {
+            status.upgradeOrigin = (try? UpgradeTimer.source(layout, files: machine.files))?.facts
             status.lastUpgrade = try UpgradeRecord.read(layout, files: machine.files)
         }
         // Where it listens, which the settings may have left since.
@@ -261,7 +263,7 @@ struct GatewayService: Sendable {
             throw GatewayError(
                 "gateway-missing",
                 "no gateway is installed: '\(layout.currentGateway)' does not exist",
-                help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
+                help: "run '\(ReleaseSource.installCommand(machine.environment))'"
             )
         }
     }

@@ -1,4 +1,5 @@
 import Appliance
+import Doctor
 import Platform
 
 /// What is known of the gateway of this home: the service manager's word, and what answers at its address.
@@ -31,6 +32,8 @@ struct ServiceStatus: Report, Equatable {
     var installed: Receipt.Installed?
     /// What is upgraded by itself.
     var upgradeMode = UpgradeMode.off
+    /// Where its timer finds releases and whom it believes, where it was told.
+    var upgradeOrigin: UpgradeFacts.Origin?
     /// What the last upgrade by itself came to.
     var lastUpgrade: UpgradeRecord?
     /// Whether our gateway answered just now.
@@ -71,7 +74,10 @@ struct ServiceStatus: Report, Equatable {
                     "signer": installed.signer?.json ?? .null,
                 ]
             } ?? .null
-        status["auto_upgrade"] = ["mode": .string(upgradeMode.rawValue), "last": lastUpgrade?.json ?? .null]
+        status["auto_upgrade"] = [
+            "mode": .string(upgradeMode.rawValue), "source": upgradeOrigin?.json ?? .null,
+            "last": lastUpgrade?.json ?? .null,
+        ]
         status["port_owner"] = portOwner?.json ?? .null
         status["notices"] = .strings(notices)
         return ["ok": true, "status": status]
@@ -102,7 +108,8 @@ struct ServiceStatus: Report, Equatable {
         }
         if upgradeMode != .off {
             let last = lastUpgrade.map { "; \($0.at.iso8601): \($0.wording)" } ?? ""
-            rows.append(["automatic upgrades", upgradeMode.rawValue + last])
+            let origin = upgradeOrigin.map { ", \($0.wording)" } ?? ""
+            rows.append(["automatic upgrades", upgradeMode.rawValue + origin + last])
         }
         if let logPath { rows.append(["log", logPath]) }
         if let portOwner { rows.append(["its port is taken by", portOwner.wording]) }

@@ -29,19 +29,26 @@ struct UpgradeTimer: Sendable {
         try UpgradeMode(stored: try files.storedSettings(of: layout))
     }
 
+    /// Where its runs find releases and whom they believe; `nil` where nobody said.
+    ///
+    /// Throws `settings-corrupt` or `settings-invalid`.
+    static func source(_ layout: Layout, files: Files) throws(GatewayError) -> TimerSource? {
+        try TimerSource(stored: try files.storedSettings(of: layout))
+    }
+
     /// Whether the timer is waiting for its time; `nil` when nobody can say.
     func isScheduled() async -> Bool? {
         guard ServiceBus.machineHasSystemd(files: machine.files) else { return false }
         return try? await systemd.isActive(timer)
     }
 
-    /// Changes the mode; gives what the reader should know.
+    /// Changes the mode, and what its runs believe unless `source` is `nil`; gives what the reader should know.
     ///
-    /// Throws `no-user-manager`, `user-manager-unreachable` or `gateway-missing`.
-    func change(to mode: UpgradeMode) async throws(GatewayError) -> [String] {
+    /// Switched off, it forgets both. Throws `no-user-manager`, `user-manager-unreachable` or `gateway-missing`.
+    func change(to mode: UpgradeMode, _ source: TimerSource? = nil) async throws(GatewayError) -> [String] {
         if mode == .off {
             guard machine.files.exists(layout.home) else { return [] }
-            try await record(mode)
+            try await record(mode, nil)
             return try await remove()
         }
         guard ServiceBus.machineHasSystemd(files: machine.files) else {
@@ -55,11 +62,11 @@ struct UpgradeTimer: Sendable {
             throw GatewayError(
                 "gateway-missing",
                 "no gateway is installed: '\(layout.currentManager)' does not exist",
-                help: "run '\(Product.name) install-bundle --url URL --sha256 DIGEST'"
+                help: "run '\(ReleaseSource.installCommand(machine.environment))'"
             )
         }
         _ = try await systemd.isActive(timer)
-        try await record(mode)
+        try await record(mode, source)
         return try await place()
     }
 
@@ -70,12 +77,13 @@ struct UpgradeTimer: Sendable {
         return try await place()
     }
 
-    private func record(_ mode: UpgradeMode) async throws(GatewayError) {
+    private func record(_ mode: UpgradeMode, _ source: TimerSource?) async throws(GatewayError) {
         let files = machine.files
         let lock = try await MutationLock.acquire(layout, verb: "upgrade", machine: machine, say: service.say)
         defer { withExtendedLifetime(lock) {} }
         let stored = try files.storedSettings(of: layout)
-        let document = mode.recorded(in: stored)
+        var document = mode.recorded(in: stored)
+        if mode == .off || source != nil { document = TimerSource.recorded(source, in: document) }
         guard document != stored else { return }
         try files.writeUsersFile(Array((JSON.object(document).prettyText + "\n").utf8), to: layout.settings)
     }

@@ -239,6 +239,33 @@ struct NothingInstalledTests {
         )
     }
 
+    @Test(
+        "the hint fits what is configured",
+        arguments: [
+            ([:], "install-bundle --url URL --sha256 DIGEST"),
+            (["LLM_GATEWAY_RELEASE_SOURCE": " "], "install-bundle --url URL --sha256 DIGEST"),
+            (["RVWR_GATEWAY_BUNDLE_URL": "file:///b"], "install-bundle --url URL --sha256 DIGEST"),
+            (
+                ["LLM_GATEWAY_RELEASE_SOURCE": "https://example.org"],
+                "install-bundle --identity NAME --issuer URL"
+            ),
+            (["RVWR_RELEASE_API_URL": "https://example.org"], "install-bundle --identity NAME --issuer URL"),
+            (["RVWR_GATEWAY_BUNDLE_URL": "file:///b", "RVWR_GATEWAY_BUNDLE_SHA256": "x"], "install-bundle"),
+        ] as [([String: String], String)]
+    )
+    func hint(environment: [String: String], command: String) async throws {
+        let session = try Session()
+        let answer = await session.run(["start", "--json"], with: environment)
+        #expect(answer.json["error"]?["help"]?.string == "run 'llm-cli-gateway \(command)'")
+        let doctor = await session.run(["doctor", "--json"], with: environment)
+        let finding = doctor.json["findings"]?.array?.first { $0["code"]?.string == "not-installed" }
+        #expect(finding?["help"]?.string == "run 'llm-cli-gateway \(command)'")
+        #expect(
+            await session.run(["setup", "--json"], with: environment).json["next"]?.string
+                == "Run llm-cli-gateway \(command)."
+        )
+    }
+
     @Test("stop is content with a stopped gateway")
     func stop() async throws {
         let answer = try await Session().run("stop")

@@ -1,6 +1,7 @@
 import Appliance
 import Platform
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Installer
@@ -211,6 +212,143 @@ struct UpgradeModeTests {
         )
         let found = await session.run("doctor", "--json").json["findings"]?.array ?? []
         #expect(found.contains { $0["code"]?.string == "settings-invalid" })
+    }
+
+    /// A shelf whose checksums are signed by an instance of our own, and the flags that believe it.
+    private func signedShelf() async throws -> (shelf: ReleaseShelf, remembered: JSON) {
+        let shelf = try ReleaseShelf()
+        let instance = try SigningInstance()
+        guard case .key(let key) = instance.policy else { throw GatewayError("internal-error", "no key") }
+        try await shelf.add("1.2.3") { files in
+            let sums = files[ReleaseReader.checksums] ?? []
+            files[ReleaseReader.signature] = try? instance.sign(sums)
+        }
+        let keyFile = try shelf.scratch.write(key, "key.pub")
+        let root = try shelf.scratch.write(instance.trustRootJSON.compact, "root.json")
+        return (
+            shelf,
+            [
+                "source": .string(shelf.root), "key": .string(keyFile), "trust_root": .string(root),
+            ]
+        )
+    }
+
+    @Test("a run of the timer believes the source and the signer that it was told, and nobody else")
+    func remembered() async throws {
+        let session = try Session()
+        let (shelf, remembered) = try await signedShelf()
+        defer { withExtendedLifetime(shelf) {} }
+        func remember(_ json: JSON, mode: String = "notify") throws {
+            let document: JSON = ["auto_upgrade": .string(mode), "auto_upgrade_source": json]
+            try session.write(document.prettyText, session.layout.settings)
+        }
+        try remember(remembered)
+        let told = await session.run("upgrade", "--auto-run")
+        #expect(told.json["last"]?["outcome"]?.string == "available", "\(told.error)")
+        #expect(told.json["last"]?["version"]?.string == "1.2.3")
+        try remember(remembered, mode: "on")
+        let done = await session.run("upgrade", "--auto-run")
+        #expect(done.json["last"]?["outcome"]?.string == "upgraded", "\(done.error)")
+        let status = await session.run("status").json["status"]
+        #expect(status?["installed"]?["trust"]?.string == "sigstore")
+        #expect(status?["auto_upgrade"]?["source"]?["key"] == remembered["key"])
+        #expect(status?["auto_upgrade"]?["source"]?["issuer"]?.isNull == true)
+        let text = await session.run("status", "--text").output
+        #expect(
+            text.contains(
+                "automatic upgrades  on, from '\(remembered["source"]?.string ?? "")', signed with the key"
+            )
+        )
+        let doctor = await session.run("doctor", "--json").json["service"]?["auto_upgrade"]
+        #expect(doctor?["source"]?["trust_root"] == remembered["trust_root"], "\(doctor ?? .null)")
+        let table = await session.run("doctor", "--text").output
+        #expect(table.contains("on, from '\(remembered["source"]?.string ?? "")', signed with the key"), "\(table)")
+        // A signer on the command line stands for the remembered one.
+        let other = await session.run(
+            "upgrade",
+            "--auto-run",
+            "--identity",
+            "me@example.org",
+            "--issuer",
+            "https://example.org"
+        )
+        #expect(other.json["last"]?["outcome"]?.string == "up-to-date", "\(other.error)")
+        var strange = remembered
+        strange["key"] = .string(try session.scratch.write(Array("no key".utf8), "other.pub"))
+        try remember(strange, mode: "on")
+        try Files().removeTree(session.layout.versions)
+        let refused = await session.run("upgrade", "--auto-run")
+        #expect(refused.code == .verificationRefused, "\(refused.output)")
+    }
+
+    @Test(
+        "a run of the timer that cannot understand what it was told fails, and does not do without",
+        arguments: [
+            (#""x""#, "is string, expected an object"), (#"{}"#, "is object, expected an object"),
+            (#"{"source": 7}"#, "has the member 'source', which is none or no text"),
+            (#"{"sha256": "x"}"#, "has the member 'sha256', which is none or no text"),
+        ]
+    )
+    func misremembered(value: String, reason: String) async throws {
+        let session = try Session()
+        try session.write(
+            #"{"auto_upgrade": "on", "auto_upgrade_source": \#(value)}"#,
+            session.layout.settings
+        )
+        let answer = await session.run("upgrade", "--auto-run")
+        #expect(answer.json["error"]?["code"]?.string == "settings-invalid")
+        #expect(
+            answer.json["error"]?["message"]?.string == "'auto_upgrade_source' in settings.json \(reason)"
+        )
+        let last = await session.run("status").json["status"]?["auto_upgrade"]?["last"]
+        #expect(last?["error"]?["code"]?.string == "settings-invalid")
+        let found = await session.run("doctor", "--json").json["findings"]?.array ?? []
+        #expect(found.contains { $0["code"]?.string == "settings-invalid" })
+    }
+
+    @Test("switching off forgets the source and the signer")
+    func forgets() async throws {
+        let session = try Session()
+        try session.write(
+            #"{"http_port": 4003, "auto_upgrade": "on", "auto_upgrade_source": {"source": "https://example.org"}}"#,
+            session.layout.settings
+        )
+        let off = await session.run("upgrade", "--auto", "off")
+        #expect(off.json["changed"]?.bool == true && off.json["source"]?.isNull == true, "\(off.error)")
+        #expect(try session.read(session.layout.settings) == "{\n  \"http_port\": 4003\n}\n")
+        let flag = await session.run("upgrade", "--auto", "off", "--source", "https://example.org")
+        #expect(flag.error.hasPrefix("error: '--auto' and '--source' exclude each other\n"))
+    }
+
+    @Test("what the timer is to remember is tried at once, and kept by its full path")
+    func tried() async throws {
+        let session = try Session()
+        let (shelf, remembered) = try await signedShelf()
+        func source(_ words: String...) throws -> TimerSource? {
+            try TimerSource(try Arguments(["upgrade"] + words, verbs: Verb.all), files: Files())
+        }
+        #expect(try source() == nil)
+        let key = remembered["key"]?.string ?? "", root = remembered["trust_root"]?.string ?? ""
+        let whole = try source("--source", shelf.root + "/../shelf", "--key", key, "--trust-root", root)
+        let document = TimerSource.recorded(whole, in: JSONObject())
+        #expect(document[TimerSource.key] == remembered)
+        #expect(try TimerSource(stored: document) == whole)
+        #expect(TimerSource.recorded(nil, in: document).isEmpty)
+        for (words, code) in [
+            (["--source", shelf.root], "no-release-signer"), (["--identity", "me"], "usage"),
+            (["--source", "/nowhere", "--key", key], "file-not-found"),
+            (["--source", "http://example.org", "--key", key], "insecure-url"),
+            (["--source", "https://me:secret@example.org", "--key", key], "invalid-value"),
+            (["--key", root], "signature-key-refused"),
+            (["--key", key, "--trust-root", key], "trust-root-invalid"),
+        ] {
+            let arguments = try Arguments(["upgrade"] + words, verbs: Verb.all)
+            let error = #expect(throws: GatewayError.self) { try TimerSource(arguments, files: Files()) }
+            #expect(error?.code == code, "\(words): \(String(describing: error))")
+            #expect(error?.message.contains("secret") == false)
+        }
+        let answer = await session.run("upgrade", "--auto", "on", "--source", shelf.root)
+        #expect(answer.json["error"]?["code"]?.string == "no-release-signer")
     }
 
     @Test("a run of the timer uses no bundle that a shell names")
