@@ -495,18 +495,21 @@ def lies(shelf):
             return file.read()
     bundle, manifest = content("1.10.0", shelf.name("1.10.0")), content("1.10.0", "release-manifest.json")
     listed = json.dumps({"schema_version": "release-index.v1", "releases": [{"version": "1.10.0", "channel": "stable"}]}).encode()
+    # Told the same twice, it gets an end; otherwise it would be patient for a minute.
+    gone = answer(404)
     begun = answer(200, f"Content-Length: {len(bundle)}", 'ETag: "v1"', body=bundle[:100_000])
     for length in LENGTHS:
         lie = f"Content-Length: {length}"
         yield f"a bundle with '{lie}'", [answer(200, lie, body=bundle[:5000])], "--url"
-        yield f"the rest with '{lie}'", [begun, answer(206, f"Content-Range: bytes 100000-{len(bundle) - 1}/{len(bundle)}", lie, body=b"x")], "--url"
+        yield f"the rest with '{lie}'", [begun, *[answer(206, f"Content-Range: bytes 100000-{len(bundle) - 1}/{len(bundle)}", lie, body=b"x")] * 2,
+                                         gone], "--url"
         yield f"a list with '{lie}'", [answer(200, lie, body=b"{" + listed)], "--source"
         yield f"a manifest with '{lie}'", [answer(200, body=listed), answer(200, lie, body=b"{" + manifest)], "--source"
     for said in RANGES:
         lie = f"Content-Range: {said}"
         yield f"a beginning with '{lie}'", [answer(206, lie, body=bundle[:5000])], "--url"
-        yield f"the rest with '{lie}'", [begun, answer(206, lie, 'ETag: "v1"', body=b"x" * 5000)], "--url"
-        yield f"no such rest with '{lie}'", [begun, answer(416, lie)], "--url"
+        yield f"the rest with '{lie}'", [begun, *[answer(206, lie, 'ETag: "v1"', body=b"x" * 5000)] * 2, gone], "--url"
+        yield f"no such rest with '{lie}'", [begun, *[answer(416, lie)] * 2, gone], "--url"
     for fields in (["Content-Length: 5", "Content-Length: 7"], ["Content-Length: 5", "Transfer-Encoding: chunked"], ["Transfer-Encoding: chunked"]):
         yield f"a bundle with {' and '.join(fields)}", [answer(200, *fields, body=b"ffffffffffffffff\r\n" + bundle[:5000])], "--url"
     for place in PLACES:

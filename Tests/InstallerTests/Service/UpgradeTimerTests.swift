@@ -262,7 +262,10 @@ struct UpgradeModeTests {
         let doctor = await session.run("doctor", "--json").json["service"]?["auto_upgrade"]
         #expect(doctor?["source"]?["trust_root"] == remembered["trust_root"], "\(doctor ?? .null)")
         let table = await session.run("doctor", "--text").output
-        #expect(table.contains("on, from '\(remembered["source"]?.string ?? "")', signed with the key"), "\(table)")
+        #expect(
+            table.contains("on, from '\(remembered["source"]?.string ?? "")', signed with the key"),
+            "\(table)"
+        )
         // A signer on the command line stands for the remembered one.
         let other = await session.run(
             "upgrade",
