@@ -65,6 +65,14 @@ package enum TOML: Sendable, Equatable {
         return try parser.document()
     }
 
+    /// Where the comments of a document stand, in bytes: from the `#` to before the end of the line.
+    package static func comments(in bytes: [UInt8], maximumDepth: Int = 64) throws(TOMLError) -> [Range<Int>]
+    {
+        var parser = TOMLParser(bytes, maximumDepth: maximumDepth)
+        _ = try parser.document()
+        return parser.comments
+    }
+
     /// Parses a document.
     package static func parse(_ text: String, maximumDepth: Int = 64) throws(TOMLError) -> TOMLTable {
         try parse(text.utf8, maximumDepth: maximumDepth)

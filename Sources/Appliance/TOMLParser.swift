@@ -8,6 +8,8 @@ struct TOMLParser {
     var line = 1
     var lineStart = 0
     let maximumDepth: Int
+    /// Where comments stand, from the `#` to before the end of the line, in bytes.
+    private(set) var comments: [Range<Int>] = []
     /// Counts headers and inline tables: dotted keys may only add to tables that the same section made.
     private var section = 0
 
@@ -273,6 +275,8 @@ struct TOMLParser {
     }
 
     private mutating func comment() throws(TOMLError) {
+        let start = position
+        defer { comments.append(start..<position) }
         while let byte = peek, byte != 0x0A {
             if byte == 0x0D, position + 1 < bytes.count, bytes[position + 1] == 0x0A { return }
             guard !TOMLParser.isControl(byte) else { throw controlCharacter(in: "a comment") }

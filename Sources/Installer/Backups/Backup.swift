@@ -144,8 +144,14 @@ struct Backup: Sendable {
         }
         let environment = try files.environmentFile(of: layout).overriding(machine.environment)
         note(layout.configuration, "the configuration")
+        var bytes: [UInt8]?
+        do throws(GatewayError) {
+            bytes = try files.readIfPresent(layout.configuration, limit: Int(Backup.inMemory))
+        } catch  where error.code == "file-too-large" {
+            // No gateway reads one of that size; its file is a file all the same.
+        }
         let (configuration, _) = Configuration.load(
-            try files.readIfPresent(layout.configuration, limit: 4 << 20),
+            bytes,
             environment: environment,
             layout: layout
         )

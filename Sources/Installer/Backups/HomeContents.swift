@@ -51,9 +51,10 @@ enum HomeContents {
 
     /// A configuration whose secret values are empty; `nil` when it cannot be made sure of.
     ///
-    /// The text is kept with its comments: the values are found by reading it, and taken out of the text as they stand there.
+    /// The text is kept: the values are found by reading it, and taken out of the text as they stand there. A comment goes as
+    /// a whole when it may hold a secret, wherever in a line it stands.
     static func withoutSecrets(configuration bytes: [UInt8]) -> [UInt8]? {
-        var text = withoutCommentedSecrets(String(decoding: bytes, as: UTF8.self))
+        guard var text = withoutCommentedSecrets(bytes) else { return nil }
         guard let table = try? TOML.parse(text) else { return nil }
         var secrets: Set<String> = []
         let wanted = blanked(table, &secrets)
@@ -66,19 +67,44 @@ enum HomeContents {
         return Array(text.utf8)
     }
 
-    /// A text without the comments that hold a key of that kind and its value, as when somebody switches a line off.
-    private static func withoutCommentedSecrets(_ text: String) -> String {
-        text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
-            guard let mark = line.firstIndex(of: "#"), line[..<mark].allSatisfy(\.isWhitespace) else {
-                return line
-            }
-            let comment = line[mark...].drop { $0 == "#" }
-            guard let equals = comment.firstIndex(of: "="),
-                isSecretKey(String(comment[..<equals]).trimmed.filter { $0 != "\"" && $0 != "'" })
-            else { return line }
-            return line[..<mark] + "# left out of the backup"
-        }.joined(separator: "\n")
+    /// A document without the comments that may hold a secret; `nil` for what is none.
+    private static func withoutCommentedSecrets(_ bytes: [UInt8]) -> String? {
+        guard let comments = try? TOML.comments(in: bytes) else { return nil }
+        var out: [UInt8] = []
+        var copied = 0
+        for comment in comments where mayHoldSecret(String(decoding: bytes[comment], as: UTF8.self)) {
+            out += bytes[copied..<comment.lowerBound]
+            out += "# left out of the backup".utf8
+            copied = comment.upperBound
+        }
+        return String(decoding: out + bytes[copied...], as: UTF8.self)
     }
+
+    /// Words of comments that speak of secrets, and so may be followed by one.
+    private static let telling = [
+        "secret", "token", "password", "passphrase", "passwd", "pwd", "credential", "api_key", "api-key",
+        "apikey", "api key", "authorization", "bearer", "cookie", "dsn", "_hash", "jwt",
+    ]
+
+    /// Whether a comment speaks of a secret, or has a word that looks like one: long, of letters and digits.
+    static func mayHoldSecret(_ comment: String) -> Bool {
+        let plain = comment.lowercased()
+        if telling.contains(where: plain.contains) || Redaction.secrets(in: comment) != comment {
+            return true
+        }
+        let words = comment.utf8.split { byte in
+            !(isLetter(byte) || isDigit(byte) || "_-+=.~".utf8.contains(byte))
+        }
+        return words.contains {
+            $0.count >= 16 && $0.contains(where: isLetter) && $0.contains(where: isDigit)
+        }
+    }
+
+    private static func isLetter(_ byte: UInt8) -> Bool {
+        (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+    }
+
+    private static func isDigit(_ byte: UInt8) -> Bool { (0x30...0x39).contains(byte) }
 
     private static func blanked(_ table: TOMLTable, _ secrets: inout Set<String>) -> TOMLTable {
         var result = table
@@ -96,7 +122,8 @@ enum HomeContents {
             return .array(
                 elements.map { TOMLElement(blanked($0.value, under: name, &secrets), line: $0.line) }
             )
-        case .string(let text) where isSecretKey(name) && !text.isEmpty:
+        case .string(let text)
+        where !text.isEmpty && (isSecretKey(name) || Redaction.secrets(in: text) != text):
             secrets.insert(text)
             return .string("")
         default: return value

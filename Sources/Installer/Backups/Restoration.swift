@@ -437,7 +437,7 @@ struct Restoration: Sendable {
 
     /// What goes aside so that a file can be put in place: what has its name, or the first part of its path that is no folder.
     private func partInTheWay(of path: String) throws(GatewayError) -> String? {
-        for part in RestoreJournal.folders(of: path) + [path] {
+        for part in RelativePath.folders(of: path) + [path] {
             guard let kind = try files.status(Layout.join(layout.home, part))?.kind else { return nil }
             if part == path || kind != .directory { return part }
         }

@@ -89,7 +89,7 @@ struct RestoreJournal: Sendable, Equatable {
         // The database's log before the database: alone it would be taken for the log of the next one.
         for name in removed {
             try putAside(name, layout, files)
-            for folder in RestoreJournal.folders(of: name).reversed() {
+            for folder in RelativePath.folders(of: name).reversed() {
                 try files.removeEmptyDirectory(Layout.join(layout.home, folder))
             }
         }
@@ -97,7 +97,7 @@ struct RestoreJournal: Sendable, Equatable {
             let verified = Layout.join(source, name)
             guard files.exists(verified) else { continue }
             try putAside(name, layout, files)
-            for folder in RestoreJournal.folders(of: name) {
+            for folder in RelativePath.folders(of: name) {
                 let path = Layout.join(layout.home, folder)
                 // A link to a folder leads out of the home: nothing is written through it.
                 if try files.status(path)?.kind != .directory { try putAside(folder, layout, files) }
@@ -126,15 +126,10 @@ struct RestoreJournal: Sendable, Equatable {
         try files.removeFile(layout.restoration)
     }
 
-    /// The folders that a file is in, relative as it is, the outermost first.
-    static func folders(of path: String) -> [String] {
-        path.indices.filter { path[$0] == "/" }.map { String(path[..<$0]) }
-    }
-
     private func putAside(_ name: String, _ layout: Layout, _ files: Files) throws(GatewayError) {
         let path = Layout.join(layout.home, name)
         // Through a link nothing is moved: what it leads to is not in the home.
-        for folder in RestoreJournal.folders(of: name)
+        for folder in RelativePath.folders(of: name)
         where try files.status(Layout.join(layout.home, folder))?.kind != .directory { return }
         guard files.exists(path) else { return }
         var place = Layout.join(aside, name)

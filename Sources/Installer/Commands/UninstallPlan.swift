@@ -154,7 +154,7 @@ struct UninstallPlan: Sendable, Equatable {
             for finding in try altered(installed) {
                 switch finding.problem {
                 case .missing, .mode: continue
-                case .extra:
+                case .extra, .inTheWay:
                     // What a repair was staging is listed by itself.
                     if Files.staged(Files.name(of: finding.path)) != nil { continue }
                     staying.append(

@@ -137,8 +137,11 @@ struct BundleManifest: Sendable, Equatable {
             }
         }
         let known = Set(entries.map(\.path))
+        let folders = Set(entries.flatMap { RelativePath.folders(of: $0.path) })
         for path in written.keys.sorted() where path != BundleManifest.name && !known.contains(path) {
-            findings.append(Finding(path: path, problem: .extra))
+            let isInTheWay =
+                folders.contains(path) || RelativePath.folders(of: path).contains(where: known.contains)
+            findings.append(Finding(path: path, problem: isInTheWay ? .inTheWay : .extra))
         }
         return findings
     }
@@ -149,6 +152,8 @@ struct BundleManifest: Sendable, Equatable {
             case missing
             case altered
             case extra
+            /// What is no folder where one has to be, or lies in a folder where a file has to be.
+            case inTheWay
             case mode(found: UInt32, expected: UInt32)
         }
 
@@ -161,10 +166,19 @@ struct BundleManifest: Sendable, Equatable {
             case .missing: "'\(path)' is missing"
             case .altered: "'\(path)' has other content than the manifest says"
             case .extra: "'\(path)' is not in the manifest"
+            case .inTheWay: "'\(path)' is in the place of something else"
             case .mode(let found, let expected):
                 "'\(path)' has mode 0\(String(found, radix: 8)), expected 0\(String(expected, radix: 8))"
             }
         }
+    }
+}
+
+/// A path below a folder, as manifests and journals have it.
+enum RelativePath {
+    /// The folders that it is in, relative as it is, the outermost first.
+    static func folders(of path: String) -> [String] {
+        path.indices.filter { path[$0] == "/" }.map { String(path[..<$0]) }
     }
 }
 

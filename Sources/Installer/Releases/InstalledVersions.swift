@@ -84,6 +84,10 @@ enum InstalledVersions {
         files: Files
     ) throws(GatewayError) -> [BundleManifest.Finding] {
         let root = layout.version(installed.directory)
+        // What a link leads to is not what was unpacked here.
+        guard try files.status(root)?.kind == .directory else {
+            return [BundleManifest.Finding(path: BundleManifest.name, problem: .missing)]
+        }
         guard let manifest = try manifest(installed, layout, files: files) else {
             let isThere = files.exists(Layout.join(root, BundleManifest.name))
             return [

@@ -13,6 +13,8 @@ struct RepairPlan: Sendable, Equatable {
         case discard(path: String)
         /// Set permission bits.
         case changeMode(path: String, from: UInt32, to: UInt32)
+        /// Move what is in the place of a folder or a file of a version out of it.
+        case moveAside(path: String)
         /// Copy a file of a version from another one that has the same.
         case restore(path: String, entry: BundleManifest.Entry, source: String)
         /// Install a damaged version again, from its bundle.
@@ -32,6 +34,8 @@ struct RepairPlan: Sendable, Equatable {
             case .discard(let path): "remove '\(path)', which is no longer installed"
             case .changeMode(let path, let from, let to):
                 "set the mode of '\(path)' to 0\(String(to, radix: 8)) (it is 0\(String(from, radix: 8)))"
+            case .moveAside(let path):
+                "move '\(path)' aside, which is in the place of a file or folder of the version"
             case .restore(let path, let entry, let source):
                 "restore '\(path)' from \(entry.target == nil ? "'\(source)'" : "the manifest")"
             case .reinstall(let installed, let reason):
@@ -153,6 +157,11 @@ extension Installation {
         var steps: [RepairPlan.Step] = []
         for finding in damage {
             guard let entry = manifest.entries.first(where: { $0.path == finding.path }) else { return nil }
+            if let part = try partInTheWay(of: entry.path, in: root),
+                !steps.contains(.moveAside(path: part))
+            {
+                steps.append(.moveAside(path: part))
+            }
             var source: String? = entry.target
             for other in receipt.installed where source == nil && other.directory != installed.directory {
                 guard let donor = try InstalledVersions.manifest(other, layout, files: files) else {
@@ -166,6 +175,18 @@ extension Installation {
             steps.append(.restore(path: Layout.join(root, entry.path), entry: entry, source: source))
         }
         return steps
+    }
+
+    /// What lies where a folder of a version's file has to be, or a folder where the file has to be; `nil` when the way is free.
+    ///
+    /// No link is followed: a link to a folder leads to somebody else's files.
+    private func partInTheWay(of path: String, in root: String) throws(GatewayError) -> String? {
+        for part in RelativePath.folders(of: path) + [path] {
+            let place = Layout.join(root, part)
+            guard let kind = try files.status(place)?.kind else { return nil }
+            if (kind == .directory) == (part == path) { return place }
+        }
+        return nil
     }
 
     /// Repairs what can be repaired, under the lock; returns what was done and what remains.
@@ -203,6 +224,8 @@ extension Installation {
             case .recover, .remove, .discard: continue
             case .changeMode(let path, _, let mode):
                 if files.exists(path) { try files.changeMode(path, to: mode) }
+            case .moveAside(let path):
+                notices.append("'\(path)' is kept as '\(try moveAside(path))'")
             case .restore(let path, let entry, let source):
                 try restore(path, entry, from: source)
                 touched = touched || path.hasPrefix(currentRoot)
@@ -238,20 +261,38 @@ extension Installation {
         _ entry: BundleManifest.Entry,
         from source: String
     ) throws(GatewayError) {
-        if try files.status(path)?.kind == .directory {
-            throw GatewayError(
-                "not-a-file",
-                "'\(path)' is a folder, expected a file",
-                help: "move it away, then run the command again"
-            )
+        let root = String(path.dropLast(entry.path.count + 1))
+        for folder in RelativePath.folders(of: entry.path) {
+            let place = Layout.join(root, folder)
+            // Made by the step before, unless somebody is quicker.
+            guard try files.status(place)?.kind ?? .directory == .directory else { throw changed(place) }
+            try files.makeDirectory(place, mode: 0o755)
         }
-        try files.makeDirectory(Files.parent(of: path), mode: 0o755)
+        guard try files.status(path)?.kind != .directory else { throw changed(path) }
         if let target = entry.target { return try files.link(path, to: target) }
         let bytes = try files.read(source, limit: 1 << 30)
         guard SHA256.hex(bytes) == entry.sha256 else {
-            throw GatewayError("file-error", "'\(source)' changed while it was copied", help: "run it again")
+            throw changed(source)
         }
         try files.write(bytes, to: path, mode: entry.mode)
+    }
+
+    private func changed(_ path: String) -> GatewayError {
+        GatewayError("file-error", "'\(path)' changed while it was repaired", help: "run the command again")
+    }
+
+    /// Moves what is in the way within a version to the user's data, where it stays as it is; gives the new place.
+    private func moveAside(_ path: String) throws(GatewayError) -> String {
+        let stamp = machine.clock.now().iso8601.filter { $0 != ":" }
+        let name = "\(Layout.replacedPrefix)\(stamp)-\(Files.name(of: path))"
+        var place = Layout.join(layout.home, name)
+        var number = 2
+        while files.exists(place) {
+            place = Layout.join(layout.home, "\(name).\(number)")
+            number += 1
+        }
+        try files.rename(path, to: place)
+        return place
     }
 
     /// Installs a damaged version again: the one in use is switched to its new copy, the other is replaced.
@@ -353,6 +394,8 @@ extension RepairPlan {
                     )
                 }
                 return false
+            // It is moved aside for the file that is missing behind it.
+            case .inTheWay: return false
             case .missing, .altered: return true
             }
         }

@@ -66,10 +66,14 @@ struct ReferenceHome: Sendable, Equatable {
         if found.items.isEmpty { return found }
         found.version = version(layout, files)
         found.recorded = try recorded(layout, files)
-        var known: ProcessIdentity?
-        if case .gateway(let process) = found.recorded { known = process.identity }
-        found.others = ProcessTable.all().map(\.identity).compactMap { process($0, layout, files) }
-            .filter { $0.identity != known }
+        let all = ProcessTable.all().map(\.identity)
+        var known: Set<ProcessIdentity> = []
+        if case .gateway(let process) = found.recorded {
+            // What it starts is itself for a moment, until it has a program of its own.
+            known = Set(ProcessTable.descendants(of: process.identity.pid).map(\.identity))
+            known.insert(process.identity)
+        }
+        found.others = all.filter { !known.contains($0) }.compactMap { process($0, layout, files) }
         found.tunnel = try tunnel(layout, files)
         return found
     }

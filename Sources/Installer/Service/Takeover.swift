@@ -234,6 +234,10 @@ struct Takeover: Sendable {
         for name in kept { try files.removeTree(Layout.join(layout.reference, name)) }
         try files.removeEmptyDirectory(layout.reference)
         outcome.state = .removed
-        outcome.changes.append("removed '\(layout.reference)' with the program of the Node gateway")
+        outcome.changes.append(
+            files.exists(layout.reference)
+                ? "removed the program of the Node gateway from '\(layout.reference)'; what else is there is not its, and stays"
+                : "removed '\(layout.reference)' with the program of the Node gateway"
+        )
     }
 }

@@ -62,6 +62,48 @@ struct HomeContentsTests {
     }
 
     @Test(
+        "takes out comments that may hold a secret, wherever they stand, and no text that only looks like one"
+    )
+    func comments() throws {
+        let text = """
+            # mine: 3 notes
+            [limits]
+            x = 1 # sk-abcdefghijklmnop1234
+            y = "a # b" # plain
+            z = [ # the old password: hunter2
+              1, # Zm9vYmFyYmF6cXV4MTIzNDU2
+            ]
+            t = \"\"\"
+            # password in a string
+            \"\"\"\t# was postgres://me:pw@host/db
+            u = '#' # see https://example.org/a
+
+            """
+        let clean = try #require(HomeContents.withoutSecrets(configuration: Array(text.utf8)))
+        #expect(
+            String(decoding: clean, as: UTF8.self) == """
+                # mine: 3 notes
+                [limits]
+                x = 1 # left out of the backup
+                y = "a # b" # plain
+                z = [ # left out of the backup
+                  1, # left out of the backup
+                ]
+                t = \"\"\"
+                # password in a string
+                \"\"\"\t# left out of the backup
+                u = '#' # see https://example.org/a
+
+                """
+        )
+        #expect(try TOML.parse(clean) == TOML.parse(text))
+        let value = HomeContents.withoutSecrets(
+            configuration: Array("x = 'sk-abcdefghijklmnop1234'\r\n".utf8)
+        )
+        #expect(value.map { String(decoding: $0, as: UTF8.self) } == "x = ''\r\n")
+    }
+
+    @Test(
         "gives up on a configuration that it cannot be sure of",
         arguments: [
             // The value stands in the text otherwise than it is read.
@@ -79,6 +121,82 @@ struct HomeContentsTests {
         let clean = try #require(HomeContents.withoutSecrets(settings: Array(text.utf8)))
         #expect(try Settings.document(of: clean).members.map(\.name) == ["http_port", "mine"])
         #expect(HomeContents.withoutSecrets(settings: Array("{".utf8)) == nil)
+    }
+}
+
+@Suite("Backing up")
+struct BackingUpTests {
+    /// The archive's names and the report of a backup.
+    private func backup(
+        _ session: Session,
+        _ more: [String] = []
+    ) async throws -> (names: [String], Session.Answer) {
+        let archive = session.scratch.path("b.tar.gz")
+        let answer = await session.run(["backup", archive, "--force"] + more)
+        #expect(answer.code == .done, "\(answer.error)")
+        let names = String(decoding: try await filter("tar", ["tzf", archive]), as: UTF8.self)
+        return (names.split(separator: "\n").map(String.init), answer)
+    }
+
+    @Test("leaves settings and configuration out that are too large to have their secrets taken out")
+    func size() async throws {
+        let session = try Session()
+        let comment = "# " + String(repeating: "a", count: 4 << 20) + "\n"
+        try session.write(comment, session.layout.configuration)
+        try session.write("[1]" + String(repeating: " ", count: 4 << 20), session.layout.home + "/notes.txt")
+        let (names, answer) = try await backup(session)
+        #expect(names == ["backup.json", "home/notes.txt"])
+        #expect(
+            answer.json["left_out"]?.array == [
+                [
+                    "path": "config.toml",
+                    "reason": "it is too large to have its secrets taken out (--with-secrets takes it)",
+                ]
+            ]
+        )
+        #expect(try await backup(session, ["--with-secrets"]).names.contains("home/config.toml"))
+        // To the byte: what has just room is cleaned and taken.
+        try session.write(String(comment.dropLast(3)), session.layout.configuration)
+        #expect(try await backup(session).names.contains("home/config.toml"))
+    }
+
+    @Test(
+        "says what is in the file, and no more",
+        arguments: [
+            ([:], [], "it holds none of your files"),
+            (["auth-token": "t"], [], "it holds none of your files"),
+            (["notes.md": "n"], [], "it holds neither your prompts and answers nor keys"),
+            (
+                ["notes.md": "n"], ["--with-secrets"],
+                "it holds your files as they are, with what secrets may be in them"
+            ),
+            (
+                ["auth-token": "t"], ["--with-secrets"],
+                "it holds your token and keys: whoever has it can use them"
+            ),
+        ] as [([String: String], [String], String)]
+    )
+    func words(files: [String: String], flags: [String], sentence: String) async throws {
+        let session = try Session()
+        try Files().makeDirectory(session.layout.home)
+        for (name, text) in files { try session.write(text, Layout.join(session.layout.home, name)) }
+        let answer = try await backup(session, flags + ["--text"]).1
+        #expect(answer.output.hasSuffix("\n\(sentence)\n"), "\(answer.output)")
+    }
+
+    @Test("says that records hold prompts and answers")
+    func records() async throws {
+        let session = try Session()
+        try Files().makeDirectory(session.layout.home)
+        _ = try await filter(
+            "python3",
+            [
+                "-c", "import sqlite3,sys; sqlite3.connect(sys.argv[1]).execute('create table jobs(id)')",
+                session.layout.database,
+            ]
+        )
+        let answer = try await backup(session, ["--text"]).1
+        #expect(answer.output.hasSuffix("\nit holds your prompts and answers, but no keys\n"))
     }
 }
 

@@ -133,6 +133,67 @@ struct RepairTests {
         try expectWhole(home)
     }
 
+    @Test("writes through no link to a folder: it is moved aside, and the folder made again")
+    func linkedFolder() async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        let root = home.layout.version("2.0.0"), elsewhere = home.layout.home + "-theirs"
+        defer { try? files.removeTree(elsewhere) }
+        try files.makeDirectory(elsewhere)
+        try files.write([7], to: elsewhere + "/libexample.so.1")
+        try files.removeTree(root + "/lib")
+        try files.link(root + "/lib", to: elsewhere)
+        let plan = try home.installation().repairPlan()
+        #expect(
+            plan.steps.map(\.sentence) == [
+                "move '\(root)/lib' aside, which is in the place of a file or folder of the version",
+                "restore '\(root)/lib/libexample.so.1' from '\(home.layout.version("1.0.0"))/lib/libexample.so.1'",
+            ]
+        )
+        #expect(plan.remaining.isEmpty)
+        let (done, notices) = try await home.installation().repair()
+        #expect(done.steps == plan.steps && done.remaining.isEmpty)
+        let aside = try #require(
+            try files.list(home.layout.home).first { $0.hasPrefix(Layout.replacedPrefix) }
+        )
+        #expect(notices == ["'\(root)/lib' is kept as '\(home.layout.home)/\(aside)'"])
+        #expect(files.destination(ofLink: Layout.join(home.layout.home, aside)) == elsewhere)
+        #expect(try files.read(elsewhere + "/libexample.so.1") == [7])
+        #expect(try files.list(elsewhere) == ["libexample.so.1"])
+        try expectWhole(home)
+    }
+
+    @Test("moves a folder aside that is in the place of a file, with all that is in it")
+    func folderForFile() async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        let library = home.layout.version("2.0.0") + "/lib/libexample.so.1"
+        try files.removeFile(library)
+        try files.makeDirectory(library)
+        try files.write([7], to: library + "/mine")
+        let (done, _) = try await home.installation().repair()
+        #expect(done.steps.count == 2 && done.remaining.isEmpty, "\(done)")
+        let aside = try #require(
+            try files.list(home.layout.home).first { $0.hasPrefix(Layout.replacedPrefix) }
+        )
+        #expect(try files.read("\(home.layout.home)/\(aside)/mine") == [7])
+        try expectWhole(home)
+    }
+
+    @Test("takes a version that is a link to a folder for damaged, and leaves what it leads to")
+    func linkedVersion() async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        let root = home.layout.version("2.0.0"), elsewhere = home.layout.home + "-theirs"
+        defer { try? files.removeTree(elsewhere) }
+        try files.rename(root, to: elsewhere)
+        try files.removeFile(elsewhere + "/setup/ui/index.html")
+        try files.link(root, to: elsewhere)
+        let before = try files.list(elsewhere)
+        _ = try await home.installation().repair()
+        #expect(try files.list(home.layout.versions) == ["1.0.0", "2.0.0.r2"])
+        #expect(try files.list(elsewhere) == before && !files.exists(elsewhere + "/setup/ui/index.html"))
+        #expect(try await home.runs() == "2.0.0")
+        try expectWhole(home)
+    }
+
     @Test("installs a damaged version again from its bundle, bit for bit, and keeps the other")
     func fromTheBundle() async throws {
         let home = try await home("1.0.0", "2.0.0")

@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Platform
+import TestSupport
 import Testing
 
 @testable import Installer
@@ -53,16 +54,19 @@ struct ReferenceHomeTests {
 }
 
 /// A home with a Node gateway whose process is a shell of that name.
+///
+/// Its script says `ready` when it has come to where the test wants it; by then nothing of the program before it is left.
 private final class NodeGateway: Sendable {
     let session: Session
     let process: ProcessIdentity
     var home: String { session.layout.home }
 
-    init(_ script: String, environment: [String: String] = [:], records: Bool = true) throws {
+    init(_ script: String, environment: [String: String] = [:]) async throws {
         session = try Session()
         let home = session.layout.home
         try session.write("{\"version\":\"2.11.1\"}", home + "/gateway/package.json")
-        try session.write(script, home + "/gateway/dist/index.js")
+        let mark = session.scratch.path("ready")
+        try session.write("ready() { : > '\(mark)'; }\n" + script, home + "/gateway/dist/index.js")
         try session.write("", home + "/runtime/.llm-cli-gateway-runtime")
         try Files().write(
             try Files().read("/bin/sh"),
@@ -78,15 +82,8 @@ private final class NodeGateway: Sendable {
                 directory: home
             )
         )
-        // A moment passes before the new program, and then its words, are in the place of the old ones.
-        let pid = process.pid
-        // Nothing tells of it; a process that never gets there fails the test that asked for it.
-        for _ in 0..<5_000
-        where ProcessTable.executable(pid) != home + "/runtime/node" || ProcessTable.environment(pid).isEmpty
-        {
-            usleep(1_000)
-        }
-        if records { try session.write("\(process.pid)", home + "/gateway.pid") }
+        try #require(try await changes(in: session.scratch.root) { Files().exists(mark) })
+        try session.write("\(process.pid)", home + "/gateway.pid")
     }
 
     deinit {
@@ -124,8 +121,7 @@ private final class NodeGateway: Sendable {
 struct TakeoverTests {
     @Test("does not end it while it runs a CLI, unless that is asked for")
     func runs() async throws {
-        let old = try NodeGateway("sleep 300 &\nwait\n")
-        while ProcessTable.descendants(of: old.process.pid).isEmpty { usleep(1000) }
+        let old = try await NodeGateway("sleep 300 &\nready\nwait\n")
         let takeover = try old.takeover(patience: .milliseconds(100))
         let found = try old.found()
         #expect(found.process?.identity == old.process && found.version == "2.11.1")
@@ -147,9 +143,24 @@ struct TakeoverTests {
         #expect(again.mustStart && again.pid == nil)
     }
 
+    @Test("knows what it has started from another one, also before that has a program of its own")
+    func children() async throws {
+        // A shell in brackets is a fork of this one: same program, same words.
+        let old = try await NodeGateway("(ready; sleep 300; :) &\nwait\n")
+        let child = try #require(ProcessTable.descendants(of: old.process.pid).first)
+        #expect(ProcessTable.arguments(child.identity.pid) == ProcessTable.arguments(old.process.pid))
+        let found = try old.found()
+        #expect(found.others.isEmpty && found.notices.isEmpty)
+        #expect(found.movable == ["gateway", "gateway.pid", "runtime"])
+        let error = await refusal {
+            try await old.takeover(patience: .milliseconds(1)).end(found, endingRuns: false)
+        }
+        #expect(error.code == "reference-busy")
+    }
+
     @Test("leaves a process alone that was started after 'gateway.pid' was written")
     func later() async throws {
-        let old = try NodeGateway("sleep 300\n")
+        let old = try await NodeGateway("ready\nsleep 300\n")
         let times = [
             timespec(tv_sec: time(nil) - 3600, tv_nsec: 0), timespec(tv_sec: time(nil) - 3600, tv_nsec: 0),
         ]
@@ -174,8 +185,8 @@ struct TakeoverTests {
 
     @Test("takes its address where nobody has decided otherwise")
     func address() async throws {
-        let old = try NodeGateway(
-            "sleep 300\n",
+        let old = try await NodeGateway(
+            "ready\nsleep 300\n",
             environment: [
                 "LLM_GATEWAY_HTTP_PORT": "4711", "LLM_GATEWAY_HTTP_PATH": "/old",
                 "LLM_GATEWAY_HTTP_HOST": "127.0.0.1",
@@ -196,7 +207,7 @@ struct TakeoverTests {
 
     @Test("says what it would do, and does none of it")
     func rehearsal() async throws {
-        let old = try NodeGateway("sleep 300\n", environment: ["XAI_API_KEY": "k"])
+        let old = try await NodeGateway("ready\nsleep 300\n", environment: ["XAI_API_KEY": "k"])
         try old.install()
         let answer = await old.session.run("setup", "--dry-run", "--remove-reference", "--text")
         #expect(answer.output.hasPrefix("would have done this:\n"))
@@ -208,6 +219,45 @@ struct TakeoverTests {
         ] { #expect(answer.output.contains(part), "\(part)") }
         #expect(ProcessTable.isRunning(old.process))
         #expect(try Files().list(old.home) == ["current", "gateway", "gateway.pid", "runtime", "versions"])
+    }
+
+    @Test("removes from 'reference' what it had moved there, and nothing of anybody else's")
+    func strangers() async throws {
+        let session = try Session()
+        let reference = session.layout.reference
+        for name in ["gateway.log", "gateway.log.2", "runtime/node", "gateway.2/package.json"] {
+            try session.write("its", "\(reference)/\(name)")
+        }
+        for name in ["notes.md", "gateway.log.old", "gateway.log.2.gz", "runtime-mine/x"] {
+            try session.write("mine", "\(reference)/\(name)")
+        }
+        let answer = await session.run("setup", "--remove-reference")
+        #expect(answer.json["reference"]?["state"]?.string == "removed", "\(answer.output)\(answer.error)")
+        #expect(
+            answer.json["changes"]?.array?.contains(
+                .string(
+                    "removed the program of the Node gateway from '\(reference)'; what else is there is not its, and stays"
+                )
+            ) == true
+        )
+        #expect(
+            try Files().list(reference) == [
+                "gateway.log.2.gz", "gateway.log.old", "notes.md", "runtime-mine",
+            ]
+        )
+        // A second time there is nothing left of it.
+        #expect(await session.run("setup", "--remove-reference").json["reference"] == nil)
+    }
+
+    @Test("takes a folder that 'reference' links to for the user's")
+    func linkedReference() async throws {
+        let session = try Session()
+        let elsewhere = session.scratch.path("elsewhere")
+        try session.write("mine", elsewhere + "/gateway.log")
+        try Files().makeDirectory(session.layout.home)
+        try Files().link(session.layout.reference, to: elsewhere)
+        _ = await session.run("setup", "--remove-reference")
+        #expect(try Files().list(elsewhere) == ["gateway.log"])
     }
 
     @Test("keeps what was taken over before, and moves nothing over it")
