@@ -230,8 +230,11 @@ def machines(home, bundle, world):
                                                       or "/cache/" in path], [])
     with section("a home that cannot be written"):
         prefix = namespace(f"mount -t tmpfs -o ro none '{home.path}'")
-        for words in (["setup"], ["install-bundle", *bundle.flags], ["start", "--detached"], ["print-client-config"]):
+        for words in (["setup"], ["install-bundle", *bundle.flags]):
             home.refused(*words, code=1, error="read-only-file-system", says=[home.path, "LLM_GATEWAY_HOME"], prefix=prefix)
+        # Nothing is written where there is nothing to start or to point a client at.
+        home.refused("start", "--detached", code=1, error="gateway-missing", prefix=prefix)
+        home.json("print-client-config", prefix=prefix)
         ended = home.run("status", "--json", prefix=prefix)
         equal("a question needs no writing", (ended.code, ended.status.get("running")), (0, False))
         if os.getuid() == 0:

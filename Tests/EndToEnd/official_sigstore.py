@@ -93,6 +93,13 @@ def artifacts_and_names(cases, instance, bases, root):
     cases.add("wrong-identity", bases["first"], root, "signature-identity-refused", identity=IDENTITY.replace("acme", "evil"))
     cases.add("identity-prefix", bases["first"], root, "signature-identity-refused", identity=IDENTITY[:-1])
     cases.add("wrong-issuer", bases["first"], root, "signature-identity-refused", issuer="https://accounts.example.org")
+    # The same to a reader, other bytes.
+    composed, apart = "https://accounts.example.org/\u00e9", "https://accounts.example.org/e\u0301"
+    cases.add("issuer-of-the-same-bytes", instance.sign(ARTIFACT, issuer=composed), root, "ok", issuer=composed)
+    cases.add("issuer-of-other-bytes", instance.sign(ARTIFACT, issuer=composed), root, "signature-identity-refused", issuer=apart)
+    cases.add("issuer-that-steers-a-terminal", instance.sign(ARTIFACT, issuer="https://a\x1b]0;b\x07"), root, "signature-identity-refused")
+    cases.add("name-that-steers-a-terminal", instance.sign(ARTIFACT, names=[x509.UniformResourceIdentifier("https://a\x1b[2Jb")]), root,
+              "signature-identity-refused")
     for form in ("1", "18"):
         cases.add(f"issuer-form-{form}", instance.sign(ARTIFACT, issuer_form=form), root, "ok")
     cases.add("no-issuer", instance.sign(ARTIFACT, issuer=None), root, "signature-identity-refused")

@@ -558,6 +558,11 @@ def scripts(world, shelf):
             os.symlink(shutil.which(name), os.path.join(tools, name))
         words = [os.path.join(ROOT, "releases", "sign"), shelf.path("1.9.0")]
         ended = world.call(["/usr/bin/env", "-i", f"PATH={tools}", *words])
+        for given, lacking in (("IDENTITY", "ISSUER"), ("ISSUER", "IDENTITY")):
+            for script in (words, [os.path.join(ROOT, "releases", "build"), "--skip-build"]):
+                ended_ = world.call(script, {f"RELEASE_SIGNING_{given}": "x"})
+                equal(f"{os.path.basename(script[0])} wants RELEASE_SIGNING_{lacking} as well",
+                      (ended_.returncode, f"RELEASE_SIGNING_{given} is given without RELEASE_SIGNING_{lacking}" in ended_.stderr), (2, True))
         equal("it says that cosign is missing", (ended.returncode, "cosign is missing; install it" in ended.stderr), (1, True)) or print(ended)
         fake = os.path.join(tools, "cosign")
         with open(fake, "w", encoding="utf-8") as file:

@@ -84,6 +84,14 @@ def drive(world):
                                 ("*", "signature-identity-refused"), ("**", "ok"), ("github.com/acme", "signature-identity-refused")):
             code, message = verdict(world, folder, {**signer, "identity": pattern}, flag="--identity-pattern")
             check(f"'{pattern}': {wanted}", code == wanted, wanted, f"{code} {message}")
+    with section("names that would steer a terminal"):
+        for name in ("issuer-that-steers-a-terminal", "name-that-steers-a-terminal"):
+            case, place = next(case for case in cases if case["name"] == name), os.path.join(folder, name)
+            ended = subprocess.run([product("llm-cli-gateway"), "verify", f"{place}/artifact", "--bundle", f"{place}/bundle.json", "--trust-root",
+                                    f"{place}/trusted_root.json", "--identity", case["identity"], "--issuer", case["issuer"]],
+                                   capture_output=True, text=True, timeout=60, env=world.environment)
+            check(f"{name}: is told with its control characters escaped",
+                  ended.returncode == 3 and r"https://a\u{1B}" in ended.stderr and not any(sign in ended.stderr for sign in "\x1b\x07"), got=ended.stderr)
     with section("a name without who vouches for it"):
         place = os.path.join(folder, signer["name"])
         words = [product("llm-cli-gateway"), "verify", f"{place}/artifact", "--bundle", f"{place}/bundle.json", "--trust-root",

@@ -24,6 +24,23 @@ struct ScriptingTests {
         }
     }
 
+    @Test("prints nothing that steers a terminal, whatever a file is called")
+    func steering() async throws {
+        let session = try Session()
+        let answer = await session.run(
+            "verify",
+            "a\u{1B}[2J",
+            "--bundle",
+            "b\u{9B}\u{202E}",
+            "--key",
+            "/dev/null",
+            "--json"
+        )
+        #expect(answer.code == .failed)
+        #expect(answer.error.contains(#"b\u{9B}\u{202E}"#), "\(answer.error)")
+        #expect(!answer.error.unicodeScalars.contains { [0x1B, 0x9B, 0x202E].contains($0.value) })
+    }
+
     @Test(
         "says every failure in JSON",
         arguments: Verb.all.map(\.name).filter { !["help", "version", "completions"].contains($0) }

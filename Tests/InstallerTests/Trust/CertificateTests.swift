@@ -126,6 +126,15 @@ struct NamePatternTests {
         #expect(NamePattern(pattern).matches(name) == isMatch)
     }
 
+    @Test("a name is compared by its bytes, not by what it looks like")
+    func bytes() {
+        let composed = "https://example.org/\u{E9}", apart = "https://example.org/e\u{301}"
+        #expect(composed == apart)
+        #expect(SignerName.exact(composed).matches(composed))
+        #expect(!SignerName.exact(composed).matches(apart))
+        #expect(!SignerName.pattern(NamePattern(composed)).matches(apart))
+    }
+
     @Test("a hostile pattern takes no longer than others")
     func hostile() {
         let pattern = NamePattern(String(repeating: "*a", count: 200) + "b")
