@@ -11,8 +11,8 @@ import signal
 import subprocess
 import time
 
-from harness import PYTHON, ROOT, body_of, check, contains, descendants, equal, matches, product, run, section, together, within
-from installed import NEXT, Bundle, Home, alive, free_port, release, renamed, sources_of
+from harness import PYTHON, body_of, check, contains, descendants, equal, matches, product, run, section, together, within
+from installed import Home, alive, free_port, next_release, release, renamed
 
 FOREIGN = """
 import http.server, sys
@@ -20,14 +20,6 @@ server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.Sim
 print("ready", flush=True)
 server.serve_forever()
 """
-
-
-def next_release(world, bundle):
-    """A bundle with a higher version."""
-    if sources_of(NEXT) == sources_of(ROOT):
-        for path in glob.glob(os.path.join(NEXT, "dist", "llm-cli-gateway-bundle-*.tar.gz")):
-            return Bundle(path, re.search(r"bundle-(.+)-linux-", path).group(1))
-    return renamed(bundle, os.path.join(world.root, "next.tar.gz"), "0.2.0")
 
 
 def command_lines(home):

@@ -10,14 +10,13 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import time
 
 from harness import PYTHON, Skip, body_of, check, contains, equal, run, section, within
-from installed import Client, Home, alive
+from installed import Client, Home, alive, killed_after
 from service import bundle
 
 INDEX = """
@@ -250,13 +249,7 @@ def interrupted(world, archive):
     old.asked("/run/300")
     kills = 0
     for delay in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4):
-        process = world.start([home.program, "setup", "--now", "--json"], home.environment, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delay)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
+        kills += killed_after(home, delay, "setup", "--now")
     taken = home.json("setup", "--now")
     equal(f"after {kills} kills it comes to its end", taken.code, 0)
     equal("and this gateway runs", home.status().get("healthy"), True)

@@ -10,9 +10,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
+import time
 from types import SimpleNamespace
 
 from harness import FIXTURES, PYTHON, ROOT, HTTPGateway, Skip, equal, product, shown
@@ -110,6 +112,14 @@ def renamed(bundle, path, version, gateway=None, level=1):
         run = gateway if gateway and name == "bin/llm-gateway" else 'exec "$(dirname "$(readlink -f "$0")")/%s.real" "$@"' % name[4:]
         files[name] = (f'#!/bin/sh\n[ "$1" = {word} ] && {{ echo "{name[4:]} {version}"; exit 0; }}\n{run}\n'.encode(), 0o755)
     return packed(path, files, manifest_of(files, manifest, version=version), level=level)
+
+
+def next_release(world, bundle):
+    """A bundle with a higher version: what setup_up.py built of these sources, else the same programs wrapped."""
+    if sources_of(NEXT) == sources_of(ROOT):
+        for path in glob.glob(os.path.join(NEXT, "dist", "llm-cli-gateway-bundle-*.tar.gz")):
+            return Bundle(path, re.search(r"bundle-(.+)-linux-", path).group(1))
+    return renamed(bundle, os.path.join(world.root, "next.tar.gz"), "0.2.0")
 
 
 def small_bundle(world, version):
@@ -211,6 +221,18 @@ def killed_at(home, words, number):
     home.world.call([PYTHON, tracer, home.path + "/", str(number), report, home.program, *words, "--json"], home.environment)
     with open(report, encoding="utf-8") as file:
         return json.load(file)
+
+
+def killed_after(home, delay, *words, environment=None):
+    """Runs a command and kills it (SIGKILL) after so many seconds. -> whether it still ran"""
+    process = home.world.start([home.program, *words, "--json"], {**home.environment, **(environment or {})}, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(delay)
+    runs = process.poll() is None
+    if runs:
+        process.send_signal(signal.SIGKILL)
+    process.wait()
+    return runs
 
 
 def version_in_use(home):

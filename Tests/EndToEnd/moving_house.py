@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -19,7 +18,7 @@ import threading
 import time
 
 from harness import Skip, body_of, check, contains, equal, run, section, within
-from installed import Client, Home
+from installed import CLEAN, NEXT, Client, Home, killed_after, next_release, release, version_in_use
 from service import bundle
 
 HASH = "scrypt:N=32768,r=8,p=1:c2FsdHNhbHQ:aGFzaGhhc2hoYXNo"
@@ -229,14 +228,7 @@ def story(world, archive):
                 database.execute("CREATE TABLE IF NOT EXISTS other (n INTEGER)")
                 database.execute("INSERT INTO other VALUES (1)")
                 database.commit()
-            process = world.start([new.program, "restore", full, "--replace", "--json"],
-                                  {**new.environment, "LLM_GATEWAY_HTTP_PORT": str(new.port)}, stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(delay)
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-            process.wait()
+            kills += killed_after(new, delay, "restore", full, "--replace", environment={"LLM_GATEWAY_HTTP_PORT": str(new.port)})
             interrupted += os.path.exists(new.file("restore.json"))
             with contextlib.closing(sqlite3.connect(new.file("logs.db"))) as database:
                 if database.execute("PRAGMA integrity_check").fetchone() != ("ok",):
@@ -278,6 +270,55 @@ def story(world, archive):
         world.end(stdio)
     new.json("stop")
     old.json("stop")
+
+
+def versions(world):
+    """A backup of one version in a home of another one, and what that one added to it back in a home of the first."""
+    first = release()
+    second = next_release(world, first)
+    homes = [Home(world, name, environment={"PATH": f"{world.bin}:/usr/bin:/bin"}) for name in ("first-version", "second-version")]
+    one, two = homes
+    files = [os.path.join(world.root, name) for name in ("of-the-first.tar.gz", "of-the-second.tar.gz")]
+    record = furnish(world, one, first.flags)
+    two.json("setup", "--port", str(two.port))
+    two.json("install-bundle", *second.flags)
+    for home in homes:
+        home.program = home.link
+    two.json("start")
+    equal("they are of two versions", (version_in_use(one), version_in_use(two)), (first.version, second.version), vital=True)
+
+    def carried(source, target, file, version, title):
+        """Backs one home up and restores it in the other. -> the version that the backup says it is of"""
+        source.json("backup", file, "--with-secrets")
+        told = target.json("restore", file, "--replace", environment={"LLM_GATEWAY_HTTP_PORT": str(target.port)})
+        equal(f"{title}: the gateway was started again, and is of its own version",
+              (told.status.get("healthy"), version_in_use(target)), (True, version))
+        # The port of a home came along with its settings; here both are on one machine.
+        target.json("setup", "--port", str(target.port))
+        target.json("restart")
+        answers(target, target.read("auth-token").strip(), title, record)
+        findings = target.run("doctor", "--json").json["findings"]
+        equal(f"{title}: the doctor finds no error", [found for found in findings if found["severity"] == "error"], [])
+        return json.loads(members(file)["backup.json"])["version"]
+
+    try:
+        said = [carried(one, two, files[0], second.version, f"{first.version} on {second.version}")]
+        client = two.client()
+        client.initialize()
+        added = client.tool("grok_request", prompt="reply with the word plum", correlationId="moved-2")["structuredContent"]["response"]
+        said.append(carried(two, one, files[1], first.version, f"{second.version} on {first.version}"))
+        client = one.client()
+        client.initialize()
+        found = body_of(client.tool("llm_request_result", correlationId="moved-2"))
+        equal("a request that the second version recorded is found by the first", found.get("request", {}).get("response"), added)
+        if second.path.startswith(NEXT):
+            equal("each backup says of which version it is", said, [first.version, second.version])
+        else:
+            print(f"    both programs were compiled as {said[0]}; setup_up.py builds a second version", flush=True)
+        equal("nothing is left to repair", [home.json("repair", "--dry-run").json["message"] for home in homes], [CLEAN, CLEAN])
+    finally:
+        for home in homes:
+            home.run("stop")
 
 
 def hostile(world):
@@ -386,6 +427,9 @@ def drive(world):
             hostile(world)
     with section("story"):
         story(world, archive)
+    if sys.argv[1:] != ["story"]:
+        with section("another version"):
+            versions(world)
 
 
 if __name__ == "__main__":

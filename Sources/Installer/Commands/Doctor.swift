@@ -198,12 +198,7 @@ extension InstalledVersions {
     /// An operation in the journal is under way as long as somebody has the lock.
     private static func finding(_ operation: Receipt.Operation, _ layout: Layout, _ files: Files) -> Finding {
         if let holder = MutationLock.holder(layout, files: files) {
-            return Finding(
-                "operation-under-way",
-                .info,
-                "command at work",
-                "\(holder) \(MutationLock.underWay)"
-            )
+            return .underWay("operation-under-way", holder)
         }
         return Finding(
             "operation-interrupted",
@@ -215,16 +210,18 @@ extension InstalledVersions {
     }
 }
 
+extension Finding {
+    /// A command that has the lock right now.
+    fileprivate static func underWay(_ code: String, _ holder: String) -> Finding {
+        Finding(code, .info, "command at work", "\(holder) \(MutationLock.underWay)")
+    }
+}
+
 extension RestoreJournal {
     /// A restore that is under way, or was interrupted, as a finding.
     fileprivate static func finding(_ layout: Layout, files: Files) -> Finding {
         if let holder = MutationLock.holder(layout, files: files) {
-            return Finding(
-                "restore-under-way",
-                .info,
-                "command at work",
-                "\(holder) \(MutationLock.underWay)"
-            )
+            return .underWay("restore-under-way", holder)
         }
         return Finding(
             "restore-interrupted",

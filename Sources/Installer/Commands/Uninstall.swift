@@ -49,7 +49,11 @@ struct UninstallReport: Report {
             report.notices.append("the receipt is lost; what is ours was found by its place and form")
         }
         if let interrupted = known.operation {
-            report.notices.append("an interrupted \(interrupted.verb) is ended by this")
+            report.notices.append(
+                MutationLock.holder(layout, files: files)
+                    .map { "\($0) \(MutationLock.underWay), and is waited for" }
+                    ?? "an interrupted \(interrupted.verb) is ended by this"
+            )
         }
         report.running = try await service.status().running
         let terminal = call.machine.terminal

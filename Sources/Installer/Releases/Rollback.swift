@@ -64,7 +64,11 @@ extension Installation {
         report.changed = InstalledVersions.current(layout, files: files) != target.directory
         report.restarted = report.changed ? await service.isRunning() : false
         if let operation = receipt.operation {
-            report.notices.append("the interrupted \(operation.verb) would be finished or undone first")
+            report.notices.append(
+                MutationLock.holder(layout, files: files)
+                    .map { "\($0) \(MutationLock.underWay), and would be waited for" }
+                    ?? "the interrupted \(operation.verb) would be finished or undone first"
+            )
         }
         return report
     }

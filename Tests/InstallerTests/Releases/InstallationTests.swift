@@ -255,18 +255,6 @@ struct InstallationTests {
 
 @Suite("Recovering from an interrupted installation")
 struct RecoveryTests {
-    /// A failure that cannot be caught by a clean-up: from one step on, every step fails, as in a process that is gone.
-    private func dying(after count: Int) -> Files {
-        let left = Mutex(count)
-        return Files(before: { (step) throws(GatewayError) in
-            let isDead = left.withLock { left in
-                left -= 1
-                return left < 0
-            }
-            if isDead { throw GatewayError("killed", "the process was killed before \(step)") }
-        })
-    }
-
     @Test(
         "after a death at any step, the old or the new version works, and the next command leaves nothing behind"
     )
@@ -280,7 +268,7 @@ struct RecoveryTests {
             _ = try await home.installation().install(try home.request(first))
             let request = try home.request(second)
             let error = await refusal {
-                try await home.installation(files: dying(after: step)).install(request)
+                try await home.installation(files: .dying(after: step)).install(request)
             }
             let version = try await home.runs()
             #expect(["1.0.0", "2.0.0"].contains(version), "step \(step)")

@@ -296,6 +296,20 @@ struct ScratchHome {
     }
 }
 
+extension Files {
+    /// A failure that cannot be caught by a clean-up: from one step on, every step fails, as in a process that is gone.
+    static func dying(after count: Int) -> Files {
+        let left = Mutex(count)
+        return Files(before: { (step) throws(GatewayError) in
+            let isDead = left.withLock { left in
+                left -= 1
+                return left < 0
+            }
+            if isDead { throw GatewayError("killed", "the process was killed before \(step)") }
+        })
+    }
+}
+
 /// The error that a body throws.
 func refusal<Value>(_ body: () async throws -> Value) async -> GatewayError {
     do {

@@ -9,18 +9,6 @@ import Testing
 
 @Suite("Undoing an uninstall")
 struct UndoneUninstallTests {
-    /// As in a process that is killed: from the step on, no step is done.
-    private func dying(after count: Int) -> Files {
-        let left = Mutex(count)
-        return Files(before: { (step) throws(GatewayError) in
-            let isDead = left.withLock { left in
-                left -= 1
-                return left < 0
-            }
-            if isDead { throw GatewayError("killed", "the process was killed before \(step)") }
-        })
-    }
-
     /// A home with a version, under a service that runs, starts with the session, and lingers by our doing.
     private func home() async throws -> (ScratchHome, ScriptedService) {
         let home = try ScratchHome()
@@ -46,7 +34,7 @@ struct UndoneUninstallTests {
         while true {
             let (home, service) = try await home()
             let error = await refusal {
-                try await home.installation(files: dying(after: step), service: service).uninstall(
+                try await home.installation(files: .dying(after: step), service: service).uninstall(
                     purge: false
                 )
             }
@@ -201,6 +189,12 @@ struct UnderWayTests {
                 == "llm-cli-gateway upgrade (process 1234, since now) is changing this installation"
         )
         #expect(underWay?["help"]?.isNull == true)
+        #expect(
+            await session.run("uninstall").json["notices"]?.array
+                == [
+                    "llm-cli-gateway upgrade (process 1234, since now) is changing this installation, and is waited for"
+                ]
+        )
         withExtendedLifetime(lock) {}
     }
 
