@@ -242,3 +242,15 @@ struct SessionMemoryTests {
         #expect(try place.memory().begin(now: 9).ended == ["kept": 1])
     }
 }
+
+@Suite("Counting a session's calls")
+struct SessionCallTests {
+    @Test("never gives less than none, so that the session still ends by idleness")
+    func uncounted() throws {
+        let keeper = Keeper()
+        let token = try #require(keeper.open(of: .local, now: 0))
+        keeper.callEnded(token, now: 0)
+        #expect(keeper.use(token, by: .local, now: 29) == true)
+        #expect(keeper.use(token, by: .local, now: 59) == false)
+    }
+}

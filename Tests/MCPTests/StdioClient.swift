@@ -60,6 +60,9 @@ final class StdioClient: Sendable {
         }
     }
 
+    /// Whether there is something to read, now or within a minute; nothing is read.
+    func reads() async throws -> Bool { await reactor.readable(fromServer, within: .seconds(60)) }
+
     private func nextLine() -> String? {
         unread.withLock { unread in
             guard let end = unread.firstIndex(of: UInt8(ascii: "\n")) else { return nil }

@@ -244,6 +244,31 @@ struct StdioTests {
         _ = await client.finish()
     }
 
+    @Test("ends when asked to, although the client reads nothing of what it asked for")
+    func stopUnread() async throws {
+        var limits = StdioTransport.Limits()
+        limits.grace = .milliseconds(50)
+        limits.deadline = .milliseconds(200)
+        let client = try StdioClient(Fixture().server, limits)
+        // An answer repeats the id, and this one is more than waits before no more is read.
+        let id = String(repeating: "x", count: 5 << 20)
+        await client.send(modern("tools/list", id: .string(id)))
+        #expect(try await client.reads())
+        client.transport.stop()
+        let (over, continuation) = AsyncStream.makeStream(of: Bool.self)
+        let waiting = Task {
+            await client.running.value
+            continuation.yield(true)
+        }
+        let alarm = Task {
+            if (try? await Task.sleep(for: .seconds(20))) != nil { continuation.yield(false) }
+        }
+        #expect(await over.first { _ in true } == true)
+        alarm.cancel()
+        close(client.fromServer)
+        await waiting.value
+    }
+
     @Test("answers a burst of a thousand requests, each once")
     func burst() async throws {
         let client = try StdioClient(Fixture().server)

@@ -71,7 +71,7 @@ struct RecordTools: Sendable {
             annotations: .readOnlyLookup,
             handler: .asynchronous { call in
                 let health = await services.jobs.health()
-                let visible = health.jobs.filter { call.principal.owns($0.owner) }
+                let visible = health.jobs.filter { Ownership.admits($0.owner, call.principal.id) }
                 return .json(
                     [
                         "success": true, "runningJobs": .integer(health.running),

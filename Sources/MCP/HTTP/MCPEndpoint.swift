@@ -340,8 +340,13 @@ package final class MCPEndpoint: Sendable {
         let progress = ProgressReporter(token: pending.acceptance.allowsStream ? work.progressToken : nil) {
             continuation.yield(.notification($0))
         }
+        // Counted before there is a task that counts it off again.
+        if let session { sessions.withLock { $0.callStarted(session) } }
+        var isStarted = false
+        defer {
+            if !isStarted, let session { sessions.withLock { $0.callEnded(session, now: now) } }
+        }
         try calls.start(session.map { CallTable.Key(session: $0, id: work.id) }, cancellation) { [self] in
-            if let session { sessions.withLock { $0.callStarted(session) } }
             let reply = await withTaskGroup(of: Void.self) { group in
                 if pending.acceptance.allowsStream {
                     group.addTask { await self.markSilence(continuation) }
@@ -354,6 +359,7 @@ package final class MCPEndpoint: Sendable {
             continuation.yield(.finished(reply))
             continuation.finish()
         }
+        isStarted = true
         if session == nil {
             continuation.onTermination = { termination in
                 if case .cancelled = termination { cancellation.cancel(.disconnected) }

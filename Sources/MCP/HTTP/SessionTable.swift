@@ -120,7 +120,8 @@ struct SessionTable: Sendable {
 
     /// Notes the end of a call.
     mutating func callEnded(_ token: String, now: Int64) {
-        entries[token]?.calls -= 1
+        // A session that was forgotten and came back meanwhile counts from nothing.
+        if let calls = entries[token]?.calls { entries[token]?.calls = max(0, calls - 1) }
         entries[token]?.lastUse = now
     }
 

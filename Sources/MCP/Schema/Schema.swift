@@ -37,28 +37,6 @@ package struct Schema: Sendable {
         validation.check(value, against: root, path: .root)
         return validation.violations
     }
-
-    /// The value with the defaults of its absent members, where `properties` says them; nested objects that are present
-    /// get theirs too.
-    package func applyingDefaults(to object: JSONObject) -> JSONObject {
-        defaults(object, node: root, depth: 0)
-    }
-
-    private func defaults(_ object: JSONObject, node: Int, depth: Int) -> JSONObject {
-        guard depth < SchemaValidation.maximumDepth else { return object }
-        var object = object
-        if let reference = nodes[node].reference {
-            object = defaults(object, node: reference, depth: depth + 1)
-        }
-        for (name, property) in nodes[node].properties {
-            if case .object(let member) = object[name] {
-                object[name] = .object(defaults(member, node: property, depth: depth + 1))
-            } else if object[name] == nil, let value = nodes[property].defaultValue {
-                object[name] = value
-            }
-        }
-        return object
-    }
 }
 
 /// The keywords of one schema object; other schemas by their place in the list.
@@ -75,7 +53,6 @@ struct SchemaNode: Sendable {
     var types: [String] = []
     var enumeration: [JSON]?
     var constant: JSON?
-    var defaultValue: JSON?
 
     var properties: [(name: String, node: Int)] = []
     var patternProperties: [(pattern: TextPattern, node: Int)] = []

@@ -65,7 +65,6 @@ struct SchemaCompiler {
             guard let values = value.array else { throw invalid(here, "must be an array") }
             node.enumeration = values
         case "const": node.constant = value
-        case "default": node.defaultValue = value
         case "properties": node.properties = try children(value, at: here)
         case "patternProperties":
             for (name, child) in try children(value, at: here) {

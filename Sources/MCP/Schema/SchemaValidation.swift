@@ -103,6 +103,8 @@ struct SchemaValidation {
             case .allowed: break
             case .schema(let schema): check(value, against: schema, path: place)
             case .refused:
+                // A suggestion costs more than everything else here, and nobody reads the ten thousandth.
+                guard violations.count < Schema.maximumViolations else { return }
                 let near = Wording.nearest(to: name, among: node.properties.map(\.name))
                 fail(place, near.map { "is unknown, did you mean '\($0)'?" } ?? "is unknown")
             }

@@ -14,6 +14,8 @@ package final class ProtocolOutput: @unchecked Sendable {
     private var queuedBytes = 0
     private var isWriting = false
     private var isClosed = false
+    /// Whether nobody is to wait for room any more: the transport stops.
+    private var isStopping = false
     private var hasFailed = false
     private var ended: [CheckedContinuation<Void, Never>] = []
 
@@ -70,15 +72,23 @@ package final class ProtocolOutput: @unchecked Sendable {
     }
 
     /// Blocks the calling thread while too much waits: whoever does not read answers gets no more requests
-    /// read.
+    /// read, until `stopWaiting`.
     ///
     /// Not for tasks.
     func waitForRoom() {
         pthread_mutex_lock(lock)
         defer { pthread_mutex_unlock(lock) }
-        while queuedBytes > ProtocolOutput.highWater, !hasFailed, !isClosed {
+        while queuedBytes > ProtocolOutput.highWater, !hasFailed, !isClosed, !isStopping {
             pthread_cond_wait(changed, lock)
         }
+    }
+
+    /// Ends `waitForRoom`, now and from now on.
+    func stopWaiting() {
+        pthread_mutex_lock(lock)
+        isStopping = true
+        pthread_cond_broadcast(changed)
+        pthread_mutex_unlock(lock)
     }
 
     /// Whether the client has closed its end.

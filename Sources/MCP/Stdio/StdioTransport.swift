@@ -72,6 +72,8 @@ package final class StdioTransport: Sendable {
     package func stop() {
         var one: UInt64 = 1
         write(bell, &one, 8)
+        // A client that does not read either must not hold up the end.
+        output.stopWaiting()
     }
 
     // MARK: the thread

@@ -9,8 +9,6 @@ package enum Content: Sendable, Hashable {
     case audio(data: String, mimeType: String)
     /// An embedded resource with its contents: `{uri, mimeType?, text}` or `{uri, mimeType?, blob}`.
     case resource(JSONObject)
-    /// A resource by name: `{uri, name, …}`.
-    case resourceLink(JSONObject)
 
     /// The block as it is on the wire.
     package var json: JSON {
@@ -19,8 +17,6 @@ package enum Content: Sendable, Hashable {
         case .image(let data, let type): ["type": "image", "data": .string(data), "mimeType": .string(type)]
         case .audio(let data, let type): ["type": "audio", "data": .string(data), "mimeType": .string(type)]
         case .resource(let resource): ["type": "resource", "resource": .object(resource)]
-        case .resourceLink(let link):
-            .object(JSONObject([(name: "type", value: "resource_link")] + link.members))
         }
     }
 }

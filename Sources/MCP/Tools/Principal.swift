@@ -28,9 +28,6 @@ package struct Principal: Sendable, Hashable {
 
     /// The user at this machine.
     package static let local = Principal(id: "local", kind: .local)
-
-    /// Whether a stored object is visible: its owner's own, or the local user's when it has no owner.
-    package func owns(_ owner: String?) -> Bool { owner.map { $0 == id } ?? (id == Principal.local.id) }
 }
 
 /// How a request came in.

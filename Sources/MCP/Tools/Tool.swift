@@ -4,7 +4,7 @@ package import Appliance
 package struct ToolCall: Sendable {
     /// The tool's name.
     package let tool: String
-    /// As the client sent them; `Schema.applyingDefaults` fills in what the schema says about the absent ones.
+    /// As the client sent them: who reads them knows the defaults of absent ones.
     package let arguments: JSONObject
     /// Who the call is made for: the owner of whatever it creates.
     package let principal: Principal
