@@ -457,11 +457,15 @@ package final class ChildProcess {
 }
 
 extension Duration {
-    /// The whole duration in nanoseconds; negative is zero.
+    /// The whole duration in nanoseconds; negative is zero, and what is more than 292 years is that.
+    ///
+    /// So much can still be added to an uptime.
     package var nanoseconds: UInt64 {
         let (seconds, attoseconds) = components
         guard seconds >= 0 else { return 0 }
-        return UInt64(seconds) &* 1_000_000_000 &+ UInt64(max(0, attoseconds) / 1_000_000_000)
+        let (whole, overflows) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, exceeds) = whole.addingReportingOverflow(max(0, attoseconds) / 1_000_000_000)
+        return UInt64(overflows || exceeds ? .max : sum)
     }
 
     /// The whole duration in milliseconds.

@@ -108,6 +108,15 @@ package final class FileLock: Sendable {
         return flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
     }
 
+    /// Waits, without a limit, until nobody holds the lock for themselves, on the calling thread, which must be one that
+    /// may block; nothing is made for the question.
+    package static func waitWhileHeld(_ path: String) {
+        let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        while flock(descriptor, LOCK_SH) != 0, errno == EINTR {}
+    }
+
     private static func take(
         _ path: String,
         _ kind: Int32,

@@ -139,6 +139,8 @@ struct SessionStoreTests {
         let short = try self.store(["SESSION_TTL": "60"])
         now.advance(days: 1)
         #expect(short.list(caller: "local").isEmpty)
+        let long = try self.store(["SESSION_TTL": "18446744074"])
+        #expect(long.list(caller: "local").map(\.id) == ["b", "c"])
     }
 
     @Test("in a damaged file are kept aside and reported, never overwritten")
