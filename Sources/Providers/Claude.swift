@@ -179,16 +179,36 @@ enum Claude {
         let isStrict =
             plan.arguments.has("strictMcpConfig") ? try plan.arguments.bool("strictMcpConfig") : true
         if !servers.isEmpty {
-            guard let document = plan.options.mcpConfiguration else {
-                throw .unsupported(
-                    "'mcpServers' is not available here: nothing resolves the names \(servers.joined(separator: ", "))",
-                    help:
-                        "leave 'mcpServers' out, or set strictMcpConfig to false to use Claude's own servers"
-                )
+            if let document = plan.options.mcpConfiguration {
+                plan.add("--mcp-config", file: "mcp.json", contents: document.compact)
+            } else {
+                try leaveOut(servers, isStrict, &plan)
             }
-            plan.add("--mcp-config", file: "mcp.json", contents: document.compact)
         }
         if isStrict { plan.add("--strict-mcp-config") }
+    }
+
+    /// Nothing resolves the names of servers here: that ends a strict request, and a lenient one goes without them.
+    private static func leaveOut(
+        _ servers: [String],
+        _ isStrict: Bool,
+        _ plan: inout PlanBuilder
+    ) throws(GatewayError) {
+        let names = servers.joined(separator: ", ")
+        guard !isStrict else {
+            throw .unsupported(
+                "strictMcpConfig=true but requested servers are unavailable: \(names)",
+                help:
+                    "leave 'mcpServers' out, or set strictMcpConfig to false to run with Claude's own servers only"
+            )
+        }
+        plan.warnings.append(
+            RequestWarning(
+                "mcp_servers_missing",
+                "requested servers are unavailable, and Claude runs with its own only: \(names)",
+                details: JSONObject([("requested", .strings(servers)), ("missing", .strings(servers))])
+            )
+        )
     }
 
     private static func addAgents(_ plan: inout PlanBuilder) throws(GatewayError) {

@@ -15,9 +15,12 @@ package struct FailureWording: Sendable {
         let start = "Error executing \(provider.rawValue) CLI"
         let detail = FailureWording.end(of: detail)
         switch ending {
-        case .launchFailed(let reason):
+        case .launchFailed(let reason, _):
             category = .spawnError
             text = FailureWording.launch(start, provider, reason)
+        case .refused(let error):
+            category = ErrorCategory(code: error.code)
+            text = FailureWording.text(provider, notStarted: error)
         case .timedOut:
             category = .timeout
             text = "\(start): Command timed out\n\(detail)"

@@ -165,7 +165,9 @@ enum Grok {
             )
         }
         switch others.first {
-        case "promptFile": try plan.option("--prompt-file", "promptFile", path: .readFile)
+        case "promptFile":
+            try plan.option("--prompt-file", "promptFile", path: .readFile)
+            plan.promptText = "promptFile: \(try plan.arguments.string("promptFile") ?? "")"
         case "promptJson":
             let json = plan.arguments.values["promptJson"] ?? .null
             let text = json.string ?? json.compactText
@@ -173,9 +175,12 @@ enum Grok {
                 throw .invalidInput("'promptJson' must not be blank")
             }
             plan.add("--prompt-json", value: text)
+            plan.promptText = text
         case .some:
             let text = try plan.arguments.string("single") ?? ""
-            write(try Prompt(text: text, limit: plan.options.maximumPromptCharacters), &plan)
+            let prompt = try Prompt(text: text, limit: plan.options.maximumPromptCharacters)
+            plan.promptText = prompt.text
+            write(prompt, &plan)
         case nil: write(try plan.prompt(), &plan)
         }
     }

@@ -16,6 +16,8 @@ struct PlanBuilder {
     var paths: [RequestPlan.PathUse] = []
     var outputFormat = "text"
     var collected: [String] = []
+    /// What is recorded as the request's prompt.
+    var promptText = ""
     /// Set by a provider whose idle time depends on the request.
     var idleDefault: Int?
 
@@ -123,9 +125,11 @@ struct PlanBuilder {
 
     // MARK: common parameters
 
-    /// The prompt within the limit.
-    func prompt() throws(GatewayError) -> Prompt {
-        try Prompt(from: arguments, limit: options.maximumPromptCharacters)
+    /// The prompt within the limit, and what is recorded of it.
+    mutating func prompt() throws(GatewayError) -> Prompt {
+        let prompt = try Prompt(from: arguments, limit: options.maximumPromptCharacters)
+        promptText = prompt.text
+        return prompt
     }
 
     /// Says that cache marks have no effect with this provider.

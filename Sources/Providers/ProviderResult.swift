@@ -109,10 +109,13 @@ package enum RunEnding: Sendable, Equatable {
     case idleTimeout
     /// It wrote more than the limit, in bytes.
     case outputOverflow(limit: Int)
-    /// It could not be started.
-    case launchFailed(String)
+    /// It could not be started; with the contract's number, 127 for a program that is not there and 126 for another reason.
+    case launchFailed(String, code: Int32 = 127)
+    /// It was never to be started: nobody had room for it in time, or what was asked for was refused.
+    case refused(GatewayError)
 
-    /// The contract's number: 124 wall clock, 125 idle, 126 overflow, 127 not started, 128+n signal.
+    /// The contract's number: 124 wall clock, 125 idle, 126 overflow or not startable, 127 not there, 128+n signal, and 1
+    /// where nothing was to be started.
     package var exitCode: Int32 {
         switch self {
         case .exited(let status): status
@@ -120,7 +123,8 @@ package enum RunEnding: Sendable, Equatable {
         case .timedOut: 124
         case .idleTimeout: 125
         case .outputOverflow: 126
-        case .launchFailed: 127
+        case .launchFailed(_, let code): code
+        case .refused: 1
         }
     }
 }
@@ -166,17 +170,23 @@ package enum ErrorCategory: String, Sendable, CaseIterable {
     case outputOverflow = "output_overflow"
     /// The prompt is longer than the configuration allows; nothing was started.
     case inputTooLarge = "input_too_large"
-    /// The request is not one that the CLI's contract allows; nothing was started.
+    /// The request is not one that the CLI's contract or the registered workspaces allow; nothing was started.
     case invalidInput = "invalid_input"
-    /// No room for another job; nothing was started.
+    /// No room for another job, or none in time; nothing was started.
     case saturated
 
     /// The kind of an error that kept a request from starting.
     package init(code: String) {
         switch code {
         case "input-too-large": self = .inputTooLarge
-        case "invalid-input", "unsupported-parameter", "contract-violation", "unknown-model":
+        case "invalid-input", "unsupported-parameter", "contract-violation", "unknown-model",
+            "session-refused",
+            "workspace-required", "unknown-workspace", "provider-not-allowed", "workspace-missing",
+            "path-refused",
+            "directory-not-found":
             self = .invalidInput
+        case "saturated", "turn-missed": self = .saturated
+        case "canceled": self = .cliError
         default: self = .spawnError
         }
     }

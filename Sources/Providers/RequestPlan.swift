@@ -22,6 +22,8 @@ package struct RequestPlan: Sendable {
     ///
     /// It becomes the child's working directory for every CLI, and not a flag, because codex takes none on a resume.
     package let workingDirectory: String?
+    /// The prompt as it is recorded; of a file that the CLI reads itself, its name: `promptFile: notes.txt`.
+    package let prompt: String
     /// Milliseconds without output after which the run is ended.
     package let idleTimeout: Int
     /// What the caller should know.
@@ -178,6 +180,7 @@ package struct RequestPlan: Sendable {
         files = builder.files
         directories = builder.directories
         workingDirectory = builder.workingDirectory
+        prompt = builder.promptText
         self.idleTimeout = idleTimeout
         warnings = builder.warnings
         model = builder.options.model

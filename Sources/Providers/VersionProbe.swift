@@ -161,7 +161,7 @@ package struct VersionProbe: Sendable {
             report.errorOutput = VersionProbe.shown(result.errorText)
             report.version = VersionProbe.version(in: result.outputText)
             if let intervention = result.intervention {
-                report.error = "'\(path) --version' was ended: \(intervention)"
+                report.error = "'\(path) --version' \(VersionProbe.wording(intervention, limits))"
             } else if !result.succeeded {
                 report.error = "'\(path) --version' exited with \(result.status.code)"
             }
@@ -170,6 +170,16 @@ package struct VersionProbe: Sendable {
         }
         report.login = await state
         return report
+    }
+
+    /// What a command did that had to be ended.
+    private static func wording(_ intervention: ProcessIntervention, _ limits: ProcessLimits) -> String {
+        switch intervention {
+        case .wallTime, .idleTime:
+            "did not answer within \(limits.wall.map(\.components.seconds) ?? 0) s"
+        case .outputLimit: "printed more than \(limits.output >> 10) KiB"
+        case .cancelled: "was ended before it answered"
+        }
     }
 
     private func login(

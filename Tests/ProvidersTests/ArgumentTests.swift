@@ -144,7 +144,15 @@ struct ClaudeArgumentTests {
     @Test("writes the resolved servers into a file")
     func servers() throws {
         let call: JSON = ["prompt": "x", "mcpServers": ["exa"]]
-        #expect(refusal(.claude, call)?.message.contains("nothing resolves the names exa") == true)
+        let error = refusal(.claude, call)
+        #expect(error?.message == "strictMcpConfig=true but requested servers are unavailable: exa")
+        #expect(error?.help?.contains("strictMcpConfig to false") == true)
+        // What that advises works: Claude's own servers, and a word on those that are not there.
+        let lenient: JSON = ["prompt": "x", "mcpServers": ["exa"], "strictMcpConfig": false]
+        let plan = try plan(.claude, lenient)
+        #expect(try !line(.claude, lenient).contains("mcp-config"))
+        #expect(plan.warnings.first?.json["code"] == "mcp_servers_missing")
+        #expect(plan.warnings.first?.json["missing"] == ["exa"])
         var options = RequestOptions()
         options.mcpConfiguration = ["mcpServers": ["exa": ["command": "exa"]]]
         #expect(
@@ -391,6 +399,20 @@ struct OtherArgumentTests {
         let plan = try plan(.grok, ["prompt": "-x"])
         #expect(plan.files == [RequestPlan.GeneratedFile(name: "prompt.txt", contents: Array("-x".utf8))])
         #expect(plan.standardInput.isEmpty)
+    }
+
+    @Test("every prompt is recorded, however it came; of a file, only its name")
+    func recordedPrompts() throws {
+        let rows: [(Provider, JSON, String)] = [
+            (.grok, ["prompt": "a"], "a"), (.grok, ["single": "s"], "s"),
+            (.grok, ["promptFile": "/p.md"], "promptFile: /p.md"),
+            (.grok, ["promptJson": [["type": "text"]]], #"[{"type":"text"}]"#),
+            (.claude, ["promptParts": ["context": "c", "task": "t"]], "c\n\nt"),
+            (.codex, ["prompt": "x"], "x"), (.gemini, ["prompt": "x"], "x"), (.mistral, ["prompt": "x"], "x"),
+        ]
+        for (provider, arguments, prompt) in rows {
+            #expect(try plan(provider, arguments).prompt == prompt)
+        }
     }
 
     static let vibe = "-p --output streaming --output-dir /j/output"
