@@ -13,14 +13,19 @@ struct AdoptionTests {
     init() throws { shop = try Workshop() }
 
     /// The directory of a job as a dead gateway left it.
-    private func leave(_ script: String, boot: String? = nil) throws -> JobDirectory {
+    private func leave(
+        _ script: String,
+        boot: String? = nil,
+        owner: String = "a-gateway-that-is-gone",
+        accepted: Timestamp = WallClock.system.now()
+    ) throws -> JobDirectory {
         let id = shop.machine.random.uuid()
         let place = shop.scheduler.directory(of: id)
         let json: JSON = [
             "version": 1,
             "job": [
                 "id": .string(id), "provider": "claude", "correlationId": "c", "context": ["a": 1],
-                "collected": [], "submittedAt": "2026-01-01T00:00:00.000Z", "bootId": .optional(boot),
+                "collected": [], "submittedAt": .string(accepted.iso8601), "bootId": .optional(boot),
             ],
             "run": [
                 "executable": "/bin/sh", "arguments": ["-c", .string(script)],
@@ -29,7 +34,7 @@ struct AdoptionTests {
             ],
         ]
         try Files().makeDirectory(place.path)
-        try Files().write("a-gateway-that-is-gone".utf8, to: place.owner)
+        try Files().write(owner.utf8, to: place.owner)
         try Files().write(json.compact, to: place.spec)
         return place
     }
@@ -120,6 +125,59 @@ struct AdoptionTests {
         #expect(try await end(place.id).status == .completed)
     }
 
+    @Test("does not start what has waited for too long by now")
+    func tooLate() async throws {
+        let place = try leave(
+            "echo x >> \(shop.directory.path("runs"))",
+            accepted: WallClock.system.now().advanced(byMilliseconds: -120_000)
+        )
+        let report = await shop.scheduler.adopt()
+        #expect(report.missed == [place.id] && report.queued.isEmpty)
+        let job = try await end(place.id)
+        #expect(job.status == .failed && job.error == "the job waited 120.0 seconds for its turn")
+        #expect(!Files().exists(shop.directory.path("runs")))
+        #expect(await shop.scheduler.counts == (0, 0))
+    }
+
+    @Test("gives what waits on the rest of its time")
+    func restOfTheTurn() async throws {
+        var limits = Configuration.Limits()
+        limits.maxRunningJobs = 1
+        limits.queueTimeoutMilliseconds = 60_000
+        let shop = try Workshop(in: shop.directory, limits: limits)
+        let first = try await shop.scheduler.submit(shop.script(shop.gate))
+        let place = try leave("true", accepted: WallClock.system.now().advanced(byMilliseconds: -59_500))
+        let report = await shop.scheduler.adopt()
+        #expect(report.queued == [place.id])
+        let handle = try #require(await shop.scheduler.handle(place.id))
+        let outcome = try #require(await handle.outcome(within: .seconds(20)))
+        #expect(outcome.status == .failed && outcome.refusal?.code == "turn-missed")
+        try shop.openGate()
+        #expect(await first.outcome(within: .seconds(20))?.status == .completed)
+    }
+
+    @Test("takes over what another gateway leaves as soon as it ends")
+    func another() async throws {
+        let other = "another-gateway"
+        try Files().makeDirectory(shop.layout.jobs)
+        var lock = try FileLock.attempt(Layout.join(shop.layout.jobs, ".instance-\(other)"))
+        #expect(lock != nil)
+        let place = try leave("echo done; exit 9", owner: other)
+        let runner = try start(place)
+        #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
+        let early = try leave("echo early")
+        let watching = Task { await shop.scheduler.adoptWhenOthersEnd() }
+        // What is taken over of one that was gone before says that the other is being watched.
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(early.path) })
+        #expect(Files().exists(place.exit) && shop.ended.all == ["\(early.id) completed"])
+        lock = nil
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
+        let job = try #require(try await shop.store.job(place.id))
+        #expect(job.status == .failed && job.exitCode == 9)
+        watching.cancel()
+        await watching.value
+    }
+
     @Test("does not start what was accepted before the machine was restarted: it may have run")
     func earlierBoot() async throws {
         let boot = try Files().readText("/proc/sys/kernel/random/boot_id").trimmed
@@ -167,7 +225,6 @@ struct AdoptionTests {
 
     @Test("ends nothing that only has the number of a run before the machine was restarted")
     func numbersOfAnEarlierBoot() async throws {
-        let place = try leave("true")
         // A session without its leader, and a process: either could have been the run's by its number.
         let marker = shop.directory.path("pid")
         let leader = try shop.machine.processes.launch(
@@ -179,6 +236,7 @@ struct AdoptionTests {
         )
         let other = try shop.machine.processes.launch(Command("/bin/sleep", ["64"]))
         for provider in [leader, other] {
+            let place = try leave("true")
             var earlier = provider
             earlier.boot = "00000000-0000-0000-0000-000000000000"
             let record: JSON = [
@@ -186,6 +244,7 @@ struct AdoptionTests {
             ]
             try Files().write(record.compact, to: place.runner)
             _ = await shop.scheduler.adopt()
+            #expect(try await end(place.id).status == .orphaned)
             #expect(ProcessTable.isRunning(member) && ProcessTable.isRunning(other))
         }
         for process in [member, other] { await shop.machine.processes.end(process) }

@@ -208,6 +208,7 @@ struct SchedulerTests {
         let outcome = try #require(await second.outcome(within: .seconds(20)))
         try shop.openGate()
         #expect(outcome.status == .failed && outcome.message == "the job waited 0.1 seconds for its turn")
+        #expect(outcome.refusal?.code == "turn-missed" && !outcome.hasBegun)
         #expect(await first.outcome(within: .seconds(20))?.status == .completed)
     }
 

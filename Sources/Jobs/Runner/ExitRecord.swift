@@ -63,7 +63,7 @@ package struct ExitRecord: Sendable, Equatable {
 
     /// A record of a run that never came to be.
     package init(failure: GatewayError, at instant: Timestamp) {
-        exitCode = failure.code == "command-not-found" ? 127 : 126
+        exitCode = ExitRecord.code(of: failure)
         started = instant
         finished = instant
         durationMilliseconds = 0
@@ -71,6 +71,11 @@ package struct ExitRecord: Sendable, Equatable {
         errorBytes = 0
         outputTruncated = false
         error = failure
+    }
+
+    /// The contract's number for a program that could not be started: 127 when it is not there, else 126.
+    package static func code(of failure: GatewayError) -> Int32 {
+        failure.code == "command-not-found" ? 127 : 126
     }
 
     init(

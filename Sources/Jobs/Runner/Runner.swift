@@ -16,6 +16,8 @@ package enum Runner {
     /// another, 70 when the directory cannot be used.
     package static func main(directory: String) -> Int32 {
         let place = JobDirectory(directory)
+        // Started as /proc/self/exe, it would go by "exe" in ps(1) and top(1).
+        shim_name_thread("llm-gateway")
         detach()
         do throws(GatewayError) {
             guard let lock = try claim(place) else { return ExitCode.busy.rawValue }

@@ -10,6 +10,8 @@ package struct AdoptionReport: Sendable, Equatable {
     package var finished: [String] = []
     /// Jobs that were accepted and had not been started; they wait for their turn or run.
     package var queued: [String] = []
+    /// Jobs that were accepted, had not been started, and have waited for too long by now; they have failed.
+    package var missed: [String] = []
     /// Jobs whose runner is gone without a record; what it had started is being ended.
     package var lost: [String] = []
     /// Rows of the store that nothing was left of.
@@ -24,8 +26,8 @@ extension JobScheduler {
     ///
     /// 1. With the guard held, claim every directory whose owner is gone.
     /// 2. A held lock: the runner lives, watch it. A record: commit it. Neither runner nor record ever: start it, it was
-    ///    accepted and never ran; unless the machine was restarted since, because a power cut may have taken the traces
-    ///    of a run that began. A runner without a record: end what it left, `orphaned`.
+    ///    accepted and never ran; unless it has waited for too long by now, or the machine was restarted since, because a
+    ///    power cut may have taken the traces of a run that began. A runner without a record: end what it left, `orphaned`.
     /// 3. Rows that run and have no directory are of a gateway that kept none: `orphaned` once their process is
     ///    gone.
     ///
@@ -33,7 +35,51 @@ extension JobScheduler {
     /// for now is reported and tried again later.
     package func adopt() async -> AdoptionReport { await adopt(pause: JobScheduler.firstPause) }
 
+    /// Takes over the jobs of the gateways of this home that have ended, and of each other one as it ends, until the task
+    /// is cancelled.
+    package func adoptWhenOthersEnd() async {
+        let watch: InstanceWatch
+        do throws(GatewayError) {
+            try registry.enrol()
+            watch = try InstanceWatch(registry, reactor: machine.reactor)
+        } catch {
+            return report(error)
+        }
+        _ = await adopt()
+        while let others = await watch.next() {
+            for instance in others where endings.insert(instance).inserted {
+                Task { await adopt(afterTheEndOf: instance) }
+            }
+        }
+    }
+
+    private func adopt(afterTheEndOf instance: String) async {
+        let lock = registry.lockFile(instance)
+        if FileLock.isHeld(lock) {
+            do throws(GatewayError) {
+                try await BlockingThread.run("instance-end") { () throws(GatewayError) in
+                    FileLock.waitWhileHeld(lock)
+                }
+            } catch {
+                report(error)
+            }
+        }
+        endings.remove(instance)
+        _ = await adopt()
+    }
+
+    /// One adoption after the other: what one has claimed and not taken in yet must not be taken in by another.
     private func adopt(pause: Duration) async -> AdoptionReport {
+        let earlier = adoption
+        let task = Task {
+            _ = await earlier?.value
+            return await adoptNow(pause)
+        }
+        adoption = task
+        return await task.value
+    }
+
+    private func adoptNow(_ pause: Duration) async -> AdoptionReport {
         var result = AdoptionReport()
         var isComplete = true
         func failed(_ error: GatewayError) {
@@ -105,7 +151,7 @@ extension JobScheduler {
             result.live.append(spec.id)
             watch(await adopt(spec, directory, as: .running), record?.runner)
         case (false, nil) where exit == nil && isOfThisBoot(spec):
-            result.queued.append(spec.id)
+            if mayWait(spec) { result.queued.append(spec.id) } else { result.missed.append(spec.id) }
             _ = await adopt(spec, directory, as: .queued)
         case (false, _):
             if exit != nil { result.finished.append(spec.id) } else { result.lost.append(spec.id) }

@@ -11,14 +11,14 @@ import Platform
 final class InstanceRegistry: @unchecked Sendable {
     /// Directories of jobs that are being written; the instance's name follows.
     static let stagingPrefix = ".new-"
-    private static let lockPrefix = ".instance-"
+    static let lockPrefix = ".instance-"
 
     /// A UUID.
     let name: String
     let host: String
     /// The kernel's id of this boot; `nil` where /proc does not say.
     let boot: String?
-    private let directory: String
+    let directory: String
     private let files: Files
     private var lock: FileLock?
 
@@ -59,8 +59,8 @@ final class InstanceRegistry: @unchecked Sendable {
             // Who cannot be looked at is not dead.
             return true
         }
-        // Taken and let go of at once: nobody else tries while the guard is held.
-        return ((try? FileLock.attempt(path)) ?? nil) == nil
+        // Asked with a descriptor for reading: the end of one for writing is what `InstanceWatch` waits for.
+        return FileLock.isHeld(path)
     }
 
     /// Removes what dead gateways have left of themselves.
@@ -78,7 +78,7 @@ final class InstanceRegistry: @unchecked Sendable {
         }
     }
 
-    private func lockFile(_ instance: String) -> String {
+    func lockFile(_ instance: String) -> String {
         Layout.join(directory, InstanceRegistry.lockPrefix + instance)
     }
 }

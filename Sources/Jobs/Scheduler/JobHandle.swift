@@ -18,6 +18,10 @@ package struct JobOutcome: Sendable {
     package var files: [String: [UInt8]]
     /// Why the job did not end by itself.
     package var message: String?
+    /// Why the job was never given to a runner; `nil` when it was.
+    package var refusal: GatewayError?
+    /// Whether the provider may have been started, as far as its runner's record says.
+    package var hasBegun = true
 }
 
 /// A job that somebody may wait for.

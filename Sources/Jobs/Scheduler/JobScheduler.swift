@@ -18,7 +18,13 @@ package actor JobScheduler {
         let handle: JobHandle
         var machine: JobStateMachine
         var runner: ProcessIdentity?
+        /// Why it is over although it never had a runner.
+        var refusal: GatewayError?
+        /// What the outcome says in place of what follows from the record.
         var message: String?
+        /// Whether it has or had a runner.
+        var isTaken = false
+        var isCancelWanted = false
 
         init(_ spec: JobSpec, _ handle: JobHandle, _ state: JobStateMachine.State) {
             self.spec = spec
@@ -39,15 +45,21 @@ package actor JobScheduler {
     let registry: InstanceRegistry
     private let limits: Configuration.Limits
     private let runnerExecutable: String
+    private let runnerName: String
     private let onEnd: EndHook
     private let executor = ThreadExecutor("jobs")
     private var admission: Admission
     private var jobs: [String: Job] = [:]
+    /// The adoption that is going on, or was the last.
+    var adoption: Task<AdoptionReport, Never>?
+    /// Other gateways whose end is being waited for.
+    var endings: Set<String> = []
 
     /// The thread of this actor: its calls read and write files, which the cooperative pool must not.
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    /// A scheduler that starts `runnerExecutable run-job DIRECTORY` for each job.
+    /// A scheduler that starts `runnerExecutable run-job DIRECTORY` for each job, under the name `runnerName` in its
+    /// arguments.
     ///
     /// `store` is `nil` where the configuration wants none; `report` gets what went wrong beside the jobs.
     package init(
@@ -56,6 +68,7 @@ package actor JobScheduler {
         limits: Configuration.Limits = Configuration.Limits(),
         machine: Machine,
         runnerExecutable: String,
+        runnerName: String? = nil,
         report: @escaping @Sendable (GatewayError) -> Void,
         onEnd: @escaping EndHook = { _ in }
     ) {
@@ -64,6 +77,7 @@ package actor JobScheduler {
         self.limits = limits
         self.machine = machine
         self.runnerExecutable = runnerExecutable
+        self.runnerName = runnerName ?? runnerExecutable
         self.report = report
         self.onEnd = onEnd
         admission = Admission(limits)
@@ -98,7 +112,7 @@ package actor JobScheduler {
         let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
         jobs[request.id] = Job(spec, handle, .queued)
         // The directory is the promise; the row may be written while the runner starts, and adoption adds a missing one.
-        if startsNow { take(.turnCame, request.id) } else { expireTurn(of: request.id) }
+        if startsNow { take(.turnCame, request.id) } else { expireTurn(of: request.id, after: patience) }
         await noting { store throws(GatewayError) in
             try await store.insert(spec, instance: registry.name, host: registry.host)
         }
@@ -135,7 +149,10 @@ package actor JobScheduler {
     ///
     /// Throws `job-not-found` for one that does not wait or run here.
     package func cancel(_ id: String) throws(GatewayError) {
-        guard jobs[id] != nil else { throw GatewayError("job-not-found", "there is no running job '\(id)'") }
+        guard let job = jobs[id] else {
+            throw GatewayError("job-not-found", "there is no running job '\(id)'")
+        }
+        job.isCancelWanted = true
         take(.cancelRequested, id)
     }
 
@@ -166,23 +183,48 @@ package actor JobScheduler {
     func adopt(_ spec: JobSpec, _ directory: JobDirectory, as state: JobStateMachine.State) async -> Job {
         let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
         let job = Job(spec, handle, state)
+        job.isTaken = state != .queued
         jobs[spec.id] = job
         await noting { store throws(GatewayError) in
             try await store.insert(spec, instance: registry.name, host: registry.host)
         }
         if state == .queued {
-            do throws(GatewayError) {
-                if try admission.admit(spec.id, provider: spec.provider) { take(.turnCame, spec.id) }
-            } catch {
-                // It was accepted once, so it is not refused now.
-                admission.count(spec.provider)
-                take(.turnCame, spec.id)
-            }
+            queueAgain(job)
         } else {
             admission.count(spec.provider)
         }
         return job
     }
+
+    /// Gives an adopted job what is left of the time that it may wait.
+    private func queueAgain(_ job: Job) {
+        let spec = job.spec
+        let rest = patience - .milliseconds(waited(spec))
+        guard rest > .zero else {
+            // As if its turn had come: it is not in the queue, so that its end gives a turn back.
+            admission.count(spec.provider)
+            return missTurn(job)
+        }
+        do throws(GatewayError) {
+            if try admission.admit(spec.id, provider: spec.provider) {
+                take(.turnCame, spec.id)
+            } else {
+                expireTurn(of: spec.id, after: rest)
+            }
+        } catch {
+            // It was accepted once, so it is not refused now.
+            admission.count(spec.provider)
+            take(.turnCame, spec.id)
+        }
+    }
+
+    /// Milliseconds since a job was accepted.
+    private func waited(_ spec: JobSpec) -> Int64 {
+        machine.clock.now().milliseconds - spec.submitted.milliseconds
+    }
+
+    /// Whether a job that has no runner yet may still get one.
+    func mayWait(_ spec: JobSpec) -> Bool { .milliseconds(waited(spec)) < patience }
 
     func knows(_ id: String) -> Bool { jobs[id] != nil }
 
@@ -209,14 +251,24 @@ package actor JobScheduler {
         for id in admission.release(provider) { take(.turnCame, id) }
     }
 
-    private func expireTurn(of id: String) {
-        let patience = Duration.milliseconds(limits.queueTimeoutMilliseconds)
+    /// How long a job may wait for its turn.
+    private var patience: Duration { .milliseconds(limits.queueTimeoutMilliseconds) }
+
+    private func expireTurn(of id: String, after rest: Duration) {
         Task {
-            try? await machine.clock.sleep(patience)
+            try? await machine.clock.sleep(rest)
             guard let job = jobs[id], job.machine.state == .queued else { return }
-            job.message = "the job waited \(patience) for its turn"
-            take(.turnMissed, id)
+            missTurn(job)
         }
+    }
+
+    private func missTurn(_ job: Job) {
+        job.refusal = GatewayError(
+            "turn-missed",
+            "the job waited \(patience) for its turn",
+            help: "try again in a few seconds, or raise max_running_jobs or queue_timeout_ms in [limits]"
+        )
+        take(.turnMissed, job.spec.id)
     }
 
     private func startRunner(_ job: Job) {
@@ -226,12 +278,13 @@ package actor JobScheduler {
             guard let lock = try FileLock.attempt(job.directory.lock) else {
                 throw GatewayError("busy", "another process runs the job '\(job.spec.id)'")
             }
-            let command = Command(runnerExecutable, ["run-job", job.directory.path], directory: "/")
+            var command = Command(runnerExecutable, ["run-job", job.directory.path], directory: "/")
+            command.name = runnerName
             let runner = try machine.processes.launch(command, extra: lock.descriptor)
             job.runner = runner
             watch(job, runner)
         } catch {
-            job.message = error.description
+            job.refusal = error
             take(.startFailed, job.spec.id)
         }
     }
@@ -239,6 +292,7 @@ package actor JobScheduler {
     /// Waits for the end of a runner; without an identity, by the lock that it holds.
     func watch(_ job: Job, _ runner: ProcessIdentity?) {
         job.runner = runner
+        job.isTaken = true
         Task {
             let record = await patiently { () async throws(GatewayError) -> ExitRecord? in
                 if let runner { _ = await machine.processes.waitForEnd(of: runner) }
@@ -284,7 +338,6 @@ package actor JobScheduler {
     static func longer(_ pause: Duration) -> Duration { min(pause * 2, .seconds(60)) }
 
     private func signalRunner(_ job: Job) {
-        job.message = "canceled by caller"
         let record = (try? RunnerRecord.of(job.directory, files: machine.files)) ?? nil
         guard let runner = job.runner ?? record?.runner else { return }
         ProcessTable.signal(runner, SIGTERM)
@@ -349,7 +402,14 @@ package actor JobScheduler {
         let spec = job.spec
         let files = machine.files
         let limit = spec.limits.output + (1 << 20)
-        let message = job.message ?? JobFiles.message(exit, status, spec)
+        let refusal = job.refusal
+        let isCanceled = status == .canceled && job.isCancelWanted
+        let message =
+            isCanceled
+            ? "canceled by caller"
+            : refusal?.description ?? job.message ?? JobFiles.message(exit, status, spec)
+        let provider = try RunnerRecord.of(job.directory, files: machine.files)?.provider
+        let hasBegun = job.isTaken && (exit?.error == nil || provider != nil)
         let read: @Sendable () throws(GatewayError) -> JobOutcome = { () throws(GatewayError) in
             JobOutcome(
                 spec: spec,
@@ -358,7 +418,9 @@ package actor JobScheduler {
                 output: try JobFiles.read(directory.standardOutput, limit: limit, files: files),
                 errorOutput: try JobFiles.read(directory.standardError, limit: limit, files: files),
                 files: try JobFiles.collect(spec.collected, from: directory, limit: limit, files: files),
-                message: message
+                message: message,
+                refusal: refusal,
+                hasBegun: hasBegun
             )
         }
         // Much output would hold up this thread, which starts the other jobs.

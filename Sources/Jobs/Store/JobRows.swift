@@ -92,16 +92,6 @@ extension Store {
         )
     }
 
-    /// Notes which process is the job's provider.
-    func note(provider pid: Int32, of id: String) async throws(GatewayError) {
-        try await write { connection throws(GatewayError) in
-            try connection.execute(
-                "UPDATE jobs SET pid = ?2 WHERE id = ?1 AND status = 'running'",
-                [.text(id), .integer(Int64(pid))]
-            )
-        }
-    }
-
     /// Commits the final state; a job that has one already keeps it.
     func finish(
         _ spec: JobSpec,
