@@ -128,7 +128,8 @@ package struct Settings: Sendable, Equatable {
     /// Where health is asked for.
     package var healthURL: String { localOrigin + "/healthz" }
 
-    private static func bracketed(_ host: String) -> String { host.contains(":") ? "[\(host)]" : host }
+    /// A host as it is written in URLs and `Host` fields: an IPv6 address in brackets.
+    package static func bracketed(_ host: String) -> String { host.contains(":") ? "[\(host)]" : host }
 
     // MARK: single values, for flags
 

@@ -11,9 +11,9 @@ enum GatewayArguments: Equatable {
 
     /// Reads the arguments after the program's name; the environment names the transport where they do not.
     ///
-    /// Throws `unknown-flag`, `unknown-verb` or `invalid-value`.
+    /// Throws `unknown-flag`, `unknown-verb` or `invalid-value`. The environment is not looked at where a flag decides.
     init(_ arguments: [String], environment: [String: String]) throws(GatewayError) {
-        var transport = try GatewayArguments.transport(environment)
+        var transport: Transport?
         var rest = arguments[...]
         switch rest.first {
         case "--version", "-v", "version":
@@ -55,14 +55,19 @@ enum GatewayArguments: Equatable {
                 )
             }
         }
-        self = .serve(transport)
+        if let transport {
+            self = .serve(transport)
+        } else {
+            self = .serve(try GatewayArguments.transport(environment))
+        }
     }
 
     private static func transport(_ environment: [String: String]) throws(GatewayError) -> Transport {
-        for name in ["LLM_GATEWAY_TRANSPORT", "MCP_TRANSPORT"] {
-            if let value = environment[name], !value.isEmpty { return try transport(value, from: name) }
+        if let value = environment["LLM_GATEWAY_TRANSPORT"], !value.isEmpty {
+            return try transport(value, from: "LLM_GATEWAY_TRANSPORT")
         }
-        return .stdio
+        // Other MCP servers read this one too, and some of its values (sse, streamable-http) are theirs alone.
+        return environment["MCP_TRANSPORT"].flatMap(Transport.init(rawValue:)) ?? .stdio
     }
 
     private static func transport(_ value: String, from name: String) throws(GatewayError) -> Transport {

@@ -1,6 +1,7 @@
 import Appliance
 import MCP
 import Platform
+import TestSupport
 import Testing
 
 @testable import Gateway
@@ -60,6 +61,10 @@ struct AccessTests {
         #expect(decide(["X-User": "ada@example.org"], header: "X-User").status == 401)
         let odd: HTTPFields = ["Authorization": "Bearer secret-token", "X-User": "a b"]
         #expect(decide(odd, header: "X-User").status == 400)
+        // A proxy that adds the field does not take away what the caller wrote into it.
+        var twice = fields
+        twice.add("x-user", "bob@example.org")
+        #expect(decide(twice, header: "X-User").status == 400)
         let local: HTTPFields = ["Authorization": "Bearer secret-token", "X-User": "local"]
         #expect(decide(local, header: "X-User").status == 400)
         #expect(
@@ -68,9 +73,48 @@ struct AccessTests {
         )
     }
 
+    @Test("a token is read as the doctor reads it, however long its file is")
+    func tokenFile() throws {
+        let home = try TemporaryDirectory()
+        let machine = Machine(
+            environment: ["HOME": home.root],
+            files: Files(),
+            clock: .system,
+            random: .system,
+            reactor: try Reactor(),
+            terminal: .standard
+        )
+        let layout = try machine.layout()
+        try machine.files.makeDirectory(layout.home)
+        try machine.files.write("\n\(String(repeating: "t", count: 6000))\n".utf8, to: layout.authToken)
+        let token = try machine.files.authToken(of: layout)
+        #expect(token?.utf8.count == 6000)
+        #expect(try Access(machine: machine, layout: layout).token == token)
+    }
+
     @Test("turned off, everybody is the local user")
     func disabled() {
         #expect(decide([:], disabled: true).principal == .local)
+    }
+}
+
+@Suite("The names that the gateway goes by over HTTP")
+struct HostTests {
+    @Test(
+        "are those of this machine and the one that it was told to listen on",
+        arguments: [
+            ("127.0.0.2", "127.0.0.2:3333", true), ("127.0.0.2", "localhost:3333", true),
+            ("127.0.0.2", "127.0.0.3:3333", false), ("127.0.0.1", "127.0.0.2:3333", false),
+            ("::1", "[::1]:3333", true), ("127.0.0.1", "evil.example", false),
+        ]
+    )
+    func host(configured: String, asked: String, isServed: Bool) throws {
+        let settings = try Settings(
+            stored: JSONObject(),
+            environment: ["LLM_GATEWAY_HTTP_HOST": configured]
+        )
+        let request = HTTPRequest("GET", "/healthz", fields: ["Host": asked])
+        #expect(OriginPolicy(settings).refusal(of: request)?.status == (isServed ? nil : 421))
     }
 }
 
@@ -85,6 +129,21 @@ struct GatewayArgumentsTests {
         let both = ["LLM_GATEWAY_TRANSPORT": "http", "MCP_TRANSPORT": "stdio"]
         #expect(try GatewayArguments([], environment: both) == .serve(.http))
         #expect(try GatewayArguments(["--transport=stdio"], environment: both) == .serve(.stdio))
+    }
+
+    @Test("a transport of other programs in MCP_TRANSPORT is none of ours")
+    func foreignTransport() throws {
+        for value in ["sse", "streamable-http", ""] {
+            let environment = ["MCP_TRANSPORT": value]
+            #expect(try GatewayArguments([], environment: environment) == .serve(.stdio))
+            #expect(try GatewayArguments(["--version"], environment: environment) == .version)
+            #expect(try GatewayArguments(["--transport=http"], environment: environment) == .serve(.http))
+        }
+        let own = ["LLM_GATEWAY_TRANSPORT": "sse"]
+        let error = #expect(throws: GatewayError.self) { try GatewayArguments([], environment: own) }
+        #expect(error?.message == "LLM_GATEWAY_TRANSPORT is 'sse', expected stdio or http")
+        #expect(try GatewayArguments(["--version"], environment: own) == .version)
+        #expect(try GatewayArguments(["--transport=http"], environment: own) == .serve(.http))
     }
 
     @Test(

@@ -21,11 +21,9 @@ struct Access: Sendable {
     /// Reads the token from `LLM_GATEWAY_AUTH_TOKEN`, else from the token file; blank is none.
     init(machine: Machine, layout: Layout) throws(GatewayError) {
         let environment = machine.environment
-        let stored = try machine.files.readIfPresent(layout.authToken, limit: 4096)
         let given = environment["LLM_GATEWAY_AUTH_TOKEN"]?.trimmed ?? ""
-        let token = given.isEmpty ? String(decoding: stored ?? [], as: UTF8.self).trimmed : given
         self.init(
-            token: token.isEmpty ? nil : token,
+            token: given.isEmpty ? try machine.files.authToken(of: layout) : given,
             isDisabled: environment["LLM_GATEWAY_AUTH_DISABLED"] == "1",
             principalHeader: environment["LLM_GATEWAY_TRUSTED_PRINCIPAL_HEADER"].flatMap {
                 $0.isEmpty ? nil : $0
@@ -63,8 +61,15 @@ struct Access: Sendable {
                 )
             )
         }
-        guard let principalHeader, let name = request.fields[principalHeader] else {
+        let names = principalHeader.map { request.fields.values($0) } ?? []
+        guard let principalHeader, let name = names.first else {
             return .allowed(Principal(id: "gateway-bearer", kind: .bearer))
+        }
+        // A proxy that adds the field to the caller's own would let the caller choose its name.
+        guard names.count == 1 else {
+            return .refused(
+                .json(400, ["error": .string("the field \(principalHeader) occurs more than once")])
+            )
         }
         // The local user is who sits at this machine; no field makes a caller that.
         guard Access.isPrincipalName(name), name != Principal.local.id else {

@@ -64,3 +64,15 @@ struct Front: Sendable {
         ]
     }
 }
+
+extension OriginPolicy {
+    /// Lets in what the settings name: the address to listen on and the public one, beside this machine's own names.
+    init(_ settings: Settings) {
+        let publicHost = settings.publicURL.flatMap { try? WebAddress($0) }
+        self.init(
+            isLoopback: settings.isLoopback,
+            allowedOrigins: Set(publicHost.map { [$0.origin] } ?? []),
+            allowedHosts: Set([Settings.bracketed(settings.host)] + (publicHost.map { [$0.host] } ?? []))
+        )
+    }
+}
