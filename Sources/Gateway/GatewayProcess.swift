@@ -9,7 +9,7 @@ import Providers
 /// One gateway from its assembly to its end.
 ///
 /// 1. Read settings, environment file and configuration; refuse to start only on what could lose or misplace jobs.
-/// 2. Adopt what an earlier gateway left running.
+/// 2. Adopt what an earlier gateway left running, and from now on what others leave when they end.
 /// 3. Serve one client on stdio, or all clients of this machine over HTTP.
 /// 4. Asked to stop: leave what connects now to the next gateway, answer everything that was accepted, close in order.
 ///    Calls that wait for a job get its handle; running jobs stay with their runners.
@@ -78,6 +78,8 @@ struct GatewayProcess: Sendable {
     /// Serves until the stop is asked for, or the client on stdio has left.
     func serve(_ transport: GatewayArguments.Transport, until stop: StopSignal) async throws(GatewayError) {
         await services.open()
+        let others = Task { await services.jobs.adoptWhenOthersEnd() }
+        defer { others.cancel() }
         switch transport {
         case .stdio: try await serveStandardInput(until: stop)
         case .http: try await serveHTTP(until: stop)
@@ -135,15 +137,10 @@ struct GatewayProcess: Sendable {
             limits: limits,
             clock: machine.clock
         )
-        let publicHost = settings.publicURL.flatMap { try? WebAddress($0) }
         let front = Front(
             path: settings.path,
             endpoint: endpoint,
-            policy: OriginPolicy(
-                isLoopback: settings.isLoopback,
-                allowedOrigins: Set(publicHost.map { [$0.origin] } ?? []),
-                allowedHosts: Set(publicHost.map { [$0.host] } ?? [])
-            ),
+            policy: OriginPolicy(settings),
             access: access
         )
         let http = try HTTPServer.start(try options(), routes: front.routes)

@@ -42,7 +42,9 @@ struct Services: Sendable {
             store: store,
             limits: configuration.limits,
             machine: machine,
-            runnerExecutable: machine.executable,
+            // Not by its path: an upgrade removes a version that a gateway of long life still runs.
+            runnerExecutable: "/proc/self/exe",
+            runnerName: machine.executable,
             report: { log.error($0) },
             onEnd: { await completion.finish($0) }
         )
@@ -64,13 +66,14 @@ struct Services: Sendable {
             log.error(error)
         }
         let report = await jobs.adopt()
-        let found = report.live.count + report.finished.count + report.queued.count + report.lost.count
-        if found > 0 {
+        let found = [report.live, report.finished, report.queued, report.missed, report.lost].joined()
+        if !found.isEmpty {
             log.info(
                 "took over the jobs of an earlier gateway",
                 [
                     "running": String(report.live.count), "finished": String(report.finished.count),
                     "queued": String(report.queued.count), "lost": String(report.lost.count),
+                    "too late": String(report.missed.count),
                 ]
             )
         }

@@ -40,12 +40,14 @@ struct CompletionTests {
         return Completion(recorder: recorder, conversations: conversations, log: .none)
     }
 
-    /// A run of claude, which says what the conversation `said` has cost so far.
+    /// A run of claude, which says what the conversation `said` has cost so far; without a total it was ended before it
+    /// could.
     private func run(
         _ job: String,
         _ session: SessionChoice,
-        says said: String,
-        total: String
+        says said: String?,
+        total: String?,
+        submitted: Timestamp? = nil
     ) async throws -> JobOutcome {
         await recorder.start(
             FlightStart(correlationID: job, provider: "claude", model: "default", prompt: "p")
@@ -65,23 +67,25 @@ struct CompletionTests {
             environment: [:],
             correlationID: job
         )
-        var spec = JobSpec(request, submitted: Timestamp(milliseconds: 0), boot: nil)
+        var spec = JobSpec(request, submitted: submitted ?? WallClock.system.now(), boot: nil)
         spec.context = context.json
+        let head = said.map { #""session_id":"\#($0)","# } ?? ""
         let output =
-            #"{"type":"result","subtype":"success","is_error":false,"result":"ok","session_id":""# + said
-            + #"","total_cost_usd":"# + total + "}\n"
+            total.map {
+                #"{"type":"result","subtype":"success","is_error":false,"result":"ok",\#(head)"total_cost_usd":\#($0)}"#
+            } ?? #"{\#(head)"type":"system","subtype":"init"}"#
         let instant = Timestamp(milliseconds: 0)
         return JobOutcome(
             spec: spec,
-            status: .completed,
+            status: total == nil ? .failed : .completed,
             exit: ExitRecord(
-                status: .exited(0),
+                status: total == nil ? .signalled(15) : .exited(0),
                 intervention: nil,
                 started: instant,
                 finished: instant,
                 durationMilliseconds: 5
             ),
-            output: Array(output.utf8),
+            output: Array("\(output)\n".utf8),
             errorOutput: [],
             files: [:],
             message: nil
@@ -160,8 +164,116 @@ struct CompletionTests {
         let metadata = sessions.session("s", caller: Ownership.local)?.metadata
         #expect(metadata?["runningTotalSteps"]?.array?.count == 8)
         await completion().finish(cut)
-        #expect(try await cost("b") == .null && total("s") == 0.1)
+        // As with two runs at once, what the total stands for is not known then either.
+        #expect(try await cost("b") == .null && total("s") == nil)
         #expect(try await cost("c10") == .double(0.01))
+    }
+
+    @Test("after a run that ended without a total, the next one has no usage, and the one after it its own")
+    func ended() async throws {
+        await completion().finish(try await run("a", .new(id: nil), says: "s", total: "0.01"))
+        let killed = try await run("b", .resume("s"), says: "s", total: nil)
+        await completion(recording: false).finish(killed)
+        #expect(total("s") == nil)
+        let next = try await run("c", .resume("s"), says: "s", total: "0.03")
+        await completion().finish(next)
+        #expect(try await cost("c") == .null && total("s") == 0.03)
+        // Done again after a crash, it takes nothing from the total that the next run has brought.
+        await completion().finish(killed)
+        #expect(total("s") == 0.03)
+        await completion().finish(try await run("d", .resume("s"), says: "s", total: "0.04"))
+        #expect(try await cost("d") == .double(0.01))
+    }
+
+    @Test("a run of the latest conversation that never said which one it was may have been a run of any")
+    func endedLatest() async throws {
+        await completion().finish(try await run("a", .new(id: nil), says: "s", total: "0.01"))
+        await completion().finish(try await run("b", .new(id: nil), says: "t", total: "0.01"))
+        await completion().finish(try await run("c", .latest, says: nil, total: nil))
+        #expect(total("s") == nil && total("t") == nil)
+    }
+
+    @Test("a run that was never begun leaves the total as it was")
+    func neverBegun() async throws {
+        await completion().finish(try await run("a", .new(id: nil), says: "s", total: "0.01"))
+        var outcome = try await run("b", .resume("s"), says: nil, total: nil)
+        outcome.output = []
+        outcome.exit = nil
+        outcome.hasBegun = false
+        outcome.refusal = GatewayError("turn-missed", "the job waited 2.0 seconds for its turn")
+        await completion().finish(outcome)
+        #expect(total("s") == 0.01)
+        await completion().finish(try await run("c", .resume("s"), says: "s", total: "0.02"))
+        #expect(try await cost("c") == .double(0.01))
+    }
+
+    @Test("of two runs of a conversation at once, the one that ends last has no usage, nor has the next run")
+    func atOnce() async throws {
+        await completion().finish(try await run("a", .new(id: nil), says: "s", total: "0.01"))
+        let before = WallClock.system.now().advanced(byMilliseconds: -1)
+        let first = try await run("b", .resume("s"), says: "s", total: "0.03", submitted: before)
+        let second = try await run("c", .resume("s"), says: "s", total: "0.04", submitted: before)
+        let earlier = conversations.total(of: "s", owner: Ownership.local)
+        let step = Conversations.Step(
+            job: "a",
+            base: nil,
+            ended: WallClock.system.now().advanced(byMilliseconds: -1000)
+        )
+        _ = try await sessions.update("s", caller: Ownership.local) {
+            $0.metadata["runningTotalSteps"] = .array([step.json])
+        }
+        #expect(earlier?.costUSD == 0.01)
+        await completion().finish(first)
+        await completion().finish(second)
+        #expect(try await cost("b") == .double(0.02))
+        #expect(try await cost("c") == .null)
+        #expect(total("s") == nil)
+        await completion().finish(try await run("d", .resume("s"), says: "s", total: "0.06"))
+        #expect(try await cost("d") == .null && total("s") == 0.06)
+    }
+
+    @Test(
+        "what kept a run from starting decides the category",
+        arguments: [
+            ("turn-missed", "saturated", 1, true), ("command-not-found", "spawn_error", 127, false),
+            ("spawn-failed", "spawn_error", 126, false),
+        ]
+    )
+    func categories(code: String, category: String, exitCode: Int32, isRetryable: Bool) async throws {
+        var outcome = try await run("b", .new(id: nil), says: nil, total: nil)
+        outcome.output = []
+        outcome.exit = nil
+        outcome.refusal = GatewayError(code, "why")
+        let completion = completion()
+        completion.expect("b")
+        await completion.finish(outcome)
+        let result = try #require(completion.take("b"))
+        #expect(result.category?.rawValue == category && result.exitCode == exitCode)
+        #expect(result.category?.isRetryable == isRetryable)
+        #expect(result.errorText?.contains("why") == true)
+    }
+
+    @Test(
+        "and so does what refused a request before there was a run",
+        arguments: [
+            ("saturated", "saturated", 1), ("session-refused", "invalid_input", 1),
+            ("workspace-required", "invalid_input", 1), ("unknown-workspace", "invalid_input", 1),
+            ("path-refused", "invalid_input", 1), ("directory-not-found", "invalid_input", 1),
+            ("command-not-found", "spawn_error", 127), ("spawn-failed", "spawn_error", 126),
+        ]
+    )
+    func refusals(code: String, category: String, exitCode: Int) {
+        let body = Answer.refusal(.claude, GatewayError(code, "why"), "c").structuredContent
+        #expect(body?["errorCategory"]?.string == category && body?["exitCode"]?.int == exitCode)
+        #expect(body?["retryable"]?.bool == (category == "saturated"))
+    }
+
+    @Test("an empty correlation id is none")
+    func noCorrelation() {
+        for (given, id) in [("", nil), ("c", "c")] {
+            #expect(RequestTool.correlation(JSONObject([("correlationId", .string(given))])) == id)
+        }
+        #expect(RequestTool.correlation(JSONObject()) == nil)
     }
 
     @Test("an answer under another correlation id than the caller's says so")

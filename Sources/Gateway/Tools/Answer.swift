@@ -70,7 +70,7 @@ struct Answer: Sendable {
         var body: JSON = [
             "response": .string(text), "correlationId": .string(correlation),
             "cli": .string(provider.rawValue),
-            "exitCode": .integer(category == .spawnError ? 127 : 1),
+            "exitCode": .integer(category == .spawnError ? ExitRecord.code(of: error) : 1),
             "errorCategory": .string(category.rawValue), "retryable": .bool(category.isRetryable),
         ]
         add(warnings, to: &body)

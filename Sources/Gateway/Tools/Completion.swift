@@ -7,7 +7,8 @@ import Synchronization
 /// What becomes of a job's output: the same for a caller who waits and for a job that an earlier gateway started.
 ///
 /// 1. Read the output as the provider's contract says, this run's part of running totals included.
-/// 2. Keep the conversation and its new running total, with the total that this run was counted from.
+/// 2. Keep the conversation and its new running total, with the total that this run was counted from. A run that ends
+///    without a total leaves none: what it used is in the next one, and cannot be told apart there.
 /// 3. Close the request's record.
 ///
 /// After a crash the next gateway does it all again, whichever step was the last: a job whose total is kept already is
@@ -92,9 +93,10 @@ final class Completion: Sendable {
             ending: Completion.ending(of: outcome)
         )
         let job = outcome.spec.id
+        let submitted = outcome.spec.submitted
         var base: RunningTotal?
         var result = OutputReader.read(output, context.reading) { id in
-            base = conversations.total(of: id, owner: context.owner)
+            base = conversations.total(of: id, owner: context.owner, before: submitted)
             return base
         }
         if let step = result.sessionID.flatMap({ conversations.step(of: job, in: $0, owner: context.owner) })
@@ -102,11 +104,9 @@ final class Completion: Sendable {
             base = step.base
             result = OutputReader.read(output, context.reading) { _ in step.base }
         }
-        if context.keepsConversation, let id = result.sessionID, !result.isError || result.runningTotal != nil
-        {
+        if context.keepsConversation {
             do throws(GatewayError) {
-                let step = Conversations.Step(job: job, base: base)
-                try await conversations.keep(id, context, total: result.runningTotal, after: step)
+                try await keep(result, context, outcome, base)
             } catch {
                 log.error(error)
             }
@@ -114,6 +114,23 @@ final class Completion: Sendable {
         await record(result, outcome)
         expected.withLock { expected in
             if expected[job] != nil { expected[job] = .some(result) }
+        }
+    }
+
+    /// Keeps what a run has brought a conversation to; a failed run without a total may have brought it on as well.
+    private func keep(
+        _ result: ProviderResult,
+        _ context: Context,
+        _ outcome: JobOutcome,
+        _ base: RunningTotal?
+    ) async throws(GatewayError) {
+        let step = Conversations.Step(job: outcome.spec.id, base: base, ended: conversations.now())
+        if let id = result.sessionID, !result.isError || result.runningTotal != nil {
+            let overlaps = conversations.hasMovedOn(id, owner: context.owner, since: outcome.spec.submitted)
+            let total = overlaps ? nil : result.runningTotal
+            try await conversations.keep(id, context, total: total, after: step)
+        } else if outcome.hasBegun {
+            try await conversations.loseTotal(of: result.sessionID, context, after: step)
         }
     }
 
@@ -147,8 +164,14 @@ final class Completion: Sendable {
     }
 
     private static func ending(of outcome: JobOutcome) -> RunEnding {
-        guard let exit = outcome.exit else { return .launchFailed(outcome.message ?? "the job was lost") }
-        if let error = exit.error { return .launchFailed(error.description) }
+        if let refusal = outcome.refusal {
+            return ErrorCategory(code: refusal.code) == .spawnError
+                ? .launchFailed(refusal.description, code: ExitRecord.code(of: refusal)) : .refused(refusal)
+        }
+        guard let exit = outcome.exit else {
+            return .launchFailed(outcome.message ?? "the job was lost", code: 126)
+        }
+        if let error = exit.error { return .launchFailed(error.description, code: exit.exitCode) }
         switch exit.intervention {
         case .wallTime: return .timedOut
         case .idleTime: return .idleTimeout

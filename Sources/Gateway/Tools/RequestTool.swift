@@ -50,8 +50,13 @@ struct RequestTool: Sendable {
         }
     }
 
+    /// The id that the caller chose; an empty one is none, as it is for the other parameters.
+    static func correlation(_ arguments: JSONObject) -> String? {
+        arguments["correlationId"]?.string.flatMap { $0.isEmpty ? nil : $0 }
+    }
+
     private func answer(_ call: ToolCall) async -> ToolResult {
-        let correlation = call.arguments["correlationId"]?.string ?? services.machine.random.uuid()
+        let correlation = RequestTool.correlation(call.arguments) ?? services.machine.random.uuid()
         do throws(GatewayError) {
             return await run(try prepare(call, correlation), call)
         } catch {
@@ -69,13 +74,17 @@ struct RequestTool: Sendable {
         let executable: String
         /// Where the CLI finds its own helpers.
         let searchPath: String
-        let prompt: Prompt
         let conversation: Conversation
     }
 
     private func prepare(_ call: ToolCall, _ correlation: String) throws(GatewayError) -> Prepared {
         var arguments = RequestArguments(.object(call.arguments))
-        let conversation = try services.conversations.choose(provider, arguments, call.principal)
+        let conversation = try services.conversations.choose(
+            provider,
+            arguments,
+            call.principal,
+            call.transport
+        )
         let place = try services.workspaces.place(
             Workspaces.Request(
                 provider: provider.rawValue,
@@ -111,7 +120,6 @@ struct RequestTool: Sendable {
             place: place,
             executable: try search.require(provider, files: services.machine.files),
             searchPath: search.path,
-            prompt: try Prompt(from: arguments, limit: options.maximumPromptCharacters),
             conversation: conversation
         )
     }
@@ -138,7 +146,7 @@ struct RequestTool: Sendable {
             correlationID: prepared.correlation,
             provider: provider.rawValue,
             model: prepared.plan.model ?? "default",
-            prompt: prepared.prompt.text
+            prompt: prepared.plan.prompt
         )
         flight.sessionID = prepared.conversation.id
         flight.owner = call.principal.id

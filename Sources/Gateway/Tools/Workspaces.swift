@@ -49,8 +49,6 @@ struct Workspaces: Sendable {
         guard let alias = request.workspace ?? request.sessionWorkspace ?? fallback else {
             return try unconfined(request)
         }
-        // The same words for a workspace that does not exist and one that may not be used here: whoever guesses
-        // names learns nothing.
         guard let repository = configuration.repository(alias) else {
             throw GatewayError(
                 "unknown-workspace",
@@ -110,8 +108,8 @@ struct Workspaces: Sendable {
                 "workspace-required",
                 "Remote HTTP provider requests require a registered workspace alias, session workspace, or "
                     + "[workspaces].default.",
-                help:
-                    "register a folder in '\(layout.configuration)' under [[workspaces.repos]] and name its alias"
+                // Not the file's path: who is refused here may be far away.
+                help: "register a folder in config.toml under [[workspaces.repos]] and name its alias"
             )
         }
         let directory = try request.workingDirectory.map { (path) throws(GatewayError) in
