@@ -7,10 +7,11 @@ The fakes end with status 2 on whatever their contract does not have, so a run t
 import json
 import os
 import resource
+import shutil
 import sqlite3
 import time
 
-from harness import body_of, check, contains, equal, matches, run, section, text_of, together, within
+from harness import body_of, check, contains, equal, matches, product, run, section, text_of, together, within
 
 
 def drive(world):
@@ -31,6 +32,8 @@ def drive(world):
         silence(world, gateway)
     with section("no descriptors"):
         no_descriptors(world)
+    with section("a version that is gone"):
+        version_gone(world)
     with section("the record"):
         record(world, gateway)
     equal("nothing but protocol came on standard output", gateway.noise, [])
@@ -108,6 +111,17 @@ def grok(world, gateway):
     # The answer does not wait for the commit that removes the job's files.
     within(10, lambda: not left())
     equal("no prompt file is left behind", left(), [])
+
+    notes = world.write("work/prompt.md", "-- a prompt that grok reads itself")
+    for way, value, said, recorded in (
+            ("promptFile", notes, "-- a prompt that grok reads itself", f"promptFile: {notes}"),
+            ("promptJson", [{"type": "text", "text": "in blocks"}], "in blocks", '[{"type":"text","text":"in blocks"}]'),
+            ("single", "a single one", "a single one", "a single one")):
+        seen = reply(f"a prompt by {way}", gateway.tool("grok_request", **{way: value}), f"ok[1]: {said}")
+        kept = body_of(gateway.tool("llm_request_result", correlationId=seen.get("correlationId") or "?", includePrompt=True))
+        equal(f"{way}: is recorded", kept.get("request", {}).get("prompt"), recorded)
+    for name in ("prompt", "promptFile"):
+        refused(world, f"{name} beside another prompt", gateway, "grok_request", "one prompt", single="x", **{name: "y"})
 
     options = {
         "model": "grok-build", "permissionMode": "acceptEdits", "effort": "high", "reasoningEffort": "high", "allowedTools": ["read", "grep"],
@@ -223,6 +237,35 @@ def no_descriptors(world):
     equal("the gateway ends well after it", gateway.hang_up(), 0)
 
 
+def version_gone(world):
+    """A gateway that runs on after upgrades have removed its version starts its runs as before."""
+    folder = world.directory("old-version", "bin")
+    program = shutil.copy2(product("llm-gateway"), folder)
+    gateway = world.stdio_gateway(program=program)
+    shutil.rmtree(folder)
+    request = gateway.begin("tools/call", {"name": "claude_request", "arguments": {"prompt": "@@wait 1@@@@say still here@@"}})
+    runner = None
+
+    def found():
+        nonlocal runner
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline") as file:
+                    words = file.read().split("\0")
+                if words[0] == program and words[1:2] == ["run-job"]:
+                    with open(f"/proc/{pid}/comm") as file:
+                        runner = file.read().strip()
+                    return runner == "llm-gateway"
+            except OSError:
+                continue
+        return False
+
+    check("its runner goes by the program's name", within(10, found), "llm-gateway", runner)
+    answer = gateway.finish(request, 40)["result"]
+    check("a request is answered", not answer.get("isError") and text_of(answer) == "still here", "still here", answer)
+    equal("and the gateway ends well", gateway.hang_up(), 0)
+
+
 def record(world, gateway):
     first = gateway.tool("codex_request", prompt="@@say ok fine@@", correlationId="nightly")["structuredContent"]
     again = gateway.tool("codex_request", prompt="@@say ok fine@@", correlationId="nightly", sessionId=first["sessionId"])
@@ -259,15 +302,25 @@ def record(world, gateway):
         check("the conversation's total is kept first", within(4.5, lambda: total() != before), "another total", before)
         other.process.kill()
         other.process.wait()
+        equal("a gateway that is killed then leaves the record open", kept(gateway, "cut off").get("status"), "started")
     finally:
         database.execute("ROLLBACK")
         database.close()
-    equal("a gateway that is killed then leaves the record open", kept(gateway, "cut off").get("status"), "started")
-    heir = world.stdio_gateway()
-    within(10, lambda: kept(heir, "cut off").get("status") != "started")
-    record = kept(heir, "cut off")
-    equal("the next one closes it", record.get("status"), "completed")
+    within(10, lambda: kept(gateway, "cut off").get("status") != "started")
+    record = kept(gateway, "cut off")
+    equal("another one that runs closes it", record.get("status"), "completed")
     equal("with what this run used, though its total was kept already", [record.get(name) for name in usage], [first.get(name) for name in usage])
+
+    # A client that leaves while its run goes on: whoever serves then has the answer as soon as it is there.
+    brief = world.stdio_gateway()
+    brief.begin("tools/call", {"name": "claude_request", "arguments": {"prompt": "@@wait 2@@@@say after all@@", "correlationId": "left"}})
+    within(10, lambda: kept(gateway, "left").get("status") == "started")
+    equal("a client leaves while its run goes on", brief.hang_up(), 0)
+    within(20, lambda: kept(gateway, "left").get("status") != "started")
+    record = kept(gateway, "left")
+    equal("a gateway that has run all the time has its answer", [record.get("status"), record.get("response")], ["completed", "after all"])
+
+    heir = world.stdio_gateway()
     last = heir.tool("codex_request", prompt="@@say ok fine@@", sessionId=first["sessionId"])["structuredContent"]
     equal("and the run after it is counted from there", [last.get(name) for name in usage], [first.get(name) for name in usage])
     equal("the heir ends well", heir.hang_up(), 0)

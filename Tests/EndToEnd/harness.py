@@ -399,8 +399,8 @@ class World:
                        'kind = "folder"\n')
         return self.write(os.path.join(self.state, "config.toml"), tables)
 
-    def stdio_gateway(self, environment=None, arguments=("--transport=stdio",), era=LEGACY, handshake=True):
-        return StdioGateway(self, environment, arguments, era, handshake)
+    def stdio_gateway(self, environment=None, arguments=("--transport=stdio",), era=LEGACY, handshake=True, program=None):
+        return StdioGateway(self, environment, arguments, era, handshake, program)
 
     def http_gateway(self, environment=None, arguments=("--transport=http",)):
         return HTTPGateway(self, environment, arguments)
@@ -568,13 +568,13 @@ def body_of(result):
 class StdioGateway(ToolCalls):
     """The gateway on pipes. Every line that it prints is kept in `lines`, and what is no JSON-RPC message in `noise`."""
 
-    def __init__(self, world, environment, arguments, era, handshake):
+    def __init__(self, world, environment, arguments, era, handshake, program=None):
         self.world, self.era = world, era
         self.lines, self.noise, self.notifications, self.log = [], [], [], []
         # Answers without an id that we know: errors about what could not be read.
         self.unasked = queue.Queue()
         self.waiting, self.lock, self.sending, self.next = {}, threading.Lock(), threading.Lock(), 0
-        self.process = world.start([product("llm-gateway"), *arguments], environment, stdin=subprocess.PIPE,
+        self.process = world.start([program or product("llm-gateway"), *arguments], environment, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         self.readers = [threading.Thread(target=self.read, daemon=True), threading.Thread(target=self.read_log, daemon=True)]
         for reader in self.readers:
