@@ -121,6 +121,8 @@ struct DetachedService: Sendable {
                     help: "'\(Product.name) logs' shows what it said"
                 )
             }
+            // Until the supervisor has heard of it, it speaks of what was before.
+            guard record.replacements == nil || record.replacements != before.replacements else { continue }
             if record.readyAt != nil, record.gateway != before.gateway { return }
             // One that fails now would be tried again and again; whoever replaces it wants to know.
             if let failure = record.failure {

@@ -37,6 +37,9 @@ struct Supervisor {
     private var processDescriptor: Int32 = -1
     private var outputPipe: Int32 = -1
     private var startedAt: UInt64 = 0
+    /// How many replacements were asked for, and by when the running gateway was started.
+    private var replacements = 0
+    private var startedFor = 0
     private var wakeAt: UInt64?
     private var lastSign: UInt64 = 0
     private var exitCode: Int32?
@@ -179,6 +182,7 @@ struct Supervisor {
             outputPipe = ends[0]
             _ = shim_set_nonblocking(outputPipe, true)
             startedAt = clock.uptime()
+            startedFor = replacements
             lastSign = startedAt
             save()
             handle(.started)
@@ -200,7 +204,7 @@ struct Supervisor {
         if outputPipe >= 0 { close(outputPipe) }
         processDescriptor = -1
         outputPipe = -1
-        record.failure = state.isStarting ? ended.wording : nil
+        record.failure = state.isStarting && startedFor == replacements ? ended.wording : nil
         record.gateway = nil
         record.readyAt = nil
         wakeAt = nil
@@ -234,9 +238,11 @@ struct Supervisor {
     private mutating func readSignals() {
         var info = signalfd_siginfo()
         while read(signals, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
+            let isReplacement = Int32(info.ssi_signo) == SIGHUP
             // What failed before is not what is asked for now.
             record.failure = nil
-            handle(Int32(info.ssi_signo) == SIGHUP ? .replace : .stop)
+            if isReplacement { replacements += 1 }
+            handle(isReplacement ? .replace : .stop)
         }
     }
 
@@ -270,7 +276,10 @@ struct Supervisor {
         try? log.append(Array("\(clock.now().iso8601) supervisor: \(sentence)\n".utf8))
     }
 
-    private func save() { try? record.write(layout, files: files) }
+    private mutating func save() {
+        record.replacements = replacements
+        try? record.write(layout, files: files)
+    }
 
     private func signalGateway(_ number: Int32) {
         guard let gateway = record.gateway else { return }

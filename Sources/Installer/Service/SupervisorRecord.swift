@@ -14,7 +14,11 @@ struct SupervisorRecord: Sendable, Equatable {
     /// When the gateway last became ready.
     var readyAt: Timestamp?
     var restarts = 0
-    /// How the gateway ended that should have been ready by now; `nil` once one is.
+    /// How often it was asked to replace the gateway, so that who asks knows what came afterwards; `nil` from a supervisor that
+    /// an earlier version started, which does not count.
+    var replacements: Int? = 0
+    /// How the gateway ended that should have been ready by now, and was started since the last replacement was asked for; `nil`
+    /// once one is ready.
     var failure: String?
 
     /// The form in the file.
@@ -22,7 +26,8 @@ struct SupervisorRecord: Sendable, Equatable {
         [
             "supervisor": supervisor.json, "gateway": gateway?.json ?? .null, "address": .string(address),
             "startedAt": .string(startedAt.iso8601), "readyAt": .optional(readyAt?.iso8601),
-            "restarts": .integer(restarts), "failure": .optional(failure),
+            "restarts": .integer(restarts), "replacements": .optional(replacements),
+            "failure": .optional(failure),
         ]
     }
 
@@ -38,6 +43,7 @@ struct SupervisorRecord: Sendable, Equatable {
         record.gateway = ProcessIdentity(json: json["gateway"])
         record.readyAt = json["readyAt"]?.string.flatMap { Timestamp(iso8601: $0) }
         record.restarts = json["restarts"]?.int ?? 0
+        record.replacements = json["replacements"]?.int
         record.failure = json["failure"]?.string
         return record
     }

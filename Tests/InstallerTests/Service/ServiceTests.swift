@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Platform
+import TestSupport
 import Testing
 
 @testable import Installer
@@ -267,5 +268,71 @@ struct ProgressTests {
             ProgressLine.wording(.init(received: 12_345_678, total: 100_000_000))
                 == "downloaded 12.3 of 100.0 MB (12 %)"
         )
+    }
+}
+
+@Suite("Asking a supervisor for another gateway")
+struct ReplacingGatewayTests {
+    @Test("takes no failure of an earlier gateway for one of the new one")
+    func earlierFailure() async throws {
+        let session = try Session()
+        let layout = session.layout, files = Files()
+        try files.makeDirectory(layout.home)
+        let machine = Machine(
+            environment: session.environment,
+            files: files,
+            clock: .system,
+            random: .system,
+            reactor: try Reactor(),
+            terminal: Terminal(write: { _ in }, writeError: { _ in })
+        )
+        // Asked for another gateway, it puts the record in place that the test has prepared.
+        let mark = session.scratch.path("ready"), next = session.scratch.path("next")
+        let script = """
+            trap "mv '\(next)' '\(layout.supervisor)'" HUP
+            : > '\(mark)'
+            while :; do sleep 300 & wait; done
+            """
+        let supervisor = try machine.processes.launch(
+            Command("/bin/sh", ["-c", script], environment: ["PATH": "/usr/bin:/bin"])
+        )
+        defer {
+            for entry in ProcessTable.descendants(of: supervisor.pid) {
+                ProcessTable.signal(entry.identity, SIGKILL)
+            }
+            ProcessTable.signal(supervisor, SIGKILL)
+            waitpid(supervisor.pid, nil, 0)
+        }
+        try #require(try await changes(in: session.scratch.root) { files.exists(mark) })
+        let service = DetachedService(machine: machine, layout: layout)
+        var record = SupervisorRecord(
+            supervisor: supervisor,
+            address: Settings.standard.listenAddress,
+            startedAt: machine.clock.now()
+        )
+        try record.write(layout, files: files)
+
+        func expect(_ code: String?, within limit: Duration = .seconds(30)) async throws {
+            try session.write(record.json.compactText, next)
+            do throws(GatewayError) {
+                try await service.replaceGateway(.standard, within: limit)
+                #expect(code == nil)
+            } catch {
+                #expect(error.code == code, "\(error)")
+            }
+            let isTaken = try await changes(in: session.scratch.root) { !files.exists(next) }
+            #expect(isTaken)
+        }
+
+        // What it tries by itself before it has heard of the request.
+        record.failure = "exit code 3"
+        try await expect("timed-out", within: .milliseconds(500))
+        record.replacements = 1
+        try await expect("start-failed")
+        record.replacements = 2
+        record.failure = nil
+        record.gateway = supervisor
+        record.readyAt = machine.clock.now()
+        try await expect(nil)
     }
 }
