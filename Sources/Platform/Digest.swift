@@ -8,20 +8,24 @@ package final class SHA256 {
     /// An empty digest.
     package init() {
         context = EVP_MD_CTX_new()
-        EVP_DigestInit_ex(context, EVP_sha256(), nil)
+        let began = EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1
+        // No digest at all must not look like one that is equal to another.
+        precondition(began, "libcrypto has no SHA-256")
     }
 
     deinit { EVP_MD_CTX_free(context) }
 
     /// Adds bytes.
     package func update(_ bytes: UnsafeRawBufferPointer) {
-        EVP_DigestUpdate(context, bytes.baseAddress, bytes.count)
+        let added = EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) == 1
+        precondition(added, "libcrypto made no SHA-256")
     }
 
     /// The 32 bytes; the digest must not be used after.
     package func finish() -> [UInt8] {
         var out = [UInt8](repeating: 0, count: 32)
-        EVP_DigestFinal_ex(context, &out, nil)
+        let finished = EVP_DigestFinal_ex(context, &out, nil) == 1
+        precondition(finished, "libcrypto made no SHA-256")
         return out
     }
 

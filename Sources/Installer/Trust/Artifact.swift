@@ -6,24 +6,21 @@ import Platform
 
 /// What a signature is said to be over.
 struct Artifact: Sendable {
-    private enum Source: Sendable {
-        case bytes([UInt8])
-        case file(String)
-    }
-
-    /// Larger files are only read for their digest.
+    /// Larger files are only read for their digests.
     static let heldInMemory = 32 << 20
 
-    private let source: Source
+    /// All of it; `nil` when it is too large to hold.
+    let contents: [UInt8]?
+    /// Of what is too large to hold: every digest, made in one pass, so that all are of the same bytes.
+    private let digests: [HashAlgorithm: [UInt8]]
     /// The SHA-256 of it.
     let sha256: [UInt8]
 
-    private init(_ source: Source, sha256: [UInt8]) {
-        self.source = source
-        self.sha256 = sha256
+    init(_ bytes: [UInt8]) {
+        contents = bytes
+        digests = [:]
+        sha256 = SHA256.digest(bytes)
     }
-
-    init(_ bytes: [UInt8]) { self.init(.bytes(bytes), sha256: SHA256.digest(bytes)) }
 
     /// A file; waits for the disk.
     init(file path: String, files: Files) throws(GatewayError) {
@@ -36,35 +33,35 @@ struct Artifact: Sendable {
         if status.size <= Artifact.heldInMemory {
             self.init(try files.read(path, limit: Artifact.heldInMemory))
         } else {
-            self.init(.file(path), sha256: try Artifact.digest(path, .sha256))
+            try self.init(large: path)
         }
+    }
+
+    private init(large path: String) throws(GatewayError) {
+        contents = nil
+        digests = try Artifact.digests(of: path)
+        sha256 = digests[.sha256] ?? []
     }
 
     func digest(_ algorithm: HashAlgorithm) throws(GatewayError) -> [UInt8] {
         if algorithm == .sha256 { return sha256 }
-        switch source {
-        case .bytes(let bytes):
-            return try SignatureStep.artifact.checking { () throws(Malformed) in try algorithm.digest(bytes) }
-        case .file(let path): return try Artifact.digest(path, algorithm)
+        return try SignatureStep.artifact.checking { () throws(Malformed) in
+            if let contents { return try algorithm.digest(contents) }
+            guard let digest = digests[algorithm] else { throw algorithm.failure }
+            return digest
         }
     }
 
-    /// All of it; `nil` when it is too large to hold.
-    var contents: [UInt8]? {
-        switch source {
-        case .bytes(let bytes): bytes
-        case .file: nil
-        }
-    }
-
-    private static func digest(_ path: String, _ algorithm: HashAlgorithm) throws(GatewayError) -> [UInt8] {
+    private static func digests(of path: String) throws(GatewayError) -> [HashAlgorithm: [UInt8]] {
         let descriptor = shim_open(path, O_RDONLY, 0)
         guard descriptor >= 0 else { throw Files.failure("read", path, -descriptor) }
         defer { close(descriptor) }
-        let context = EVP_MD_CTX_new()
-        defer { EVP_MD_CTX_free(context) }
-        guard EVP_DigestInit_ex(context, algorithm.method, nil) == 1 else {
-            throw SignatureStep.artifact.refusal(algorithm.failure.reason)
+        let contexts = HashAlgorithm.allCases.map { (algorithm: $0, handle: EVP_MD_CTX_new()) }
+        defer { for context in contexts { EVP_MD_CTX_free(context.handle) } }
+        for context in contexts {
+            guard EVP_DigestInit_ex(context.handle, context.algorithm.method, nil) == 1 else {
+                throw SignatureStep.artifact.refusal(context.algorithm.failure.reason)
+            }
         }
         var buffer = [UInt8](repeating: 0, count: 256 << 10)
         while true {
@@ -74,15 +71,20 @@ struct Artifact: Sendable {
                 throw Files.failure("read", path)
             }
             if count == 0 { break }
-            guard EVP_DigestUpdate(context, buffer, count) == 1 else {
-                throw SignatureStep.artifact.refusal(algorithm.failure.reason)
+            for context in contexts {
+                guard EVP_DigestUpdate(context.handle, buffer, count) == 1 else {
+                    throw SignatureStep.artifact.refusal(context.algorithm.failure.reason)
+                }
             }
         }
-        var out = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
-        var count: UInt32 = 0
-        guard EVP_DigestFinal_ex(context, &out, &count) == 1, Int(count) == algorithm.size else {
-            throw SignatureStep.artifact.refusal(algorithm.failure.reason)
+        var digests: [HashAlgorithm: [UInt8]] = [:]
+        for context in contexts {
+            var out = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
+            var count: UInt32 = 0
+            guard EVP_DigestFinal_ex(context.handle, &out, &count) == 1, Int(count) == context.algorithm.size
+            else { throw SignatureStep.artifact.refusal(context.algorithm.failure.reason) }
+            digests[context.algorithm] = Array(out[..<context.algorithm.size])
         }
-        return Array(out[..<algorithm.size])
+        return digests
     }
 }
