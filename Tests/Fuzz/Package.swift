@@ -11,7 +11,8 @@ let parsers = [
     "Trust", "Releases/ArchiveReader.swift", "Releases/BundleManifest.swift", "Releases/BundleRequest.swift",
     "Releases/EntryRules.swift", "Releases/Handoff.swift", "Releases/InstalledVersions.swift",
     "Releases/Receipt.swift", "Releases/ReleaseIndex.swift", "Releases/ReleaseManifest.swift",
-    "Releases/ReleaseSource.swift", "Releases/StagingTree.swift", "Releases/Unpacking.swift",
+    "Releases/ReleaseSource.swift", "Releases/ServiceStanding.swift", "Releases/StagingTree.swift",
+    "Releases/Unpacking.swift",
 ]
 
 let settings: [SwiftSetting] = [
