@@ -196,7 +196,7 @@ TOOLS = {
     "mcp-1": "mcp-1/bin/python", "mcp-2": "mcp-2/bin/python", "schema": "schema/bin/python",
     "sigstore": "sigstore/bin/python",
     "debian": "debian/base", "machine": "machine/root", "c-libraries": "c-libraries/2.35",
-    "arm64": "arm64/12",
+    "arm64": "arm64/12", "swift-for-arm64": "swift-for-arm64/root",
 }
 
 

@@ -17,4 +17,7 @@ struct ReleaseDrivers {
 
     @Test("has C code that does on arm64 what it does on x86-64")
     func arm64() async throws { try await Driver("arm64.py").run() }
+
+    @Test("is built for arm64 as well, lies beside the other platform's, and does there what it does here")
+    func arm64Release() async throws { try await Driver("arm64_release.py").run(within: .seconds(3600)) }
 }
