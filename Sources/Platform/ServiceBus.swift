@@ -30,6 +30,11 @@ package final class ServiceBus {
         package var dropIns: [String] = []
         /// Whether the file has changed since the manager read it.
         package var needsReload = false
+
+        /// Whether something of it runs or listens, or is about to.
+        package var isAtWork: Bool {
+            ["active", "activating", "reloading", "deactivating", "refreshing"].contains(activeState)
+        }
     }
 
     private let bus: OpaquePointer
@@ -65,9 +70,17 @@ package final class ServiceBus {
         }
         let own = "/run/user/\(getuid())"
         var folders: [String] = []
-        if let given = environment["XDG_RUNTIME_DIR"], given.hasPrefix("/") { folders.append(given) }
-        if !folders.contains(own) { folders.append(own) }
         var attempts: [String] = []
+        if let given = environment["XDG_RUNTIME_DIR"], given.hasPrefix("/") {
+            // `su` and `sudo -E` leave the variable of somebody else, whose manager root could even command.
+            let owner = ((try? files.target(given)) ?? nil)?.owner
+            if let owner, owner != getuid() {
+                attempts.append("XDG_RUNTIME_DIR is '\(given)', which belongs to user \(owner)")
+            } else {
+                folders.append(given)
+            }
+        }
+        if !folders.contains(own) { folders.append(own) }
         for folder in folders {
             for (name, isDaemon) in [("systemd/private", false), ("bus", true)] {
                 let path = Layout.join(folder, name)
@@ -440,7 +453,7 @@ extension ServiceBus {
 }
 
 extension ServiceBus.Unit {
-    /// From the properties that were read of it; of one that is not loaded, nothing else is worth knowing.
+    /// From the properties that were read of it; of one that is not loaded and does nothing, nothing else is worth knowing.
     fileprivate init(_ properties: [ServiceBus.Property]) {
         func property(_ name: StaticString) -> ServiceBus.Property? {
             properties.first { $0.name.description == name.description }
@@ -449,8 +462,9 @@ extension ServiceBus.Unit {
         func number(_ name: StaticString) -> UInt64 { property(name)?.number ?? 0 }
         self.init()
         loadState = text("LoadState")
-        guard loadState == "loaded" else { return }
         activeState = text("ActiveState")
+        // One whose file is gone may run on.
+        guard loadState == "loaded" || isAtWork else { return }
         subState = text("SubState")
         fileState = text("UnitFileState")
         file = text("FragmentPath")

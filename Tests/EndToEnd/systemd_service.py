@@ -200,6 +200,19 @@ def edits(home):
         home.json("restart")
 
 
+def lost(home):
+    with section("a unit whose file is gone"):
+        before = home.status()
+        os.unlink(os.path.join(home.path, f".config/systemd/user/{UNIT}.service"))
+        home.systemctl("daemon-reload")
+        told = home.json("status").status
+        equal("status still knows the process", (told["running"], told["pid"]), (True, before["pid"]))
+        contains("and says what is missing", " ".join(told["notices"]), "is gone")
+        equal("stop stops it", home.json("stop").status["running"], False)
+        check("the process is gone", within(5, lambda: not alive(before["pid"])), "gone", before["pid"])
+        equal("start writes the file again", home.json("start").status["healthy"], True)
+
+
 def second(home):
     with section("a second home"):
         other = Home(home.world, "second", home.program, {"HOME": home.path, "LLM_GATEWAY_HOME": os.path.join(home.path, "other")})
@@ -267,7 +280,7 @@ def inside(bundle, manager):
         home.json("setup", "--port", str(home.port))
         home.json("install-bundle", *home.bundle.flags)
         home.program = home.link
-        for part in (units, activation, crashes, journal, surroundings, edits, second, reach, upgrades, removal):
+        for part in (units, activation, crashes, journal, surroundings, edits, lost, second, reach, upgrades, removal):
             part(home)
     finally:
         world.close()

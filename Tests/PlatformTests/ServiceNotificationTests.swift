@@ -90,3 +90,23 @@ struct ServiceNotificationTests {
         #expect(ServiceNotification.takeSockets(environment: &environment).isEmpty)
     }
 }
+
+@Suite("The user's service manager")
+struct ServiceBusTests {
+    @Test("of another user is not asked, whatever XDG_RUNTIME_DIR says")
+    func foreignFolder() throws {
+        if getuid() != 0 { try Test.cancel("only root can make a folder of another user") }
+        if Files().exists("/run/user/0") { try Test.cancel("root has a service manager here") }
+        let directory = try TemporaryDirectory()
+        try #require(chown(directory.root, 50123, 50123) == 0)
+        let error = #expect(throws: GatewayError.self) {
+            _ = try ServiceBus.connect(environment: ["XDG_RUNTIME_DIR": directory.root])
+        }
+        #expect(error?.code == "user-manager-unreachable")
+        #expect(
+            error?.message.contains(
+                "XDG_RUNTIME_DIR is '\(directory.root)', which belongs to user 50123"
+            ) == true
+        )
+    }
+}

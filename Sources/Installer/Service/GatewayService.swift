@@ -28,6 +28,11 @@ struct GatewayService: Sendable {
     private var systemd: SystemdService { SystemdService(machine: machine, layout: layout) }
     private var detached: DetachedService { DetachedService(machine: machine, layout: layout) }
     private var unitPath: String { Layout.join(layout.userUnits, "\(layout.unitName).service") }
+    /// Whether there is a unit to ask about: its file, or a note that it was written, whose unit may run on without it.
+    private var mayHaveUnit: Bool {
+        machine.files.exists(unitPath)
+            || (try? Receipt.read(layout, files: machine.files))?.entry(unitPath) != nil
+    }
 
     /// Another process has the port.
     static func portInUse(_ settings: Settings, _ owner: PortOwner) -> GatewayError {
@@ -82,7 +87,7 @@ struct GatewayService: Sendable {
                 "its supervising process is gone, so nobody would start it again; "
                     + "'\(Product.name) start' puts that right"
             )
-        } else if machine.files.exists(unitPath) {
+        } else if mayHaveUnit {
             // A question must not be the connection that starts the gateway.
             if try await describeUnit(&status) == .waits { return status }
         }
@@ -137,6 +142,11 @@ struct GatewayService: Sendable {
         if service.needsReload || state.socket.needsReload {
             status.notices.append(
                 "a unit file has changed since systemd read it; 'systemctl --user daemon-reload' applies it"
+            )
+        }
+        if service.isAtWork, !machine.files.exists(unitPath) {
+            status.notices.append(
+                "its unit file '\(unitPath)' is gone; '\(Product.name) start' writes it again"
             )
         }
         let dropIns = service.dropIns + state.socket.dropIns
@@ -271,7 +281,7 @@ struct GatewayService: Sendable {
     /// The process of the gateway now, without asking it anything.
     private func runningPID() async throws(GatewayError) -> Int32? {
         if let record = try detached.record() { return record.gateway?.pid }
-        guard machine.files.exists(unitPath), ServiceBus.machineHasSystemd(files: machine.files) else {
+        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else {
             return nil
         }
         return try? await systemd.state().service.mainPID
@@ -279,7 +289,7 @@ struct GatewayService: Sendable {
 
     /// A detached gateway and a unit would fight over the port.
     private func refuseBesideUnit() async throws(GatewayError) {
-        guard machine.files.exists(unitPath), let state = try? await systemd.state(),
+        guard mayHaveUnit, let state = try? await systemd.state(),
             state.socket.activeState == "active" || state.service.mainPID != nil
         else { return }
         throw GatewayError(
@@ -336,7 +346,7 @@ struct GatewayService: Sendable {
     /// Stops the gateway, whoever supervises it; a stopped one stays stopped.
     func stop() async throws(GatewayError) -> ServiceStatus {
         let wasRunning = try await detached.stop()
-        if !wasRunning, machine.files.exists(unitPath), ServiceBus.machineHasSystemd(files: machine.files) {
+        if !wasRunning, mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) {
             _ = try await systemd.stop()
         }
         return try await status()
@@ -392,7 +402,7 @@ struct GatewayService: Sendable {
 
     private var hasUnits: Bool {
         let timerPath = Layout.join(layout.userUnits, "\(layout.upgradeUnitName).timer")
-        return (machine.files.exists(unitPath) || machine.files.exists(timerPath))
+        return (mayHaveUnit || machine.files.exists(timerPath))
             && ServiceBus.machineHasSystemd(files: machine.files)
     }
 

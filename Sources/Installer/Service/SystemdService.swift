@@ -94,7 +94,10 @@ struct SystemdService: Sendable {
     private func end(_ bus: ServiceBus) throws(GatewayError) -> Bool {
         // The socket first: a connection must not wake the service again.
         var found = false
-        for unit in [socket, service] where try bus.unit(unit).loadState == "loaded" {
+        for unit in [socket, service] {
+            let state = try bus.unit(unit)
+            // One whose file somebody removed may run on.
+            guard state.loadState == "loaded" || state.isAtWork else { continue }
             found = true
             let outcome = try bus.perform(.stop, unit, within: .seconds(60))
             guard outcome == "done" else {
@@ -202,7 +205,9 @@ struct SystemdService: Sendable {
     /// Stops units and takes them out of the session's start.
     func retire(_ units: [String]) async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
-            for unit in units where try bus.unit(unit).loadState == "loaded" {
+            for unit in units {
+                let state = try bus.unit(unit)
+                guard state.loadState == "loaded" || state.isAtWork else { continue }
                 _ = try bus.perform(.stop, unit, within: .seconds(60))
             }
             try Self.disable(units, bus)
