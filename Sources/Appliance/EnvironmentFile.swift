@@ -135,6 +135,13 @@ package struct EnvironmentFile: Sendable, Equatable {
             }
             if characters[position] == "#" || characters[position] == ";" {
                 EnvironmentFile.skipLine(characters, &position, &line)
+                let last = characters[..<position].last { $0 != "\n" }
+                if last == "\\", line > first, position < characters.count {
+                    problems.append(
+                        "line \(first + 1): the comment ends with a backslash, so systemd before 254 takes line \(line + 1) "
+                            + "for a part of it; take the backslash away"
+                    )
+                }
                 continue
             }
             var name = ""

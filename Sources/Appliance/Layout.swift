@@ -19,8 +19,8 @@ package struct Layout: Sendable, Equatable {
     ///
     /// - Throws: `home-undefined` when neither `LLM_GATEWAY_HOME` nor `HOME` is set; `invalid-value` for a relative one.
     package init(environment: [String: String]) throws(GatewayError) {
-        let userHome = environment["HOME"].flatMap { $0.isEmpty ? nil : $0 }
-        let chosen = environment["LLM_GATEWAY_HOME"].flatMap { $0.isEmpty ? nil : $0 }
+        let userHome = environment["HOME"].flatMap { $0.isEmpty ? nil : Layout.plain($0) }
+        let chosen = environment["LLM_GATEWAY_HOME"].flatMap { $0.isEmpty ? nil : Layout.plain($0) }
         guard let anchor = userHome ?? chosen else {
             throw GatewayError(
                 "home-undefined",
@@ -159,6 +159,15 @@ package struct Layout: Sendable, Equatable {
     /// `base/name` with exactly one slash between.
     package static func join(_ base: String, _ name: String) -> String {
         withoutTrailingSlash(base) + "/" + name
+    }
+
+    /// A path without what does not change where it leads: `//` and `/./`.
+    ///
+    /// Two spellings of one home must not become two homes with two sets of units.
+    private static func plain(_ path: String) -> String {
+        guard path.hasPrefix("/") else { return path }
+        let parts = path.split(separator: "/").filter { $0 != "." }
+        return "/" + parts.joined(separator: "/")
     }
 
     private static func withoutTrailingSlash(_ path: String) -> String {

@@ -12,7 +12,7 @@ package enum Redaction {
     package static func url(_ url: String) -> String {
         guard let scheme = url.firstRange(of: "://") else { return pairs(in: url) }
         let rest = url[scheme.upperBound...]
-        let authority = rest.prefix { !"/?#".contains($0) }
+        let authority = rest[..<endOfAuthority(in: rest)]
         var out = String(url[..<scheme.upperBound])
         if let at = authority.lastIndex(of: "@") {
             out += mark + authority[at...]
@@ -20,6 +20,23 @@ package enum Redaction {
             out += authority
         }
         return out + pairs(in: String(rest[authority.endIndex...]))
+    }
+
+    /// Where the part of host and port ends.
+    ///
+    /// A password that holds `/`, `?` or `#` as they are makes a URL that nobody can use, and it must not be printed for
+    /// that: where what follows the last `:` is no port, everything up to the last `@` counts.
+    private static func endOfAuthority(in rest: Substring) -> Substring.Index {
+        func end(from start: Substring.Index) -> Substring.Index {
+            rest[start...].firstIndex { "/?#".contains($0) } ?? rest.endIndex
+        }
+        let plain = rest[..<end(from: rest.startIndex)]
+        let host = plain.lastIndex(of: "@").map { plain[plain.index(after: $0)...] } ?? plain
+        guard !host.hasPrefix("["), let colon = host.lastIndex(of: ":"),
+            !host[host.index(after: colon)...].utf8.allSatisfy({ (0x30...0x39).contains($0) }),
+            let at = rest.lastIndex(of: "@")
+        else { return plain.endIndex }
+        return end(from: at)
     }
 
     /// The text from a path on, with secret values after `?` and `#` replaced.
@@ -51,6 +68,9 @@ package enum Redaction {
         "cookie", "session",
     ]
 
+    /// Too short to be looked for inside other names: the signature of a shared address, and plain keys.
+    private static let secretNames: Set<String> = ["sig", "key", "pass", "pwd"]
+
     private static func isSecretName(_ name: [UInt8]) -> Bool {
         var plain: [UInt8] = []
         var index = 0
@@ -67,7 +87,7 @@ package enum Redaction {
             if byte != UInt8(ascii: "_"), byte != UInt8(ascii: "-") { plain.append(lower(byte)) }
         }
         let text = String(decoding: plain, as: UTF8.self)
-        return secretWords.contains { text.contains($0) }
+        return secretNames.contains(text) || secretWords.contains { text.contains($0) }
     }
 
     // MARK: text
@@ -219,7 +239,12 @@ private struct SecretScan {
             return nil
         }
         let value = run(from: index + 1, limit: 4) { $0 == 0x20 || isQuote($0) || $0 == 0x5C }
-        let last = run(from: value) { $0 > 0x20 && !isQuote($0) && !",;&)}]\\<".utf8.contains($0) }
+        let quote = value > index + 1 && isQuote(bytes[value - 1]) ? bytes[value - 1] : nil
+        let last = run(from: value) { byte in
+            // Between quotes a value may hold anything but the line's end, where a forgotten quote ends at the latest.
+            if let quote { return byte != quote && byte != 0x0A && byte != 0x5C }
+            return byte > 0x20 && !isQuote(byte) && !",;&)}]\\<".utf8.contains(byte)
+        }
         return last - value >= 6 ? value..<last : nil
     }
 

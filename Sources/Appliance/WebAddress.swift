@@ -69,7 +69,8 @@ package struct WebAddress: Sendable, Equatable {
         guard !host.isEmpty || scheme == "file" else { throw malformed("the host is missing") }
         if let portText {
             guard let number = Int(portText), (1...65535).contains(number) else {
-                throw malformed("'\(portText)' is not a port from 1 to 65535")
+                // What stands there may be the beginning of a password.
+                throw malformed("after the ':' of the host there is no port from 1 to 65535")
             }
             port = number
         }
@@ -93,9 +94,10 @@ package struct WebAddress: Sendable, Equatable {
 
     /// The text of a URL, well-formed or not, without its user information and query.
     private static func withoutSecrets(_ text: String) -> String {
-        let bare = text.prefix { $0 != "?" && $0 != "#" }
-        guard let at = bare.lastIndex(of: "@") else { return String(bare) }
-        let start = bare.firstRange(of: "://")?.upperBound ?? bare.startIndex
-        return start <= at ? bare[..<start] + "<redacted>" + bare[at...] : String(bare)
+        let start = text.firstRange(of: "://")?.upperBound ?? text.startIndex
+        guard let at = text.lastIndex(of: "@"), start <= at else {
+            return String(text.prefix { $0 != "?" && $0 != "#" })
+        }
+        return text[..<start] + "<redacted>" + text[at...].prefix { $0 != "?" && $0 != "#" }
     }
 }

@@ -217,12 +217,22 @@ struct Advice: Sendable {
     }
 
     private var exposureFindings: [Finding] {
-        switch exposure.mode {
+        let beside = Finding(
+            "listens-beside",
+            .warning,
+            "exposure",
+            "the gateway listens on \(exposure.bound), so that it can also be reached past the public URL, over plain http",
+            help:
+                "let the tunnel or proxy connect to this machine itself: llm-cli-gateway setup --host 127.0.0.1"
+        )
+        let besides = exposure.listensBeside ? [beside] : []
+        return switch exposure.mode {
         case .lan, .misconfigured:
-            exposure.nextActions.map {
-                Finding("exposure", .warning, "exposure", exposure.concern ?? $0, help: $0)
-            }
-        case .localOnly, .tunnel, .reverseProxy: []
+            besides
+                + exposure.nextActions.map {
+                    Finding("exposure", .warning, "exposure", exposure.concern ?? $0, help: $0)
+                }
+        case .localOnly, .tunnel, .reverseProxy: besides
         }
     }
 }

@@ -11,6 +11,8 @@ struct EndpointExposure: Sendable, Equatable {
     }
 
     var mode: Mode
+    /// The address that it listens on.
+    var bound: String
     var localURL: String
     var publicURL: String?
     var isHTTPS: Bool
@@ -19,6 +21,7 @@ struct EndpointExposure: Sendable, Equatable {
     /// Classifies an address to bind and a public URL.
     init(_ settings: Settings, environment: [String: String]) {
         let host = settings.host, publicURL = settings.publicURL
+        bound = host
         localURL = settings.localURL
         self.publicURL = publicURL
         isHTTPS = false
@@ -44,6 +47,10 @@ struct EndpointExposure: Sendable, Equatable {
             mode = tunnelProvider == nil ? .reverseProxy : .tunnel
         }
     }
+
+    /// Whether it listens beyond this machine though it is reached through something that could run here: a tunnel or a
+    /// reverse proxy.
+    var listensBeside: Bool { publicURL != nil && mode != .lan && !EndpointExposure.isLocal(bound) }
 
     /// Whether the URL is one that a web client could use, if it leads here.
     var isPublicHTTPS: Bool { isHTTPS && (mode == .tunnel || mode == .reverseProxy) }

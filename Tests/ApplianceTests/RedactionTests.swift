@@ -26,6 +26,12 @@ struct RedactionTests {
             ("https://h/#id_token=abc&state=1", "https://h/#id_token=<redacted>&state=1"),
             ("https://h/?X-Amz-Signature=ff;c=1#t", "https://h/?X-Amz-Signature=<redacted>;c=1#t"),
             ("https://h/?api%5Fkey=abc", "https://h/?api%5Fkey=<redacted>"),
+            ("https://me:pa/ss#w?rd@host/f", "https://<redacted>@host/f"),
+            ("https://me@corp:pa/ss@host:8/f@g", "https://<redacted>@g"),
+            ("https://host:8080/f@g", "https://host:8080/f@g"),
+            ("https://[::1]:x/f@g", "https://[::1]:x/f@g"),
+            ("https://b/a.gz?sv=1&sig=abc%2F&key=k", "https://b/a.gz?sv=1&sig=<redacted>&key=<redacted>"),
+            ("https://b/?design=1&monkey=2", "https://b/?design=1&monkey=2"),
         ]
     )
     func secretURL(url: String, shown: String) { #expect(Redaction.url(url) == shown) }
@@ -46,6 +52,8 @@ struct RedactionTests {
             ("PASSWORD=hunter22 next", "PASSWORD=<redacted> next"),
             ("{\"api_key\": \"abcdef123\"}", "{\"api_key\": \"<redacted>\"}"),
             ("MY_CLIENT-SECRET = 'abcdefg'", "MY_CLIENT-SECRET = '<redacted>'"),
+            ("password=\"two words, more\" next", "password=\"<redacted>\" next"),
+            ("password: \"never closed\nnext line", "password: \"<redacted>\nnext line"),
             ("a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb", "a\n<redacted>\nb"),
             ("-----BEGIN PRIVATE KEY-----\nMII", "<redacted>"),
             ("both sk-0123456789abcdef0 and sk-0123456789abcdef1", "both <redacted> and <redacted>"),

@@ -98,6 +98,18 @@ struct SettingsTests {
 
 @Suite("The environment file")
 struct EnvironmentFileTests {
+    @Test("whose comment would swallow the next line says so")
+    func swallowingComment() {
+        let file = EnvironmentFile(text: "A=1\n# old keys \\\nB=2\n# fine\nC=3\n; last \\\n")
+        #expect(file.values == ["A": "1", "B": "2", "C": "3"])
+        #expect(
+            file.problems == [
+                "line 2: the comment ends with a backslash, so systemd before 254 takes line 3 for a part of it; "
+                    + "take the backslash away"
+            ]
+        )
+    }
+
     @Test("is read as systemd reads it")
     func reading() {
         let file = EnvironmentFile(

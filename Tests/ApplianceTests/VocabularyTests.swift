@@ -90,6 +90,21 @@ struct LayoutTests {
         )
     }
 
+    @Test(
+        "one home is one home however its path is written",
+        arguments: [
+            ("/home/u/", "/home/u/.llm-cli-gateway"), ("/home/u", "/home/u//.llm-cli-gateway/"),
+            ("/home//u", "/home/u/.llm-cli-gateway"), ("/home/u", "/home/./u/.llm-cli-gateway/."),
+        ]
+    )
+    func spellings(user: String, home: String) throws {
+        let layout = try Layout(environment: ["HOME": user, "LLM_GATEWAY_HOME": home])
+        #expect(layout.isDefaultHome)
+        #expect(layout.home == "/home/u/.llm-cli-gateway")
+        #expect(layout.unitName == "llm-cli-gateway")
+        #expect(layout.commandLink == "/home/u/.local/bin/llm-cli-gateway")
+    }
+
     @Test("without a home, or with a relative one, nothing is guessed")
     func refused() {
         #expect(throws: GatewayError.self) { try Layout(environment: [:]) }

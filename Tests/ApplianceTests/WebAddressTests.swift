@@ -39,7 +39,18 @@ struct WebAddressTests {
             ),
             ("https://", "'https://' is not a URL: the host is missing"),
             ("https://u:p@/x?token=1", "'https://<redacted>@/x' is not a URL: the host is missing"),
-            ("http://h:99999/", "'http://h:99999/' is not a URL: '99999' is not a port from 1 to 65535"),
+            (
+                "http://h:99999/",
+                "'http://h:99999/' is not a URL: after the ':' of the host there is no port from 1 to 65535"
+            ),
+            (
+                "https://me:pa/ssw0rd@host/f",
+                "'https://<redacted>@host/f' is not a URL: after the ':' of the host there is no port from 1 to 65535"
+            ),
+            (
+                "https://me:pa#ss?w0rd@host/f?x=1",
+                "'https://<redacted>@host/f' is not a URL: after the ':' of the host there is no port from 1 to 65535"
+            ),
             ("http://::1/", "'http://::1/' is not a URL: an IPv6 address needs brackets"),
             ("ht tp://x/", "'ht tp://x/' is not a URL: 'ht tp' is not a scheme"),
             ("http://a b/", "'http://a b/' is not a URL: it contains a space or a control character"),

@@ -62,6 +62,15 @@ struct ExposureTests {
         #expect(exposure.json["web_clients_supported"]?.bool == false)
     }
 
+    @Test("says when it can be reached past the public URL")
+    func beside() throws {
+        #expect(try exposure(host: "0.0.0.0", url: "https://gateway.example.org").listensBeside)
+        #expect(try exposure(host: "10.0.0.1", url: "http://localhost").listensBeside)
+        #expect(try !exposure(host: "::1", url: "https://gateway.example.org").listensBeside)
+        // Then it is the mode that says so.
+        #expect(try !exposure(host: "0.0.0.0").listensBeside)
+    }
+
     @Test("takes the tunnel's name from the environment")
     func namedTunnel() throws {
         let url = "https://gateway.example.org"
