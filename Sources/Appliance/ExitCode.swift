@@ -44,7 +44,8 @@ package enum ExitCode: Int32, Sendable {
             "connection-refused",
             "not-http", "answer-too-large":
             self = .network
-        case "certificate-refused", "no-release", "release-not-found", "release-incomplete": self = .network
+        case "certificate-refused", "proxy-refused", "no-release", "release-not-found", "release-incomplete":
+            self = .network
         case "internal-error": self = .internalError
         default: self = .failed
         }

@@ -222,15 +222,13 @@ package struct HTTPClient: Sendable {
             skipped += size
             guard mayFollow, let redirect else {
                 guard !mayFollow || ![301, 302, 303, 307, 308].contains(answer.status) else {
-                    throw GatewayError(
-                        "network",
-                        "'\(Redaction.url(request.target))' redirects to no address that can be understood",
-                        help: "ask whoever runs that server, or use another source"
-                    )
+                    throw HTTPClient.leadsNowhere(request.target)
                 }
                 return answer
             }
-            let from = try WebAddress(request.target), to = try WebAddress(redirect)
+            let from = try WebAddress(request.target)
+            // The address is the server's: that it is wrong is no mistake of the user's.
+            guard let to = try? WebAddress(redirect) else { throw HTTPClient.leadsNowhere(request.target) }
             guard from.scheme != "https" || to.scheme == "https" else {
                 throw GatewayError(
                     "insecure-url",
@@ -257,6 +255,15 @@ package struct HTTPClient: Sendable {
             "'\(Redaction.url(request.target))' is more than \(limits.redirects) redirects away from where it began"
         )
     }
+
+    private static func leadsNowhere(_ url: String) -> GatewayError {
+        GatewayError(
+            "network",
+            "'\(Redaction.url(url))' redirects to no address that can be understood",
+            help: "ask whoever runs that server, or use another source"
+        )
+    }
+
     private static func timeUp(_ url: String, _ total: Duration) -> GatewayError {
         GatewayError(
             "network",

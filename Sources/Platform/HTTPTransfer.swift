@@ -348,6 +348,16 @@ final class HTTPTransfer: Sendable {
                     : "\(place) stopped sending after \(receiver.received) bytes",
                 help: "try again; a download goes on where it stopped"
             )
+        case shim_curl_receive_failed where detail.contains("CONNECT tunnel"):
+            // An answer of the proxy's own, which asking again does not change.
+            let status = receiver.answer.status
+            return GatewayError(
+                "proxy-refused",
+                "the proxy for \(place) refused the connection with status \(status)",
+                help: status == 407
+                    ? "it wants a user name and password in HTTPS_PROXY"
+                    : "check HTTPS_PROXY, and whether \(address.host) belongs into NO_PROXY"
+            )
         case shim_curl_partial, shim_curl_receive_failed, shim_curl_send_failed:
             return network(
                 "the connection to \(place) was lost after \(receiver.received) bytes: \(detail)",

@@ -171,7 +171,8 @@ package struct Log: Sendable {
 
     /// A message whose lines cannot be taken for records, and whose control characters cannot steer a terminal.
     private static func lines(_ text: String, separator: String) -> String {
-        guard text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) else { return text }
+        // 0xC2 begins, among others, the control characters from U+0080 to U+009F.
+        guard text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F || $0 == 0xC2 }) else { return text }
         var out = ""
         for scalar in text.unicodeScalars {
             switch scalar {
@@ -179,7 +180,7 @@ package struct Log: Sendable {
             case "\r": continue
             case "\t": out += "\t"
             default:
-                if scalar.value < 0x20 || scalar.value == 0x7F {
+                if scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) {
                     out += "\\x" + Hex.encode([UInt8(scalar.value)])
                 } else {
                     out.unicodeScalars.append(scalar)

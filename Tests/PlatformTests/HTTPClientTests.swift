@@ -30,6 +30,7 @@ private let routes = HTTPServer.Routes { request in
         )
     case "/hop": return HTTPResponse(status: 302, fields: ["Location": "/file"], body: .bytes(bytes("moved")))
     case "/away": return HTTPResponse(status: 302, fields: ["Location": "http://192.0.2.1/file"])
+    case "/garbled": return HTTPResponse(status: 302, fields: ["Location": "http://host:x/file"])
     case "/loop": return HTTPResponse(status: 302, fields: ["Location": "/loop"])
     case "/chatty/1", "/chatty/2", "/chatty/3":
         let next = request.target.last == "3" ? "/file" : "/chatty/\(request.target.last == "1" ? 2 : 3)"
@@ -339,6 +340,34 @@ struct HTTPClientTests {
         let all = HTTPProxies(environment: ["ALL_PROXY": "socks5h://all:4", "HTTPS_PROXY": ""])
         #expect(all.proxy(for: try WebAddress("https://example.com/x")) == "socks5h://all:4")
         #expect(HTTPProxies(environment: [:]).proxy(for: try WebAddress("https://example.com/x")) == "")
+    }
+
+    @Test("names the server, not the user, for a redirect that is no address")
+    func garbledRedirect() async throws {
+        try await withFiles { base in
+            let error = await #expect(throws: GatewayError.self) { try await fetch(base + "/garbled") }
+            #expect(error?.code == "network")
+            #expect(error?.message == "'\(base)/garbled' redirects to no address that can be understood")
+        }
+    }
+
+    @Test("says that a proxy refused, and does not call it a lost connection", arguments: [403, 407])
+    func refusingProxy(status: Int) async throws {
+        let proxy = HTTPServer.Routes { request in
+            HTTPResponse(status: request.method == "CONNECT" ? status : 500)
+        }
+        try await withServer(proxy) { server in
+            let client = HTTPClient(environment: ["HTTPS_PROXY": "http://\(server.listener.name)"])
+            let error = await #expect(throws: GatewayError.self) {
+                try await client.send(HTTPRequest("GET", "https://files.invalid/x"))
+            }
+            #expect(error?.code == "proxy-refused" && error?.exitCode == .network)
+            #expect(
+                error?.message
+                    == "the proxy for 'files.invalid:443' refused the connection with status \(status)"
+            )
+            #expect(error?.help?.contains(status == 407 ? "user name" : "NO_PROXY") == true)
+        }
     }
 
     @Test("goes through a proxy")

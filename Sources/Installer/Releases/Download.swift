@@ -182,7 +182,8 @@ struct Download: Sendable {
     /// Whether what came is still the beginning of the file after this error.
     static func leavesBytesUsable(_ error: GatewayError) -> Bool {
         switch error.code {
-        case "network", "http-status", "certificate-refused", "cancelled", "insecure-url", "libcurl-missing":
+        case "network", "http-status", "certificate-refused", "proxy-refused", "cancelled", "insecure-url",
+            "libcurl-missing":
             true
         default: false
         }
