@@ -16,6 +16,7 @@ struct Main {
             exit(Runner.main(directory: directory))
         }
         Terminal.fillStandardDescriptors()
+        Processes.heedChildren()
         WorkerPool.takeOver()
         var environment = Machine.currentEnvironment()
         do throws(GatewayError) {

@@ -7,6 +7,7 @@ import Platform
 struct Main {
     static func main() {
         Terminal.fillStandardDescriptors()
+        Processes.heedChildren()
         let words = Array(CommandLine.arguments.dropFirst())
         // Before anything else: these two must find a process with one thread.
         switch words.first {

@@ -132,12 +132,16 @@ package final class ChildProcess {
 
     private static func spawnFailure(_ command: Command, _ number: Int32) -> GatewayError {
         let path = command.executable
+        if let directory = command.directory, let failure = folderFailure(directory) { return failure }
         switch number {
         case ENOENT, ENOTDIR:
-            if let directory = command.directory, !Files().exists(directory) {
+            if Files().isExecutable(path) {
+                // The kernel says the same of a script's interpreter and of a program's loader.
                 return GatewayError(
-                    "directory-not-found",
-                    "the working directory '\(directory)' does not exist"
+                    "command-not-found",
+                    interpreter(path).map { "the program '\(path)' needs '\($0)', which does not exist" }
+                        ?? "the program '\(path)' needs a loader that does not exist",
+                    help: "install '\(path.split(separator: "/").last ?? "")' again"
                 )
             }
             return GatewayError("command-not-found", "the program '\(path)' does not exist")
@@ -164,6 +168,33 @@ package final class ChildProcess {
                 "cannot start '\(path)': \(String(cString: strerror(number)).lowercased())"
             )
         }
+    }
+
+    /// Why a program cannot be started in a folder; `nil` when it can.
+    private static func folderFailure(_ path: String) -> GatewayError? {
+        guard let status = (try? Files().target(path)) ?? nil else {
+            return GatewayError("directory-not-found", "the working directory '\(path)' does not exist")
+        }
+        guard status.kind == .directory else {
+            return GatewayError("directory-not-found", "the working directory '\(path)' is no directory")
+        }
+        guard access(path, X_OK) == 0 else {
+            return GatewayError("permission-denied", "the working directory '\(path)' may not be entered")
+        }
+        return nil
+    }
+
+    /// What the first line of a script names; `nil` for a file without such a line.
+    private static func interpreter(_ path: String) -> String? {
+        let descriptor = shim_open(path, O_RDONLY, 0)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        let bytes = [UInt8](unsafeUninitializedCapacity: 256) { buffer, count in
+            count = max(0, read(descriptor, buffer.baseAddress, buffer.count))
+        }
+        guard bytes.starts(with: "#!".utf8) else { return nil }
+        let line = String(decoding: bytes.dropFirst(2).prefix { $0 != 0x0A }, as: UTF8.self)
+        return line.split(whereSeparator: { " \t\r".contains($0) }).first.map(String.init)
     }
 
     /// Watches the child until it and its descendants are gone.
@@ -300,9 +331,11 @@ package final class ChildProcess {
 
     private func finish(_ state: inout Watch) {
         var status: Int32 = 0
-        while waitpid(identity.pid, &status, 0) < 0, errno == EINTR {}
+        var collected: pid_t
+        repeat { collected = waitpid(identity.pid, &status, 0) } while collected < 0 && errno == EINTR
         let result = shim_wait_result(status)
-        state.ended = result < 0 ? .signalled(-result) : .exited(result)
+        // A process that another has collected, or the kernel by itself, has left no word: that is no success.
+        state.ended = collected < 0 ? .exited(255) : result < 0 ? .signalled(-result) : .exited(result)
         closePipe(&inputPipe)
         if outputPipe >= 0 || errorPipe >= 0 {
             // What the child left running may hold the pipes open for ever; nobody waits for that.

@@ -96,13 +96,18 @@ package struct Files: Sendable {
             size: Int64(info.st_size),
             mode: UInt32(info.st_mode) & 0o7777,
             owner: info.st_uid,
-            modified: Timestamp(
-                milliseconds: Int64(info.st_mtim.tv_sec) * 1000 + Int64(info.st_mtim.tv_nsec) / 1_000_000
-            ),
-            modifiedNanoseconds: Int64(info.st_mtim.tv_sec) * 1_000_000_000 + Int64(info.st_mtim.tv_nsec),
+            modified: modified(info.st_mtim),
+            // Only compared: what a date of any year wraps to is as good as another number.
+            modifiedNanoseconds: Int64(info.st_mtim.tv_sec) &* 1_000_000_000 &+ Int64(info.st_mtim.tv_nsec),
             inode: UInt64(info.st_ino),
             device: UInt64(info.st_dev)
         )
+    }
+
+    /// When a file was changed, as a date of the years 1 to 9999: a file system may hold any number.
+    private static func modified(_ time: timespec) -> Timestamp {
+        let seconds = min(max(Int64(time.tv_sec), -62_135_596_800), 253_402_300_799)
+        return Timestamp(milliseconds: seconds * 1000 + Int64(time.tv_nsec) / 1_000_000)
     }
 
     /// A file's bytes.
@@ -200,7 +205,10 @@ package struct Files: Sendable {
     package func freeSpace(_ path: String) throws(GatewayError) -> Int64 {
         var info = statvfs()
         guard statvfs(path, &info) == 0 else { throw Files.failure("measure", path) }
-        return Int64(info.f_bavail) * Int64(info.f_frsize)
+        // Servers over quota report fewer than none, which reads as an enormous number.
+        let blocks = Int64(truncatingIfNeeded: info.f_bavail)
+        let (bytes, isMore) = blocks.multipliedReportingOverflow(by: Int64(clamping: info.f_frsize))
+        return blocks < 0 ? 0 : isMore ? .max : bytes
     }
 
     // MARK: changing
@@ -308,7 +316,11 @@ package struct Files: Sendable {
         guard status.kind == .directory else { return try removeFile(path) }
         for name in try list(path) { try removeTree(Layout.join(path, name)) }
         try step(.remove(path))
-        guard rmdir(path) == 0 || errno == ENOENT else { throw Files.failure("remove", path) }
+        if rmdir(path) == 0 || errno == ENOENT { return }
+        // A program may give a file a name that is no text, which no path of ours can name.
+        guard errno == ENOTEMPTY || errno == EEXIST, shim_empty_directory(path) == 0, rmdir(path) == 0 else {
+            throw Files.failure("remove", path)
+        }
     }
 
     /// Makes or atomically replaces a symlink.

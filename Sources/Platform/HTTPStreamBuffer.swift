@@ -91,6 +91,10 @@ final class HTTPStreamBuffer: HTTPStreamWriter, @unchecked Sendable {
                 // An idle stream must not hold the memory of its largest burst.
                 state.bytes.removeAll(keepingCapacity: state.bytes.capacity <= 4096)
                 state.start = 0
+            } else if state.start >= HTTPStreamBuffer.limit {
+                // A reader that never catches up must not make it keep what was sent.
+                state.bytes.removeFirst(state.start)
+                state.start = 0
             }
             return (count, state.pending <= HTTPStreamBuffer.limit ? state.wakeWriters() : [])
         }

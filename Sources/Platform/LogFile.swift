@@ -66,11 +66,15 @@ package final class LogFile: Sendable {
         return State(descriptor: descriptor, size: Int64(info.st_size))
     }
 
-    /// Appends bytes, which should end with a line break; when they would exceed the limit the file is rotated first.
+    /// Appends bytes, which should end with a line break; when they would exceed the limit the file is rotated first, and
+    /// grows beyond it where that cannot be done.
     package func append(_ bytes: [UInt8]) throws(GatewayError) {
         let result = state.withLock { state in
             Result<Void, GatewayError> { () throws(GatewayError) in
-                if state.size > 0, state.size + Int64(bytes.count) > limit { try rotate(&state) }
+                if state.size > 0, state.size + Int64(bytes.count) > limit {
+                    // A full disk must not silence the log, nor cost the older files.
+                    do throws(GatewayError) { try rotate(&state) } catch {}
+                }
                 try Files.writeAll(bytes, to: state.descriptor, path: path)
                 state.size += Int64(bytes.count)
             }
@@ -78,16 +82,25 @@ package final class LogFile: Sendable {
         try result.get()
     }
 
+    /// Begins a new file, and moves the older ones on.
+    ///
+    /// The new one is made first, under a name of its own: when that fails, for want of space or of a descriptor, nothing
+    /// has been moved, and what is to be written goes into the old one.
     private func rotate(_ state: inout State) throws(GatewayError) {
         var info = stat()
         let outputGoesAlong = isStandardError && LogFile.isSame(1, path, &info)
-        for number in stride(from: keep, to: 0, by: -1) {
-            let from = number == 1 ? path : "\(path).\(number - 1)"
-            if files.exists(from) { try files.rename(from, to: "\(path).\(number)", durable: false) }
+        let staged = path + ".new"
+        let opened = try LogFile.open(staged)
+        do throws(GatewayError) {
+            for number in stride(from: keep, to: 0, by: -1) {
+                let from = number == 1 ? path : "\(path).\(number - 1)"
+                if files.exists(from) { try files.rename(from, to: "\(path).\(number)", durable: false) }
+            }
+            try files.rename(staged, to: path, durable: false)
+        } catch {
+            close(opened.descriptor)
+            throw error
         }
-        if keep == 0 { try files.removeFile(path) }
-        // The old descriptor is kept until there is a new one: a full disk must not silence the log.
-        let opened = try LogFile.open(path)
         if isStandardError {
             if outputGoesAlong { dup2(opened.descriptor, 1) }
             dup2(opened.descriptor, 2)

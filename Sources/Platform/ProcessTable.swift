@@ -1,6 +1,7 @@
 package import Appliance
 import CShims
 import Glibc
+import Synchronization
 
 /// A process that cannot be confused with a later one of the same number: pid, start time, and the boot that both count
 /// from.
@@ -11,6 +12,18 @@ package struct ProcessIdentity: Sendable, Hashable {
     package var startTime: UInt64
     /// The kernel's name for the boot: services that start by themselves get the same numbers at the same tick again.
     package var boot: String
+
+    /// Whether two records speak of one process; where the kernel did not say the boot, its number and time have to do.
+    package static func == (one: ProcessIdentity, other: ProcessIdentity) -> Bool {
+        one.pid == other.pid && one.startTime == other.startTime
+            && (one.boot == other.boot || one.boot.isEmpty || other.boot.isEmpty)
+    }
+
+    /// Hashes what every record has.
+    package func hash(into hasher: inout Hasher) {
+        hasher.combine(pid)
+        hasher.combine(startTime)
+    }
 
     /// A process of this boot.
     package init(pid: Int32, startTime: UInt64) {
@@ -55,25 +68,54 @@ package struct ProcessEntry: Sendable, Equatable {
 /// What runs on this machine, read from /proc.
 package enum ProcessTable {
     /// The kernel's name for the time since the machine was started, random(4); empty where it does not say.
-    package static let boot =
-        ((try? Files().readText("/proc/sys/kernel/random/boot_id", limit: 256)) ?? "").trimmed
+    package static var boot: String {
+        knownBoot.withLock { known in
+            // Without a descriptor it cannot be read now; a later time may have one.
+            if known.isEmpty {
+                known =
+                    ((try? Files().readText("/proc/sys/kernel/random/boot_id", limit: 256)) ?? "").trimmed
+            }
+            return known
+        }
+    }
+    private static let knownBoot = Mutex("")
 
-    /// One process, `nil` when it is gone.
-    package static func entry(_ pid: Int32) -> ProcessEntry? {
-        guard let bytes = try? Files().read("/proc/\(pid)/stat", limit: 4096) else { return nil }
-        return parse(String(decoding: bytes, as: UTF8.self))
+    /// What can be said about a number now.
+    package enum Sight: Sendable, Equatable {
+        case seen(ProcessEntry)
+        /// No process has the number.
+        case gone
+        /// It cannot be told, because no descriptor is left: who cannot be looked at is not dead.
+        case unreadable
     }
 
-    /// Reads a line of /proc/PID/stat; the command in parentheses may contain anything.
-    package static func parse(_ line: String) -> ProcessEntry? {
-        guard let open = line.firstIndex(of: "("), let close = line.lastIndex(of: ")"), open < close,
-            let pid = Int32(line[..<open].filter(\.isNumber))
+    /// Looks at one process.
+    package static func look(_ pid: Int32) -> Sight {
+        do throws(GatewayError) {
+            return parse(try Files().read("/proc/\(pid)/stat", limit: 4096)).map { .seen($0) } ?? .unreadable
+        } catch {
+            if error.code == "file-not-found" { return .gone }
+            return kill(pid, 0) < 0 && errno == ESRCH ? .gone : .unreadable
+        }
+    }
+
+    /// One process, `nil` when it is gone or cannot be looked at.
+    package static func entry(_ pid: Int32) -> ProcessEntry? {
+        guard case .seen(let entry) = look(pid) else { return nil }
+        return entry
+    }
+
+    /// Reads a line of /proc/PID/stat; the command in parentheses may contain any bytes, parentheses included.
+    package static func parse(_ line: [UInt8]) -> ProcessEntry? {
+        guard let open = line.firstIndex(of: UInt8(ascii: "(")),
+            let close = line.lastIndex(of: UInt8(ascii: ")")), open < close
         else { return nil }
-        let fields = line[line.index(after: close)...].split(separator: " ")
-        guard fields.count > 21, let state = fields[0].first, let parent = Int32(fields[1]),
-            let group = Int32(fields[2]), let session = Int32(fields[3]), let user = UInt64(fields[11]),
-            let system = UInt64(fields[12]), let start = UInt64(fields[19]),
-            let pages = Int64(fields[21].filter { $0.isNumber || $0 == "-" })
+        func text(_ bytes: ArraySlice<UInt8>) -> String { String(decoding: bytes, as: UTF8.self).trimmed }
+        let fields = line[(close + 1)...].split(separator: 0x20).map(text)
+        guard let pid = Int32(text(line[..<open])), fields.count > 21, let state = fields[0].first,
+            let parent = Int32(fields[1]), let group = Int32(fields[2]), let session = Int32(fields[3]),
+            let user = UInt64(fields[11]), let system = UInt64(fields[12]), let start = UInt64(fields[19]),
+            let pages = Int64(fields[21])
         else { return nil }
         return ProcessEntry(
             identity: ProcessIdentity(pid: pid, startTime: start),
@@ -94,7 +136,7 @@ package enum ProcessTable {
     /// The identity of a running process, `nil` when it is gone.
     package static func identity(_ pid: Int32) -> ProcessIdentity? { entry(pid)?.identity }
 
-    /// When a process was started, to about a hundredth of a second.
+    /// When a process was started, by the clock as it is set now, to about a hundredth of a second.
     package static func startedAt(_ identity: ProcessIdentity) -> Timestamp {
         func milliseconds(_ clock: clockid_t) -> Int64 {
             var time = timespec()
@@ -108,8 +150,11 @@ package enum ProcessTable {
 
     /// Whether exactly this process still runs; a zombie does not run.
     package static func isRunning(_ identity: ProcessIdentity) -> Bool {
-        guard let entry = entry(identity.pid) else { return false }
-        return entry.identity == identity && entry.state != "Z" && entry.state != "X"
+        switch look(identity.pid) {
+        case .gone: false
+        case .unreadable: true
+        case .seen(let entry): entry.identity == identity && entry.state != "Z" && entry.state != "X"
+        }
     }
 
     /// The children of a process, theirs, and every member of the sessions that these lead; without the process.
@@ -160,20 +205,9 @@ package enum ProcessTable {
         return path.hasSuffix(mark) ? String(path.dropLast(mark.count)) : path
     }
 
-    /// When a process was started, by the clock as it is set now; `nil` when /proc does not say.
-    package static func started(_ identity: ProcessIdentity) -> Timestamp? {
-        let table = (try? Files().readText("/proc/stat", limit: 4 << 20)) ?? ""
-        let ticks = Int64(sysconf(Int32(_SC_CLK_TCK)))
-        guard let line = table.split(separator: "\n").first(where: { $0.hasPrefix("btime ") }),
-            let boot = Int64(line.dropFirst(6)), ticks > 0
-        else { return nil }
-        return Timestamp(milliseconds: boot * 1000 + Int64(clamping: identity.startTime) * 1000 / ticks)
-    }
-
     /// The command line of a process with its arguments separated by spaces; empty when it may not be read.
     package static func commandLine(_ pid: Int32) -> String {
-        let bytes = (try? Files().read("/proc/\(pid)/cmdline", limit: 1 << 20)) ?? []
-        return bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }.joined(separator: " ")
+        arguments(pid).joined(separator: " ")
     }
 
     /// Sends a signal to exactly this process; `false` when it is gone or is another one by now.

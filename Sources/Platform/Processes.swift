@@ -101,7 +101,11 @@ package struct Processes: Sendable {
         // No descriptor left is no proof that the process has ended.
         guard descriptor >= 0 else { return descriptor == -ESRCH }
         defer { close(descriptor) }
-        guard ProcessTable.entry(identity.pid)?.identity == identity else { return true }
+        switch ProcessTable.look(identity.pid) {
+        case .gone: return true
+        case .unreadable: return false
+        case .seen(let entry): guard entry.identity == identity else { return true }
+        }
         guard await reactor.readable(descriptor, within: limit) else { return false }
         waitpid(identity.pid, nil, WNOHANG)
         return true
@@ -118,6 +122,11 @@ package struct Processes: Sendable {
         ProcessTable.signal(identity, SIGKILL)
         return await waitForEnd(of: identity, within: .seconds(5))
     }
+
+    /// Makes the ends of children known again, to be called first thing in `main`.
+    ///
+    /// A parent that ignores the end of its children hands that down, and the kernel then throws their exit codes away.
+    package static func heedChildren() { signal(SIGCHLD, SIG_DFL) }
 
     /// The first executable of a name in these folders, symlinks not resolved.
     package static func find(_ name: String, in folders: [String], files: Files = Files()) -> String? {

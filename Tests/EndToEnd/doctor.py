@@ -69,6 +69,26 @@ def drive(world):
         examine("two CLIs that hang", patience=25)
         world.nothing_left("and none of them is left")
 
+    with section("a parent that ignores the end of its children"):
+        failing = world.write("failing", "#!/bin/sh\nexit 3\n", 0o755)
+        for name in ("codex", "grok"):
+            world.link(name, failing)
+        # As some service managers and old shells start their children; it is handed down through exec.
+        ignoring = [PYTHON, "-c", "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"]
+        ended = world.call(ignoring + [program, "doctor", "--json"], timeout=120)
+        codex = json.loads(ended.stdout)["providers"]["codex"]
+        contains("a CLI that fails is seen to fail", json.dumps(codex), "exited with 3")
+
+    with section("files of a far future"):
+        settings = os.path.join(world.state, "settings.json")
+        environment = os.path.join(world.state, "environment")
+        for path in (settings, environment, world.state):
+            if os.path.exists(path):
+                os.utime(path, (13569465600, 13569465600))
+        examine("files of the year 2400")
+        ended = world.call([program, "status", "--json"])
+        check("status does not mind them either", ended.returncode in (0, 1), "0 or 1", (ended.returncode, ended.stderr))
+
     with section("a broken configuration"):
         world.write(os.path.join(world.state, "config.toml"), "[persistence\nbackend = 5\n")
         report = examine("a broken configuration")

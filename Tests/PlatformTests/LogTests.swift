@@ -55,6 +55,9 @@ struct LogTests {
         let lines = Lines()
         lines.log(.journal).info("a\n<0>b\u{1B}[2J\r", ["k": "v\nw=\"1\""])
         #expect(lines.text == "<6>a\n<6>    <0>b\\x1b[2J k=\"v\\nw=\\\"1\\\"\"\n")
+        let others = Lines()
+        others.log(.plain).info("\u{9B}2J é\u{A0}")
+        #expect(others.text.hasSuffix(" - \\x9b2J é\u{A0}\n"))
     }
 
     @Test("takes secrets out, and bounds a record")
@@ -123,6 +126,23 @@ struct LogFileTests {
         #expect(try Files().readText(path + ".1").hasPrefix("666"))
         #expect(try Files().readText(path + ".2").hasPrefix("444"))
         #expect(try Files().status(path)?.mode == 0o600)
+    }
+
+    @Test("that cannot begin a new file goes on in the old one, and loses none of the older ones")
+    func noRoomToRotate() throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path("gateway.log")
+        let log = try LogFile(path, limit: 10, keep: 2, files: Files())
+        for word in ["one", "two", "three"] { try log.append(Array("\(word) 6789\n".utf8)) }
+        // A folder in the place of the new file: it cannot be opened, as on a full disk.
+        try Files().makeDirectory(path + ".new")
+        for word in ["four", "five", "six"] { try log.append(Array("\(word) 6789\n".utf8)) }
+        #expect(try Files().readText(path) == "three 6789\nfour 6789\nfive 6789\nsix 6789\n")
+        #expect(try Files().readText(path + ".1") == "two 6789\n")
+        #expect(try Files().readText(path + ".2") == "one 6789\n")
+        try Files().removeTree(path + ".new")
+        try log.append(Array("seven\n".utf8))
+        #expect(try Files().readText(path) == "seven\n")
     }
 
     @Test("goes on at the end of what is there")

@@ -125,6 +125,36 @@ struct ProcessesTests {
             try await processes.run(Command("/bin/true", directory: "/no/such/place"))
         }
         #expect(missing?.message == "the working directory '/no/such/place' does not exist")
+        let noFolder = await #expect(throws: GatewayError.self) {
+            try await processes.run(Command("/bin/true", directory: path))
+        }
+        #expect(noFolder?.message == "the working directory '\(path)' is no directory")
+    }
+
+    @Test("names the interpreter that a script has lost, not the script")
+    func lostInterpreter() async throws {
+        let files = try TemporaryDirectory()
+        let path = files.path("vibe")
+        try Files().write("#!/opt/gone/python3 -I\nprint(1)\n".utf8, to: path, mode: 0o755)
+        let error = await #expect(throws: GatewayError.self) { try await processes().run(Command(path)) }
+        #expect(error?.code == "command-not-found")
+        #expect(error?.message == "the program '\(path)' needs '/opt/gone/python3', which does not exist")
+        #expect(error?.help == "install 'vibe' again")
+    }
+
+    @Test("ends a descendant in a session of its own whose name is no text")
+    func oddDescendant() async throws {
+        let files = try TemporaryDirectory()
+        // A combining mark joins with the parenthesis that the kernel puts around the name.
+        let name = "\u{301}hidden"
+        try Files().write(try Files().read("/bin/sleep"), to: files.path(name), mode: 0o755)
+        let script = "setsid '\(files.path(name))' 60 & echo $!; exec sleep 60"
+        let result = try await processes().run(
+            shell(script),
+            limits: ProcessLimits(wall: .milliseconds(500), grace: .milliseconds(200))
+        )
+        let pid = try #require(Int32(result.outputText.trimmed))
+        #expect(ProcessTable.entry(pid).map { $0.state == "Z" } ?? true)
     }
 
     @Test("a hundred runs leave no descriptor behind")
@@ -181,10 +211,39 @@ struct LaunchedProcessTests {
     func oddNames() {
         let line =
             "42 (a) b) S 1 42 42 0 -1 4194560 1 2 3 4 50 6 7 8 20 0 1 0 777 1000 3 18446744073709551615"
-        let entry = ProcessTable.parse(line)
+        let entry = ProcessTable.parse(Array(line.utf8))
         #expect(entry?.identity == ProcessIdentity(pid: 42, startTime: 777))
         #expect(entry?.state == "S")
         #expect(entry?.processorTicks == 56)
+        let marked = Array(line.replacing("a) b", with: "\u{301}x\u{600}").utf8) + [0x0A]
+        #expect(ProcessTable.parse(marked)?.identity == ProcessIdentity(pid: 42, startTime: 777))
+        let bytes = Array("42 (".utf8) + [0xFF, 0xFE] + Array(line.utf8.dropFirst(8))
+        #expect(ProcessTable.parse(bytes)?.identity.startTime == 777)
+    }
+
+    @Test("that cannot be looked at for want of descriptors is not taken for a dead one")
+    func noDescriptors() async throws {
+        let own = try #require(ProcessTable.identity(getpid()))
+        // In a process of its own, because it is left without descriptors.
+        await #expect(processExitsWith: .success) {
+            let own = ProcessIdentity(pid: getpid(), startTime: 1)
+            var limit = rlimit(rlim_cur: 3, rlim_max: 3)
+            guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { exit(2) }
+            guard ProcessTable.look(getpid()) == .unreadable, ProcessTable.isRunning(own) else { exit(3) }
+            guard ProcessTable.look(1 << 22) == .gone else { exit(4) }
+            exit(0)
+        }
+        #expect(ProcessTable.look(own.pid) != .gone)
+    }
+
+    @Test("is the same in two records of which one does not know the boot")
+    func unknownBoot() throws {
+        let own = try #require(ProcessTable.identity(getpid()))
+        var other = own
+        other.boot = ""
+        #expect(other == own)
+        other.boot = "another"
+        #expect(other != own)
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -119,3 +120,11 @@ int shim_peer_pid(int descriptor) {
 int shim_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
 
 int shim_set_pipe_size(int descriptor, int bytes) { return zero_or_error(fcntl(descriptor, F_SETPIPE_SZ, bytes)); }
+
+static int remove_below(const char *path, const struct stat *info, int kind, struct FTW *place) {
+    (void)info;
+    (void)kind;
+    return place->level == 0 ? 0 : remove(path);
+}
+
+int shim_empty_directory(const char *path) { return nftw(path, remove_below, 16, FTW_DEPTH | FTW_PHYS); }

@@ -130,9 +130,8 @@ struct ReferenceHome: Sendable, Equatable {
             return .stranger(pid: pid, command: command, reason: "it does not run the gateway of this home")
         }
         // The file was written after the start; a clock that was set in between is allowed a minute.
-        if let started = ProcessTable.started(entry.identity),
-            started.milliseconds > written.milliseconds + 60_000
-        {
+        let started = ProcessTable.startedAt(entry.identity)
+        if started.milliseconds > written.milliseconds + 60_000 {
             return .stranger(
                 pid: pid,
                 command: command,

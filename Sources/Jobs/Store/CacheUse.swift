@@ -26,7 +26,8 @@ package struct CacheUse: Sendable, Equatable {
         since start: Timestamp,
         files: Files = Files()
     ) async throws(GatewayError) -> [CacheUse] {
-        guard files.exists(path) else { return [] }
+        // SQLite puts its log beside the real file.
+        guard let path = files.realPath(path) else { return [] }
         // Without a log beside it the file is complete and nobody has it open; a plain reader would make the log.
         let mode = files.exists(path + "-wal") ? Connection.Mode.readOnly : .immutable
         let database = Database(thread: "cache-use") { () throws(GatewayError) in

@@ -55,6 +55,9 @@ int shim_exchange(const char *first, const char *second);
 /// rename(2) that fails with EEXIST instead of replacing.
 int shim_rename_new(const char *from, const char *to);
 
+/// Removes everything in a directory by the names that the disk has, text or not; symlinks are not followed. 0, or -1.
+int shim_empty_directory(const char *path);
+
 /// syncfs(2).
 int shim_sync_file_system(int descriptor);
 /// Starts writing the dirty pages of a file to its disk without waiting (sync_file_range).
