@@ -127,6 +127,9 @@ struct GatewayProcess: Sendable {
         if access.token == nil, !access.isDisabled {
             log.warning("no token is configured, so every request is refused; run 'llm-cli-gateway setup'")
         }
+        if machine.environment["LLM_GATEWAY_NO_AUTH_PATHS"].map({ !$0.trimmed.isEmpty }) ?? false {
+            log.warning("LLM_GATEWAY_NO_AUTH_PATHS is ignored: nothing is served without the token here")
+        }
         var limits = MCPEndpoint.Limits()
         limits.sessions = services.configuration.http.maxSessions
         limits.sessionIdle = .milliseconds(services.configuration.http.sessionIdleMilliseconds)

@@ -30,7 +30,7 @@ def drive(world):
     world.configure("[limits]\nmax_prompt_chars = 1500000\n")
     gateway = world.stdio_gateway()
 
-    for title, part in (("versions", versions), ("success and resume", conversations), ("a leading dash", dashes),
+    for title, part in (("versions", versions), ("success and resume", conversations), ("a conversation with a failed run", after_a_failure), ("a leading dash", dashes),
                         ("failures of the API", failures), ("an unknown model", unknown_models),
                         ("a prompt of 1 MB", large_prompts), ("a hang", hangs), *([("a crowd", crowd)] if DEEP else [])):
         with section(title):
@@ -103,6 +103,40 @@ def conversations(world, gateway, api, there):
                 check("claude: so is the cost", 0 < (after.get("costUsd") or 0) < 1.5 * (before.get("costUsd") or 0),
                       f"about {before.get('costUsd')}", after.get("costUsd"))
         contains(f"{name}: resumed as the latest", text_of(third.get(name, {})), f"ok[{3 + beside}]: and the third one")
+
+
+def after_a_failure(world, gateway, api, there):
+    """claude and codex report totals; what a run used that did not say so is in the next one, and is not charged to it."""
+    counted = {"claude": "costUsd", "codex": "inputTokens"}
+    those = {name: there[name] for name in counted if name in there}
+    first = each("before it", those, lambda name, tool, wire: gateway.tool(tool, prompt="@@say good@@", createNewSession=True))
+    session = {name: answer_of(first[name])["sessionId"] for name in those}
+
+    # Not by their prompts: claude sends those again with the next one.
+    if "codex" in those:
+        api.control(fail="400", fail_count=1000)
+        result = gateway.tool("codex_request", prompt="this fails", sessionId=session["codex"])
+        api.control(fail=None, fail_count=0)
+        check("codex: a run of it fails", bool(result.get("isError")), "isError", result)
+    if "claude" in those:
+        api.control(first_byte_delay=20)
+        call = gateway.begin("tools/call", {"name": "claude_request", "arguments": {"prompt": "cut off", "sessionId": session["claude"]}})
+        began = within(20, lambda: any(session["claude"] in command for command in world.leftovers([gateway.process]).values()))
+        check("claude: a run of it begins", began, "a claude that resumes it", world.leftovers([gateway.process]))
+        gateway.notify("notifications/cancelled", {"requestId": call, "reason": "enough"})
+        world.nothing_left("claude: and is ended", expected=[gateway.process], seconds=20)
+        api.control(first_byte_delay=0)
+
+    def on(prompt):
+        return each(prompt, those, lambda name, tool, wire: gateway.tool(tool, prompt=prompt, sessionId=session[name]))
+
+    after, last = on("@@say better@@"), on("@@say best@@")
+    for name in those:
+        seen = answer_of(after[name])
+        equal(f"{name}: the run after it has no {counted[name]}", [text_of(after[name]), seen.get(counted[name])], ["better", None])
+        equal(f"{name}: and says why", [warning["code"] for warning in seen.get("warnings", []) if "total" in warning["code"]], ["usage_total_unknown"])
+        ratio = (answer_of(last[name]).get(counted[name]) or 0) / (answer_of(first[name]).get(counted[name]) or 1)
+        check(f"{name}: the one after that has its own", 0.5 < ratio < 2, "about that of the first run", ratio)
 
 
 def dashes(world, gateway, api, there):

@@ -292,4 +292,25 @@ struct CompletionTests {
         #expect(refusal.structuredContent?["correlationId"] == "c~2")
         #expect(refusal.structuredContent?["warnings"] == [warning.json])
     }
+
+    @Test("what callers look for beside structuredContent is there as well, where it says something")
+    func beside() async throws {
+        var result = ProviderResult()
+        result.text = "ok"
+        result.sessionID = "s"
+        result.warnings = [RequestWarning("w", "why")]
+        let outcome = try await run("b", .new(id: nil), says: "s", total: "0.01")
+        func members(_ provider: Provider) -> JSONObject {
+            Answer(provider: provider, correlation: "c", model: nil, warnings: result.warnings)
+                .toolResult(result, outcome).beside
+        }
+        #expect(members(.grok).names == ["sessionId", "resumable", "warnings"])
+        #expect(members(.grok)["sessionId"] == "s" && members(.grok)["resumable"] == true)
+        #expect(members(.grok)["warnings"] == [["code": "w", "message": "why"]])
+        #expect(members(.claude).names == ["sessionId", "warnings"])
+        result.warnings = []
+        result.sessionID = nil
+        #expect(members(.claude).isEmpty && members(.gemini)["resumable"] == false)
+        #expect(Answer.refusal(.claude, GatewayError("saturated", "full"), "c").beside.isEmpty)
+    }
 }

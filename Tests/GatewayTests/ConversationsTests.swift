@@ -14,13 +14,16 @@ struct ConversationsTests {
     private let sessions: SessionStore
     private let conversations: Conversations
 
+    /// Where a proxy in front of the gateway says who calls.
+    private static let proxied = ["LLM_GATEWAY_TRUSTED_PRINCIPAL_HEADER": "X-User"]
+
     private static let id = "3b7cbb2b-5c8c-4a36-9b7d-0123456789ab"
     private static let bob = Principal(id: "bob", kind: .bearer)
 
     init() throws {
         home = try TemporaryDirectory()
         let machine = Machine(
-            environment: ["HOME": home.root],
+            environment: ConversationsTests.proxied.merging(["HOME": home.root]) { $1 },
             files: Files(),
             clock: .system,
             random: .system,
@@ -78,5 +81,31 @@ struct ConversationsTests {
             #expect(throws: GatewayError.self) { try choose(provider, "\(provider)-17", alice) }
         }
         #expect(try choose(.codex, ConversationsTests.id) == .resume(ConversationsTests.id))
+    }
+
+    @Test("the latest one is the caller's own where there are several callers, and there may be none")
+    func latest() async throws {
+        func latest(_ more: JSON = [:]) throws(GatewayError) -> SessionChoice {
+            var values = more
+            values["prompt"] = "x"
+            values["resumeLatest"] = true
+            let arguments = RequestArguments(values)
+            return try conversations.choose(.codex, arguments, ConversationsTests.bob, .http).choice
+        }
+        let (earlier, later) = ("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222")
+        try await sessions.create("codex", id: "alice-1", caller: "alice")
+        let error = #expect(throws: GatewayError.self) { try latest() }
+        #expect(error?.message == "no conversation of yours with codex is known here")
+        let blog = JSONObject([("workspaceAlias", "blog")])
+        try await sessions.create("codex", id: earlier, metadata: blog, caller: "bob")
+        try await sessions.create("codex", id: later, caller: "bob")
+        try await sessions.update(later, caller: "bob")
+        try await sessions.update("alice-1", caller: "alice")
+        #expect(try latest() == .resume(later))
+        #expect(try latest(["forkSession": true]) == .fork(later))
+        #expect(try latest(["workspace": "blog"]) == .resume(earlier))
+        // Who is alone with the CLIs is given what they take for the latest.
+        let alone = RequestArguments(["prompt": "x", "resumeLatest": true])
+        #expect(try conversations.choose(.codex, alone, .local, .http).choice == .latest)
     }
 }

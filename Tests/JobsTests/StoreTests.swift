@@ -209,6 +209,28 @@ struct FlightRecorderTests {
         #expect(try await recorder.record(of: "c", owner: "someone") != nil)
     }
 
+    @Test("says how the requests of a conversation used its provider's cache, to their owner only")
+    func cacheUse() async throws {
+        let recorder = recorder()
+        for (id, model, read) in [("a", "sonnet", 0), ("b", "sonnet", 200), ("c", "opus", 100)] {
+            var start = FlightStart(correlationID: id, provider: "claude", model: model, prompt: "p")
+            start.sessionID = "s"
+            start.owner = "someone"
+            await recorder.start(start)
+            var end = FlightEnd(succeeded: true, response: "r", durationMilliseconds: 1)
+            end.sessionID = "s"
+            end.cacheReadTokens = read
+            end.cacheCreationTokens = 10
+            await recorder.complete(id, end)
+        }
+        let use = try #require(try await recorder.cacheUse(ofConversation: "s", owner: "someone"))
+        #expect(use.byModel.map(\.model) == ["opus", "sonnet"] && use.byModel.map(\.requests) == [1, 2])
+        #expect(use.byModel.map(\.hits) == [1, 1] && use.byModel.map(\.readTokens) == [100, 200])
+        #expect(use.creationTokens == 30 && use.prefixes == 0 && use.lastRequest != nil)
+        #expect(try await recorder.cacheUse(ofConversation: "s", owner: "another") == nil)
+        #expect(try await recorder.cacheUse(ofConversation: "t", owner: "someone") == nil)
+    }
+
     @Test("lets only the first ending count")
     func firstEnding() async throws {
         let recorder = recorder()

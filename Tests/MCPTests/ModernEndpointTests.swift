@@ -277,7 +277,7 @@ struct ModernEndpointTests {
         #expect(names == ["echo", "wait", "count", "fail", "region", "who"])
         #expect(
             first.json["result"]?["tools"]?[0]?["annotations"] == [
-                "readOnlyHint": true, "openWorldHint": false,
+                "title": "Echo", "readOnlyHint": true, "openWorldHint": false,
             ]
         )
         #expect(first.json["result"]?["tools"]?[3]?["outputSchema"] == ["type": "array"])

@@ -4,6 +4,8 @@ import MCP
 import Providers
 
 /// The answer of a request tool, in the contract's forms (section 1.6).
+///
+/// What the contract has beside `structuredContent` is there, and inside as well, where programs look that only see that.
 struct Answer: Sendable {
     let provider: Provider
     let correlation: String
@@ -30,9 +32,21 @@ struct Answer: Sendable {
         body["exitCode"] = 0
         body["retryCount"] = 0
         if let turns = result.turns { body["numTurns"] = .integer(turns) }
-        body["resumable"] = .bool(result.sessionID != nil)
+        if isResumptionTold { body["resumable"] = .bool(result.sessionID != nil) }
         addWarnings(&body)
-        return .text(result.text, structuredContent: body)
+        return Answer.completed(.text(result.text, structuredContent: body))
+    }
+
+    /// With claude and codex every conversation that has an id can be resumed.
+    private var isResumptionTold: Bool { provider != .claude && provider != .codex }
+
+    /// Puts what callers may look for beside `structuredContent` there.
+    private static func completed(_ result: ToolResult) -> ToolResult {
+        var result = result
+        for name in ["sessionId", "resumable", "warnings"] {
+            if let value = result.structuredContent?[name], !value.isNull { result.beside[name] = value }
+        }
+        return result
     }
 
     private func failure(_ result: ProviderResult, _ outcome: JobOutcome) -> ToolResult {
@@ -49,7 +63,7 @@ struct Answer: Sendable {
         if let status = result.apiStatus { body["httpStatus"] = .integer(status) }
         if !result.text.isEmpty { body["partialResponse"] = .string(result.text) }
         addWarnings(&body)
-        return .failure(text, structuredContent: body)
+        return Answer.completed(.failure(text, structuredContent: body))
     }
 
     private func addWarnings(_ body: inout JSON) { Answer.add(warnings, to: &body) }
@@ -74,6 +88,6 @@ struct Answer: Sendable {
             "errorCategory": .string(category.rawValue), "retryable": .bool(category.isRetryable),
         ]
         add(warnings, to: &body)
-        return .failure(text, structuredContent: body)
+        return completed(.failure(text, structuredContent: body))
     }
 }

@@ -44,6 +44,9 @@ struct Conversations: Sendable {
         _ transport: Transport
     ) throws(GatewayError) -> Conversation {
         var choice = try SessionChoice.requested(by: arguments, of: provider)
+        if transport == .http, isSharedWithOthers(principal) {
+            choice = try ownLatest(choice, provider, try arguments.string("workspace"), principal)
+        }
         let named = try arguments.string("sessionId")
         var id: String?
         switch choice {
@@ -102,6 +105,38 @@ struct Conversations: Sendable {
             "Session \(id.prefix(64)) is not accessible: over HTTP a conversation goes by its whole id, a lower-case UUID",
             help: "pass the sessionId of an earlier answer; session_list shows yours"
         )
+    }
+
+    /// Whether the CLIs behind a caller serve callers of other names as well.
+    private func isSharedWithOthers(_ principal: Principal) -> Bool {
+        let header = machine.environment["LLM_GATEWAY_TRUSTED_PRINCIPAL_HEADER"] ?? ""
+        return principal.kind == .oauth || principal.kind == .bearer && !header.isEmpty
+    }
+
+    /// The caller's own latest conversation in place of the latest one that the CLI knows, which may be another caller's.
+    private func ownLatest(
+        _ choice: SessionChoice,
+        _ provider: Provider,
+        _ workspace: String?,
+        _ principal: Principal
+    ) throws(GatewayError) -> SessionChoice {
+        let isFork: Bool
+        switch choice {
+        case .latest: isFork = false
+        case .fork(nil): isFork = true
+        default: return choice
+        }
+        let own = sessions.list(caller: principal.id, provider: provider.rawValue).filter { record in
+            workspace == nil || record.metadata[Conversations.workspaceKey]?.string == workspace
+        }
+        guard let last = own.max(by: { $0.lastUsed < $1.lastUsed }) else {
+            throw GatewayError(
+                "session-refused",
+                "no conversation of yours with \(provider.executable) is known here",
+                help: "begin one, and pass the sessionId of its answer to continue it"
+            )
+        }
+        return isFork ? .fork(last.id) : .resume(last.id)
     }
 
     /// Whether claude keeps no transcript under an id that it could begin a conversation with.

@@ -1,6 +1,7 @@
 import Appliance
 import Jobs
 import MCP
+import Platform
 import Providers
 
 /// The conversations that a caller held before.
@@ -70,7 +71,7 @@ struct SessionTools: Sendable {
                 "required": ["sessionId"], "additionalProperties": false,
             ],
             annotations: .readOnlyLookup,
-            handler: .immediate { call in
+            handler: .asynchronous { call in
                 let id = call.arguments["sessionId"]?.string ?? ""
                 guard let record = services.sessions.session(id, caller: call.principal.id) else {
                     return .json(
@@ -81,8 +82,43 @@ struct SessionTools: Sendable {
                 var session = record.json
                 let active = services.sessions.active(record.provider, caller: call.principal.id)
                 session["isActive"] = .bool(active?.id == record.id)
+                session["cacheState"] = await cacheState(of: record, caller: call.principal.id)
                 return .json(["success": true, "session": session])
             }
         )
+    }
+
+    /// How a conversation used its provider's prompt cache; `nil` when nothing is recorded of it.
+    private func cacheState(of record: SessionRecord, caller: String) async -> JSON? {
+        let found: ConversationCacheUse?
+        do throws(GatewayError) {
+            found = try await services.recorder.cacheUse(ofConversation: record.id, owner: caller)
+        } catch {
+            // The record of requests is a part of the answer, and no reason for not giving the rest.
+            services.log.error(error)
+            return nil
+        }
+        guard let use = found else { return nil }
+        let requests = use.byModel.reduce(0) { $0 + $1.requests }
+        let hits = use.byModel.reduce(0) { $0 + $1.hits }
+        let savings = use.byModel.reduce(0) {
+            $0 + CachePrices.savings(provider: $1.provider, model: $1.model, tokens: $1.readTokens)
+        }
+        return [
+            "cli": .string(record.provider), "prefixDistinct": .integer(use.prefixes),
+            "totalCacheReadTokens": .integer(use.byModel.reduce(0) { $0 + $1.readTokens }),
+            "totalCacheCreationTokens": .integer(use.creationTokens), "requestCount": .integer(requests),
+            "hitCount": .integer(hits), "hitRate": .double(Double(hits) / Double(requests)),
+            "estimatedSavingsUsd": .double(savings),
+            "ttlRemainingMs": .optional(record.provider == Provider.claude.rawValue ? remaining(use) : nil),
+        ]
+    }
+
+    /// Milliseconds for which claude's provider still keeps the prompt of the last request.
+    private func remaining(_ use: ConversationCacheUse) -> Int? {
+        guard let last = use.lastRequest else { return nil }
+        let kept = use.keptSeconds ?? services.configuration.cacheAwareness.anthropicTTLSeconds
+        let elapsed = services.machine.clock.now().milliseconds - last.milliseconds
+        return max(0, kept * 1000 - Int(elapsed))
     }
 }

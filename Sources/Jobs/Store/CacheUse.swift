@@ -41,14 +41,78 @@ package struct CacheUse: Sendable, Equatable {
                     SUM(COALESCE(cache_read_tokens, 0))
                 FROM requests WHERE datetime_utc >= ?1 GROUP BY cli, model ORDER BY cli, model
                 """,
-                [.text(start.iso8601)]
+                [.text(start.iso8601)],
+                CacheUse.init(row:)
+            )
+        }
+    }
+}
+
+extension CacheUse {
+    /// Reads `cli`, `model`, and the sums of requests, hits and tokens.
+    fileprivate init(row: Row) {
+        self.init(
+            provider: row.text(0) ?? "",
+            model: row.text(1),
+            requests: row.integer(2) ?? 0,
+            hits: row.integer(3) ?? 0,
+            readTokens: row.integer(4) ?? 0
+        )
+    }
+}
+
+/// How the requests of one conversation used its provider's prompt cache.
+package struct ConversationCacheUse: Sendable, Equatable {
+    /// One for each model; never empty.
+    package var byModel: [CacheUse]
+    /// Tokens that were added to a cache.
+    package var creationTokens: Int
+    /// Beginnings of prompts that differ, of those whose writer told.
+    package var prefixes: Int
+    /// When the last request began; `nil` where that cannot be read.
+    package var lastRequest: Timestamp?
+    /// Seconds that the last request asked the provider to keep its prefix; `nil` where that is the provider's choice.
+    package var keptSeconds: Int?
+}
+
+extension FlightRecorder {
+    /// The use of a conversation's requests, of those that the principal `owner` may see; `nil` when there are none.
+    ///
+    /// Throws what the database throws.
+    package func cacheUse(
+        ofConversation id: String,
+        owner: String
+    ) async throws(GatewayError) -> ConversationCacheUse? {
+        guard let store else { return nil }
+        let condition =
+            "session_id = ?1 AND (owner_principal = ?2 OR (owner_principal IS NULL AND ?2 = '\(Ownership.local)'))"
+        let values = [SQLiteValue.text(id), .text(owner)]
+        return try await store.read { connection throws(GatewayError) in
+            let byModel = try connection.all(
+                """
+                SELECT cli, model, COUNT(*), SUM(CASE WHEN cache_read_tokens > 0 THEN 1 ELSE 0 END),
+                    SUM(COALESCE(cache_read_tokens, 0))
+                FROM requests WHERE \(condition) GROUP BY cli, model ORDER BY cli, model
+                """,
+                values,
+                CacheUse.init(row:)
+            )
+            guard !byModel.isEmpty else { return nil }
+            // The column beside the one MAX is that of the row where the maximum was found (SQLite, SELECT, 2.5).
+            return try connection.first(
+                """
+                SELECT SUM(COALESCE(cache_creation_tokens, 0)), COUNT(DISTINCT stable_prefix_hash),
+                    MAX(datetime_utc), cache_control_ttl_seconds
+                FROM requests WHERE \(condition)
+                """,
+                values
             ) { row in
-                CacheUse(
-                    provider: row.text(0) ?? "",
-                    model: row.text(1),
-                    requests: Int(row.integer(2) ?? 0),
-                    hits: Int(row.integer(3) ?? 0),
-                    readTokens: Int(row.integer(4) ?? 0)
+                ConversationCacheUse(
+                    byModel: byModel,
+                    creationTokens: row.integer(0) ?? 0,
+                    prefixes: row.integer(1) ?? 0,
+                    lastRequest: row.text(2).flatMap(Timestamp.init(iso8601:)),
+                    keptSeconds: row.integer(3)
                 )
             }
         }

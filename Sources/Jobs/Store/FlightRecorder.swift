@@ -93,7 +93,7 @@ package struct FlightRecorder: Sendable {
     /// Bytes of the thinking blocks' JSON together.
     private static let thinkingLimit = 1_000_000
 
-    private let store: Store?
+    let store: Store?
     private let redacts: Bool
     private let report: @Sendable (GatewayError) -> Void
 

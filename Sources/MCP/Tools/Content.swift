@@ -33,6 +33,8 @@ package struct ToolResult: Sendable, Hashable {
     package var isError: Bool
     /// Extra `_meta` members.
     package var meta: JSONObject
+    /// Members beside `content`, for clients that look for them there; none of the protocol's own names.
+    package var beside = JSONObject()
 
     /// An answer.
     package init(
@@ -76,6 +78,12 @@ package struct ToolResult: Sendable, Hashable {
             structuredContent.write(into: &out)
         }
         if isError { out.append(contentsOf: #","isError":true"#.utf8) }
+        for (name, value) in beside.members {
+            out.append(UInt8(ascii: ","))
+            JSON.string(name).write(into: &out)
+            out.append(UInt8(ascii: ":"))
+            value.write(into: &out)
+        }
         if era == .modern {
             out.append(contentsOf: #","_meta":{""#.utf8)
             out.append(contentsOf: EnvelopeKey.serverInfo.utf8)

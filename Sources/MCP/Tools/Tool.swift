@@ -55,13 +55,15 @@ package struct ToolAnnotations: Sendable, Hashable {
         self.openWorld = openWorld
     }
 
-    var json: JSON? {
+    /// As clients see them, with the tool's title, which older ones look for here.
+    func json(_ title: String?) -> JSON? {
         let hints = [
             ("readOnlyHint", readOnly), ("destructiveHint", destructive),
             ("idempotentHint", idempotent), ("openWorldHint", openWorld),
         ]
         let given = hints.compactMap { name, value in value.map { (name: name, value: JSON.bool($0)) } }
-        return given.isEmpty ? nil : .object(JSONObject(given))
+        let named = title.map { [(name: "title", value: JSON.string($0))] } ?? []
+        return given.isEmpty && named.isEmpty ? nil : .object(JSONObject(named + given))
     }
 }
 
@@ -126,7 +128,7 @@ package struct Tool: Sendable {
         if let outputSchema, era == .modern || outputSchema["type"]?.string == "object" {
             entry["outputSchema"] = outputSchema
         }
-        if let annotations = annotations.json { entry["annotations"] = annotations }
+        if let annotations = annotations.json(title) { entry["annotations"] = annotations }
         return entry
     }
 }
