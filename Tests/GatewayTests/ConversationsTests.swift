@@ -92,7 +92,9 @@ struct ConversationsTests {
             let arguments = RequestArguments(values)
             return try conversations.choose(.codex, arguments, ConversationsTests.bob, .http).choice
         }
-        let (earlier, later) = ("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222")
+        let (earlier, later) = (
+            "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+        )
         try await sessions.create("codex", id: "alice-1", caller: "alice")
         let error = #expect(throws: GatewayError.self) { try latest() }
         #expect(error?.message == "no conversation of yours with codex is known here")
