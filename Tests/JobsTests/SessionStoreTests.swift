@@ -161,6 +161,24 @@ struct SessionStoreTests {
         #expect(findings.all.last?.contains("it was kept as") == true)
     }
 
+    @Test("behind a link are written where they lie, also in place of damaged ones, and the link stays")
+    func linked() async throws {
+        let place = directory.path("dotfiles/sessions.json")
+        try Files().makeDirectory(directory.path("dotfiles"))
+        try Files().makeDirectory(directory.path(".llm-cli-gateway"))
+        try Files().write(#"{"sessions": {"#.utf8, to: place)
+        try Files().link(path, to: place)
+        let store = try store()
+        try await store.create("claude", id: "a", caller: "local")
+        #expect(try Files().status(path)?.kind == .link && Files().readText(place).contains(#""a""#))
+        let kept = try Files().list(directory.path(".llm-cli-gateway")).filter { $0.contains(".corrupt-") }
+        let aside = try #require(kept.first)
+        #expect(try Files().readText(directory.path(".llm-cli-gateway/\(aside)")) == #"{"sessions": {"#)
+        try await store.create("claude", id: "b", caller: "local")
+        #expect(try Files().status(path)?.kind == .link && Files().readText(place).contains(#""b""#))
+        #expect(store.list(caller: "local").map(\.id) == ["a", "b"])
+    }
+
     @Test("change the active one, and can have none")
     func activation() async throws {
         let store = try store()

@@ -258,7 +258,12 @@ package final class SessionStore: Sendable {
             guard error.code == "sessions-corrupt" else { throw error }
             let instant = machine.clock.now().iso8601.filter { $0 != ":" }
             let aside = "\(path).corrupt-\(instant)"
-            try machine.files.rename(path, to: aside)
+            if try machine.files.status(path)?.kind == .link {
+                // A link stays, and what it leads to is replaced by the writing that follows.
+                try machine.files.write(try machine.files.read(path), to: aside)
+            } else {
+                try machine.files.rename(path, to: aside)
+            }
             report(
                 GatewayError(
                     error.code,
