@@ -40,6 +40,14 @@ package struct Layout: Sendable, Equatable {
                 help: "use a path that starts with '/'"
             )
         }
+        // What '..' means depends on links before it, and two spellings of one home must not become two.
+        guard !home.split(separator: "/").contains("..") else {
+            throw GatewayError(
+                "invalid-value",
+                "the gateway's home '\(home)' is written with '..'",
+                help: "write its path without '..' in \(chosen == nil ? "HOME" : "LLM_GATEWAY_HOME")"
+            )
+        }
         guard !home.isEmpty else {
             throw GatewayError(
                 "invalid-value",

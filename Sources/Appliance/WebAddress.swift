@@ -94,10 +94,6 @@ package struct WebAddress: Sendable, Equatable {
 
     /// The text of a URL, well-formed or not, without its user information and query.
     private static func withoutSecrets(_ text: String) -> String {
-        let start = text.firstRange(of: "://")?.upperBound ?? text.startIndex
-        guard let at = text.lastIndex(of: "@"), start <= at else {
-            return String(text.prefix { $0 != "?" && $0 != "#" })
-        }
-        return text[..<start] + "<redacted>" + text[at...].prefix { $0 != "?" && $0 != "#" }
+        String(Redaction.url(text).prefix { $0 != "?" && $0 != "#" })
     }
 }

@@ -99,6 +99,7 @@ package final class LogFile: Sendable {
             try files.rename(staged, to: path, durable: false)
         } catch {
             close(opened.descriptor)
+            unlink(staged)
             throw error
         }
         if isStandardError {

@@ -105,6 +105,15 @@ struct LayoutTests {
         #expect(layout.commandLink == "/home/u/.local/bin/llm-cli-gateway")
     }
 
+    @Test("a home written with '..' is refused: where that leads depends on links")
+    func dots() {
+        let error = #expect(throws: GatewayError.self) {
+            _ = try Layout(environment: ["HOME": "/home/u", "LLM_GATEWAY_HOME": "/x/q/../r"])
+        }
+        #expect(error?.message == "the gateway's home '/x/q/../r' is written with '..'")
+        #expect(error?.help == "write its path without '..' in LLM_GATEWAY_HOME")
+    }
+
     @Test("without a home, or with a relative one, nothing is guessed")
     func refused() {
         #expect(throws: GatewayError.self) { try Layout(environment: [:]) }

@@ -45,7 +45,13 @@ struct UninstallReport: Report {
         var report = UninstallReport(home: layout.home)
         let (known, flaw) = try Receipt.known(layout, files: files)
         report.plan = try await removal.planned(removal.complete(known), purge: purge)
-        if flaw != nil {
+        switch flaw {
+        case nil: break
+        case .copied(let home):
+            report.notices.append(
+                "this home is a copy of '\(home)', whose links, units and service are left alone"
+            )
+        case .missing, .damaged:
             report.notices.append("the receipt is lost; what is ours was found by its place and form")
         }
         if let interrupted = known.operation {

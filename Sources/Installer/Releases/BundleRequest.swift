@@ -188,7 +188,8 @@ struct BundleRequest: Sendable, Equatable {
         }
         guard !host.isEmpty else { throw malformed("names no host") }
         guard port.isEmpty || (Int(port).map { (1...65535).contains($0) } ?? false) else {
-            throw malformed("has the port '\(port)', expected a number from 1 to 65535")
+            // What stands there may be the beginning of a password.
+            throw malformed("has after its host no port from 1 to 65535")
         }
         return host.lowercased()
     }
@@ -218,14 +219,8 @@ struct BundleRequest: Sendable, Equatable {
 
     /// A URL without user information and query, for messages and records.
     static func withoutSecrets(_ url: String) -> String {
-        guard let mark = url.firstIndex(of: ":"), url[mark...].hasPrefix("://") else {
-            return String(url.prefix { $0 != "?" })
-        }
-        let start = url.index(mark, offsetBy: 3)
-        let bare = url[start...].prefix { $0 != "?" && $0 != "#" }
-        let end = bare.firstIndex(of: "/") ?? bare.endIndex
-        let host = bare[..<end].lastIndex(of: "@").map { bare.index(after: $0) } ?? start
-        return String(url[..<start] + bare[host...])
+        let shown = Redaction.url(url).replacing("://\(Redaction.mark)@", with: "://")
+        return String(shown.prefix { $0 != "?" && $0 != "#" })
     }
 
     /// The location for messages and records: a URL without secrets.

@@ -115,11 +115,11 @@ enum HomeClaim {
     /// A directory in `staging`.
     static func isStaging(_ name: String) -> Bool { isHex(name[...], digits: 16) }
 
-    /// A file in `log`: `gateway.log`, `gateway.log.1` and so on.
+    /// A file in `log`: `gateway.log`, `gateway.log.1` and so on, and `gateway.log.new` of a rotation that was killed.
     static func isLog(_ name: String) -> Bool {
         guard name.hasPrefix("gateway.log") else { return false }
         let rest = name.dropFirst("gateway.log".count)
-        return rest.isEmpty || (rest.first == "." && Int(rest.dropFirst()) != nil)
+        return rest.isEmpty || rest == ".new" || (rest.first == "." && Int(rest.dropFirst()) != nil)
     }
 
     private static func isHex(_ text: Substring, digits: Int) -> Bool {

@@ -170,6 +170,13 @@ struct Installation: Sendable {
         _ options: Options,
         _ receipt: inout Receipt
     ) async throws(GatewayError) -> Receipt.Installed {
+        if let there = try files.status(layout.current), there.kind != .link {
+            throw GatewayError(
+                "in-the-way",
+                "'\(layout.current)' is no link to a version, so nothing can be switched to",
+                help: "move it away, then run the command again"
+            )
+        }
         let staging = Layout.join(layout.staging, Hex.encode(machine.random.bytes(8)))
         receipt.operation = Receipt.Operation(
             verb: options.verb,

@@ -342,6 +342,12 @@ extension Receipt {
         let known = try known(layout, files: files)
         switch known.flaw {
         case nil: return (known.receipt, nil)
+        case .copied(let home):
+            try known.receipt.write(layout, files: files)
+            return (
+                known.receipt,
+                "the receipt came from '\(home)', of which this home is a copy; it was begun anew from what is installed here"
+            )
         case .missing:
             try known.receipt.write(layout, files: files)
             return (known.receipt, "the receipt was missing; it was begun anew from what is installed")
@@ -360,6 +366,8 @@ extension Receipt {
     enum Flaw: Sendable {
         /// There is none, but something is installed.
         case missing
+        /// It came with a copy of another home, whose links, units and service it speaks of.
+        case copied(String)
         case damaged(GatewayError)
     }
 
@@ -372,12 +380,33 @@ extension Receipt {
     ) throws(GatewayError) -> (receipt: Receipt, flaw: Flaw?) {
         do throws(GatewayError) {
             let receipt = try read(layout, files: files)
+            if let home = receipt.otherHome(layout, files: files) {
+                var found = try rebuilt(layout, files: files)
+                // What is known of the versions came along with them.
+                found.installed = found.installed.map { version in
+                    receipt.installed.first { $0.directory == version.directory } ?? version
+                }
+                return (found, .copied(home))
+            }
             guard !files.exists(layout.receipt) else { return (receipt, nil) }
             let found = try rebuilt(layout, files: files)
             return found.installed.isEmpty ? (receipt, nil) : (found, .missing)
         } catch  where error.code == "receipt-invalid" {
             return (try rebuilt(layout, files: files), .damaged(error))
         }
+    }
+
+    /// The home that this receipt was written for, when that is not this one: a folder may be copied or moved.
+    ///
+    /// Known by `current`, which every installation notes.
+    private func otherHome(_ layout: Layout, files: Files) -> String? {
+        let name = "/" + Files.name(of: layout.current)
+        let links = created.filter { $0.kind == .link && $0.path.hasSuffix(name) }.map(\.path)
+        guard !links.isEmpty, !links.contains(layout.current) else { return nil }
+        let here = files.realPath(layout.home)
+        let homes = links.map { String($0.dropLast(name.count)) }
+        // One home may be reached by two paths.
+        return homes.contains { files.realPath($0) == here } ? nil : homes.first
     }
 
     /// Copies a damaged receipt; one that was copied before is not copied again.

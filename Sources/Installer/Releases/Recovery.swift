@@ -142,9 +142,9 @@ extension Installation {
         } catch {
             notices.append(
                 "the gateway could not be put back into service: \(error); "
-                    + (standing.enabled.isEmpty
-                        ? "'\(Product.name) start' starts it"
-                        : "'\(Product.name) setup --enable' starts it, now and with every session")
+                    + (standing.startsWithSession(layout)
+                        ? "'\(Product.name) setup --enable' starts it, now and with every session"
+                        : "'\(Product.name) start' starts it")
             )
         }
         return notices

@@ -66,6 +66,10 @@ extension Installation {
         case nil: break
         case .missing:
             plan.steps.append(.recover(verb: "command (the receipt is missing, it will be begun anew)"))
+        case .copied(let home):
+            plan.steps.append(
+                .recover(verb: "command (the receipt came with a copy of '\(home)', it will be begun anew)")
+            )
         case .damaged:
             plan.steps.append(.recover(verb: "command (the receipt is damaged, it will be kept aside)"))
         }

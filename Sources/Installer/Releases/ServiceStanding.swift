@@ -14,6 +14,11 @@ struct ServiceStanding: Sendable, Equatable {
     /// Whether there is nothing to put back.
     var isIdle: Bool { enabled.isEmpty && active.isEmpty && !isDetached }
 
+    /// Whether the gateway itself, and not only the timer of automatic upgrades, starts with the session.
+    func startsWithSession(_ layout: Layout) -> Bool {
+        enabled.contains("\(layout.unitName).service") || enabled.contains("\(layout.unitName).socket")
+    }
+
     /// The form in the receipt.
     var json: JSON {
         [

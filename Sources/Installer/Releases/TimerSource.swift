@@ -28,10 +28,10 @@ struct TimerSource: Sendable, Equatable {
         values = [:]
         for flag in TimerSource.flags { values[flag] = arguments[flag] }
         guard let policy = try SignerFlags.policy(arguments, files: files) else {
-            throw ReleaseTrust.noSigner
+            throw TimerSource.withoutPin(ReleaseTrust.noSigner)
         }
         if let text = arguments["source"] {
-            switch try ReleaseSource.base(text, files: files) {
+            switch try TimerSource.base(text, files) {
             case .folder(let path): values["source"] = path
             case .web(let url), .service(let url):
                 guard try WebAddress(url).userInfo == nil else {
@@ -53,6 +53,24 @@ struct TimerSource: Sendable, Equatable {
         }
         if let path = arguments["trust-root"] {
             _ = try TrustRoot(try files.read(path, limit: TrustRoot.limit))
+        }
+    }
+
+    private static func base(_ text: String, _ files: Files) throws(GatewayError) -> ReleaseSource {
+        do throws(GatewayError) {
+            return try ReleaseSource.base(text, files: files)
+        } catch {
+            throw withoutPin(error)
+        }
+    }
+
+    /// An error without the advice to pin a digest: that of a release to come is not known.
+    private static func withoutPin(_ error: GatewayError) -> GatewayError {
+        switch error.code {
+        case "no-release-signer":
+            GatewayError(error.code, error.message, help: "give --identity and --issuer, or --key")
+        case "insecure-url": GatewayError(error.code, error.message, help: "use an https address")
+        default: error
         }
     }
 

@@ -387,7 +387,9 @@ struct GatewayService: Sendable {
             ServiceBus.machineHasSystemd(files: machine.files)
         {
             try await systemd.reinstate(standing, settings: settings)
-            if !standing.enabled.isEmpty { notices.append("the gateway starts with your session again") }
+            if standing.startsWithSession(layout) {
+                notices.append("the gateway starts with your session again")
+            }
         }
         guard standing.isDetached || standing.active.contains("\(layout.unitName).service") else {
             return notices

@@ -88,6 +88,7 @@ struct Supervisor {
         notificationName = "@\(Product.name)/\(Randomness.system.uuid())"
         notifications = try Supervisor.notificationSocket(notificationName)
         record = SupervisorRecord(
+            home: layout.home,
             supervisor: ProcessTable.identity(getpid()) ?? ProcessIdentity(pid: getpid(), startTime: 0),
             address: settings.listenAddress,
             startedAt: clock.now()

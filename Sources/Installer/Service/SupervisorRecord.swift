@@ -5,6 +5,8 @@ import Platform
 ///
 /// Processes are named by pid and start time, so that a stale record never points at a stranger.
 struct SupervisorRecord: Sendable, Equatable {
+    /// The home that it supervises; `nil` in what an earlier version wrote.
+    var home: String?
     var supervisor: ProcessIdentity
     /// `nil` between two attempts.
     var gateway: ProcessIdentity?
@@ -24,22 +26,30 @@ struct SupervisorRecord: Sendable, Equatable {
     /// The form in the file.
     var json: JSON {
         [
-            "supervisor": supervisor.json, "gateway": gateway?.json ?? .null, "address": .string(address),
+            "home": .optional(home), "supervisor": supervisor.json, "gateway": gateway?.json ?? .null,
+            "address": .string(address),
             "startedAt": .string(startedAt.iso8601), "readyAt": .optional(readyAt?.iso8601),
             "restarts": .integer(restarts), "replacements": .optional(replacements),
             "failure": .optional(failure),
         ]
     }
 
-    /// Reads the record of a home; `nil` when there is none or it cannot be understood.
+    /// Reads the record of a home; `nil` when there is none, it cannot be understood, or it came with a copy of another
+    /// home.
     static func read(_ layout: Layout, files: Files) throws(GatewayError) -> SupervisorRecord? {
         guard let bytes = try files.readIfPresent(layout.supervisor, limit: 64 << 10),
             let json = try? JSON.parse(String(decoding: bytes, as: UTF8.self)),
             let supervisor = ProcessIdentity(json: json["supervisor"]),
             let address = json["address"]?.string,
-            let startedAt = json["startedAt"]?.string.flatMap({ Timestamp(iso8601: $0) })
+            let startedAt = json["startedAt"]?.string.flatMap({ Timestamp(iso8601: $0) }),
+            case let home = json["home"]?.string, home == nil || home == layout.home
         else { return nil }
-        var record = SupervisorRecord(supervisor: supervisor, address: address, startedAt: startedAt)
+        var record = SupervisorRecord(
+            home: home,
+            supervisor: supervisor,
+            address: address,
+            startedAt: startedAt
+        )
         record.gateway = ProcessIdentity(json: json["gateway"])
         record.readyAt = json["readyAt"]?.string.flatMap { Timestamp(iso8601: $0) }
         record.restarts = json["restarts"]?.int ?? 0

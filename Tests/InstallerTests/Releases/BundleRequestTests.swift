@@ -18,6 +18,23 @@ struct BundleRequestTests {
         #expect(request.origin.rawValue == "env")
     }
 
+    @Test(
+        "shows no part of a password, also where it makes the address impossible",
+        arguments: [
+            "https://u:s3cret/x@h:443/y", "https://u:s3cret?x@h/y", "https://u:s3cret#x@h/y",
+            "https://u:s3cret@h:99999/y", "https://u:12/s3cret@h/y?s3cret",
+        ]
+    )
+    func passwords(url: String) {
+        // Digits before a slash are a port: that address is another machine's, and no error.
+        let error = #expect(throws: GatewayError.self) {
+            _ = try BundleRequest.resolve(url: url, sha256: "nonsense")
+        }
+        #expect(error?.description.contains("s3cret") == false && error?.help?.contains("s3cret") != true)
+        let shown = BundleRequest.withoutSecrets(url)
+        #expect(shown.contains("12/") || !shown.contains("s3cret"), "\(shown)")
+    }
+
     @Test("prefers flags to variables")
     func flags() throws {
         let request = try BundleRequest.resolve(
@@ -55,7 +72,7 @@ struct BundleRequestTests {
         arguments: [
             ("bundle.tar.gz", "no absolute URL"), ("ftp://host/x", "scheme 'ftp'"),
             ("https:///x", "names no host"),
-            ("https://host:99999/x", "port '99999'"), ("https://host:/x y", "percent-encoded"),
+            ("https://host:99999/x", "no port from 1 to 65535"), ("https://host:/x y", "percent-encoded"),
             ("file://other/x", "host 'other'"), ("https://[::1/x", "unclosed '['"),
             ("file:///a%0", "no absolute path"),
             ("file:///a%00b", "no absolute path"), ("", "no absolute URL"),

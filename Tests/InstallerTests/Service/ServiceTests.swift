@@ -311,6 +311,13 @@ struct ReplacingGatewayTests {
             startedAt: machine.clock.now()
         )
         try record.write(layout, files: files)
+        // One that came with a copy of another home speaks of that one's process.
+        record.home = layout.home + "-of-somebody"
+        try record.write(layout, files: files)
+        #expect(try SupervisorRecord.read(layout, files: files) == nil)
+        record.home = layout.home
+        try record.write(layout, files: files)
+        #expect(try SupervisorRecord.read(layout, files: files) == record)
 
         func expect(_ code: String?, within limit: Duration = .seconds(30)) async throws {
             try session.write(record.json.compactText, next)
