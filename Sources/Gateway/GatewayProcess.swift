@@ -39,8 +39,8 @@ struct GatewayProcess: Sendable {
         if machine.files.exists(layout.restoration) {
             throw GatewayError(
                 "restore-interrupted",
-                "a restore was interrupted, and the home is made of two",
-                help: "run 'llm-cli-gateway repair': it puts the rest in place"
+                "a restore was interrupted, and the home may be made of two",
+                help: "run 'llm-cli-gateway repair': it finishes the restore, or gives it up"
             )
         }
         if let bytes = try machine.files.readIfPresent(layout.environmentFile, limit: 1 << 20) {

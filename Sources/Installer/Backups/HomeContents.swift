@@ -18,6 +18,9 @@ enum HomeContents {
     /// The user's records and configuration, which belong together: a restore replaces all of them.
     static let together = ["config.toml", "settings.json", "logs.db", "sessions.json", "approvals.jsonl"]
 
+    /// Files that the user may keep elsewhere and link into the home: a restore writes them where the link leads.
+    static let linkable = ["auth-token", "settings.json", "environment", "config.toml"]
+
     /// Whether a name directly in the home can be in a backup.
     static func isCarried(_ name: String) -> Bool {
         if name.hasPrefix(".") || program.contains(name) { return false }

@@ -40,6 +40,8 @@ struct Restoration: Sendable {
         /// What was made because the backup does not hold it, one sentence each.
         var changes: [String] = []
         var notices: [String] = []
+        /// What is noted of the gateway that was stopped; `nil` when none was.
+        var pending: PendingStart?
         /// The gateway, where it was running and was started again.
         var status: ServiceStatus?
     }
@@ -48,7 +50,8 @@ struct Restoration: Sendable {
     struct Gateway: Sendable {
         var status: @Sendable () async throws(GatewayError) -> ServiceStatus
         var stop: @Sendable () async throws(GatewayError) -> Void
-        var start: @Sendable () async throws(GatewayError) -> ServiceStatus
+        /// Starts it, and takes the note away that it has to be started.
+        var start: @Sendable (GatewayService.StartOptions) async throws(GatewayError) -> ServiceStatus
     }
 
     var machine: Machine
@@ -81,7 +84,9 @@ struct Restoration: Sendable {
         gateway = Gateway(
             status: { () async throws(GatewayError) in try await service().status() },
             stop: { () async throws(GatewayError) in _ = try await service().stop() },
-            start: { () async throws(GatewayError) in try await GatewayService(machine: machine).start() }
+            start: { options async throws(GatewayError) in
+                try await GatewayService(machine: machine).start(options)
+            }
         )
     }
 
@@ -89,7 +94,7 @@ struct Restoration: Sendable {
     /// `archive-too-large`, `disk-full`, `home-not-empty`, `home-in-use`, `busy`, `restore-undone`, or what stopping and
     /// starting throws.
     func run(_ options: Options) async throws(GatewayError) -> Outcome {
-        if options.isDry, files.exists(layout.restoration) { throw RestoreJournal.interrupted }
+        if options.isDry, files.exists(layout.restoration) { throw RestoreJournal.interrupted(layout, files: files) }
         let archive = BackupArchive(path: options.file, files: files, ratio: ratio)
         // What is no backup at all makes no home and waits for nobody.
         try await BlockingThread.run("restore") { () throws(GatewayError) in _ = try archive.manifest() }
@@ -100,50 +105,53 @@ struct Restoration: Sendable {
         do throws(GatewayError) {
             restored = try await locked(options, archive)
         } catch {
-            throw await startedAgain(after: error)
+            throw options.isDry ? error : await startedAgain(after: error)
         }
         var outcome = restored.outcome
-        if let flaw = restored.flaw { throw try await undo(outcome, because: flaw) }
-        guard files.exists(layout.pendingStart) else { return outcome }
+        if let flaw = restored.flaw {
+            _ = try await undo(outcome, because: flaw)
+            throw incomplete(flaw)
+        }
+        guard let pending = outcome.pending else { return outcome }
         do throws(GatewayError) {
-            outcome.status = try await start()
-        } catch  where error.code == "busy" {
-            outcome.status = try await running(in: error)
+            outcome.status = try await gateway.start(pending.options)
         } catch {
-            throw try await undo(outcome, because: error)
+            outcome.status = try await settled(pending, after: error)
+            if outcome.status == nil { outcome.status = try await undo(outcome, because: error) }
         }
         return outcome
     }
 
-    /// Starts the gateway that was stopped.
-    private func start() async throws(GatewayError) -> ServiceStatus {
-        let status = try await gateway.start()
-        try files.removeFile(layout.pendingStart)
-        return status
-    }
-
-    /// The gateway that another command has started meanwhile, which had the lock for longer than a start waits for it.
+    /// What became of a gateway that could not be started from here: it runs all the same because another command has started
+    /// it, or the note is not ours any more because somebody stopped it or restored something else.
     ///
-    /// Throws `busy` when nobody has: under systemd the lock is needed for the units, before anything is started.
-    private func running(in busy: GatewayError) async throws(GatewayError) -> ServiceStatus {
+    /// Gives `nil` when it is still to be started. Throws `busy` when it is and the lock was not to be had: under systemd it is
+    /// needed for the units, before anything is started.
+    private func settled(
+        _ pending: PendingStart,
+        after cause: GatewayError
+    ) async throws(GatewayError) -> ServiceStatus? {
         let status = try await gateway.status()
-        guard status.running || status.awaitsConnection else {
-            throw GatewayError(
-                "busy",
-                "the backup was restored, but the gateway is still stopped: \(busy.message)",
-                help: "run '\(Product.name) start' when that command has ended",
-                cause: busy
-            )
+        guard try PendingStart.read(layout, files: files) == pending else { return status }
+        let isBusy = cause.code == "busy"
+        if status.healthy || (isBusy && (status.running || status.awaitsConnection)) {
+            try files.removeFile(layout.pendingStart)
+            return status
         }
-        try files.removeFile(layout.pendingStart)
-        return status
+        guard isBusy else { return nil }
+        throw GatewayError(
+            "busy",
+            "the backup was restored, but the gateway is still stopped: \(cause.message)",
+            help: "run '\(Product.name) start' when that command has ended",
+            cause: cause
+        )
     }
 
     /// The reason why nothing was restored, once the gateway that was stopped for it runs again.
     private func startedAgain(after cause: GatewayError) async -> GatewayError {
-        guard files.exists(layout.pendingStart) else { return cause }
         do throws(GatewayError) {
-            _ = try await start()
+            guard let pending = try PendingStart.read(layout, files: files) else { return cause }
+            _ = try await gateway.start(pending.options)
             return cause
         } catch {
             return GatewayError(
@@ -155,26 +163,41 @@ struct Restoration: Sendable {
         }
     }
 
-    /// Puts what was replaced back into use, because the gateway does not start with what the backup has.
+    /// The files are in place, but something is not as it has to be.
+    private func incomplete(_ cause: GatewayError, started: Bool = true) -> GatewayError {
+        let what = started ? "the home is not complete" : "the gateway did not start"
+        return GatewayError(
+            cause.code,
+            "the backup was restored, but \(what): \(cause.message)",
+            help: cause.help,
+            cause: cause
+        )
+    }
+
+    /// Puts what was replaced back into use, because the gateway does not start with what the backup has, and throws
+    /// `restore-undone`.
+    ///
+    /// Gives the gateway instead when nothing is to be undone, because another command has seen to it.
     private func undo(
         _ outcome: Outcome,
         because cause: GatewayError
-    ) async throws(GatewayError) -> GatewayError {
-        let wasRunning = files.exists(layout.pendingStart)
-        guard let source = outcome.aside, wasRunning else {
-            return GatewayError(
-                cause.code,
-                wasRunning
-                    ? "the backup was restored, but the gateway did not start: \(cause.message)"
-                    : "the backup was restored, but the home is not complete: \(cause.message)",
-                help: cause.help,
-                cause: cause
-            )
+    ) async throws(GatewayError) -> ServiceStatus? {
+        guard let pending = outcome.pending else { throw incomplete(cause) }
+        guard let source = outcome.aside, files.exists(source) else {
+            throw incomplete(cause, started: false)
         }
         let failed = source + ".undone"
         do throws(GatewayError) {
-            let lock = try await MutationLock.acquire(layout, verb: "restore", machine: machine, say: say)
+            let lock = try await MutationLock.acquire(
+                layout,
+                verb: "restore",
+                machine: machine,
+                makesHome: false,
+                say: say
+            )
             defer { withExtendedLifetime(lock) {} }
+            // Whoever had the lock may have put right what is wrong.
+            if let status = try await settled(pending, after: cause) { return status }
             // What does not answer may run all the same, with its files open.
             try await gateway.stop()
             let back = try leaves(of: source)
@@ -184,6 +207,7 @@ struct Restoration: Sendable {
                 placed: back,
                 removed: (outcome.placed + ["logs.db-wal", "logs.db-shm"]).filter { !back.contains($0) },
                 wasRunning: true,
+                wasDetached: pending.isDetached,
                 state: .placing
             )
             try journal.write(layout, files: files)
@@ -198,11 +222,11 @@ struct Restoration: Sendable {
         }
         var sentence = "the gateway did not start with the restored files, so what was there is in use again"
         do throws(GatewayError) {
-            _ = try await start()
+            _ = try await gateway.start(pending.options)
         } catch {
             sentence += ", and it did not start with that either (\(error))"
         }
-        return GatewayError(
+        throw GatewayError(
             "restore-undone",
             sentence,
             help: "the backup's files are in '\(failed)'" + (cause.help.map { "; \($0)" } ?? ""),
@@ -275,7 +299,7 @@ struct Restoration: Sendable {
                     return GatewayError(
                         cause.code,
                         "the restore came to a halt half-way: \(cause.message)",
-                        help: "\(RestoreJournal.standing.help), and starts the gateway if it ran",
+                        help: RestoreJournal.standing(layout, files: files).help,
                         cause: cause
                     )
                 }
@@ -330,15 +354,20 @@ struct Restoration: Sendable {
         try preparation.check(besides: journal.placed + journal.removed)
         let before = try await gateway.status()
         try refuseOthers(besides: before.pid)
-        journal.wasRunning = before.running || before.awaitsConnection || files.exists(layout.pendingStart)
+        let pending = try PendingStart.read(layout, files: files)
+        journal.wasRunning =
+            before.running || before.awaitsConnection || before.isComingUp || pending != nil
+        journal.wasDetached = before.supervisor == .detached || pending?.isDetached == true
         try journal.write(layout, files: files)
-        if before.supervisor != .none { try await gateway.stop() }
+        // One that another command is about to start as well.
+        if journal.wasRunning || before.supervisor != .none { try await gateway.stop() }
         journal.state = .placing
         let final = journal
         try await BlockingThread.run("restore") { () throws(GatewayError) in
             try final.write(layout, files: files)
             try final.finish(layout, files: files)
         }
+        outcome.pending = final.pendingStart
         if outcome.replaced.isEmpty { outcome.aside = nil }
         do throws(GatewayError) {
             let home = try preparation.run(HomePreparation.Options(recordsShell: true))
@@ -404,6 +433,9 @@ struct Restoration: Sendable {
                 continue
             }
             outcome.placed.append(file.path)
+            if let place = try RestoreJournal.linkedFile(file.path, layout, files) {
+                outcome.notices.append("'\(file.path)' stays a link: the backup's goes to '\(place)'")
+            }
             if let part = try partInTheWay(of: file.path), replaced.insert(part).inserted {
                 outcome.replaced.append(part)
             }
@@ -444,10 +476,13 @@ struct Restoration: Sendable {
         return nil
     }
 
-    private func isSame(_ first: String, _ second: String) throws(GatewayError) -> Bool {
-        guard let left = try files.status(first), let right = try files.status(second) else { return false }
+    /// Whether a name of the home holds, or leads to, what the backup has.
+    private func isSame(_ verified: String, _ path: String) throws(GatewayError) -> Bool {
+        guard let left = try files.status(verified), let place = files.realPath(path),
+            let right = try files.target(place)
+        else { return false }
         guard left.kind == .file, right.kind == .file, left.size == right.size else { return false }
-        return try InstalledVersions.digest(first) == InstalledVersions.digest(second)
+        return try InstalledVersions.digest(verified) == InstalledVersions.digest(place)
     }
 
     /// A gateway that a client started would go on writing into what is moved aside.

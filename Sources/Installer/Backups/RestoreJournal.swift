@@ -1,4 +1,5 @@
 import Appliance
+import Glibc
 import Platform
 
 /// `restore.json`: which verified files are being put in place, so that whoever finds it goes on.
@@ -19,6 +20,8 @@ struct RestoreJournal: Sendable, Equatable {
     var removed: [String]
     /// Whether the gateway ran, so that it has to be started afterwards.
     var wasRunning = false
+    /// Whether it ran under a supervising process of ours.
+    var wasDetached = false
     var state = State.stopping
 
     /// How far it has come.
@@ -32,7 +35,8 @@ struct RestoreJournal: Sendable, Equatable {
     private var json: JSON {
         [
             "source": .string(source), "aside": .string(aside), "placed": .strings(placed),
-            "removed": .strings(removed), "was_running": .bool(wasRunning), "state": .string(state.rawValue),
+            "removed": .strings(removed), "was_running": .bool(wasRunning),
+            "was_detached": .bool(wasDetached), "state": .string(state.rawValue),
         ]
     }
 
@@ -68,6 +72,7 @@ struct RestoreJournal: Sendable, Equatable {
             placed: placed,
             removed: removed,
             wasRunning: json["was_running"]?.bool ?? false,
+            wasDetached: json["was_detached"]?.bool ?? false,
             state: state
         )
     }
@@ -96,6 +101,10 @@ struct RestoreJournal: Sendable, Equatable {
         for name in placed {
             let verified = Layout.join(source, name)
             guard files.exists(verified) else { continue }
+            if let place = try Self.linkedFile(name, layout, files) {
+                try writeThroughLink(verified, name, place, layout, files)
+                continue
+            }
             try putAside(name, layout, files)
             for folder in RelativePath.folders(of: name) {
                 let path = Layout.join(layout.home, folder)
@@ -114,6 +123,38 @@ struct RestoreJournal: Sendable, Equatable {
         }
     }
 
+    /// Where a name of the home leads that stays a link: to a file of the user's, which is written in its own place.
+    ///
+    /// Any other link goes aside as it is.
+    static func linkedFile(_ name: String, _ layout: Layout, _ files: Files) throws(GatewayError) -> String? {
+        let path = Layout.join(layout.home, name)
+        guard HomeContents.linkable.contains(name), try files.status(path)?.kind == .link,
+            let place = files.realPath(path), let target = try files.target(place), target.kind == .file,
+            target.owner == geteuid(), access(place, W_OK) == 0, access(Files.parent(of: place), W_OK) == 0
+        else { return nil }
+        return place
+    }
+
+    /// Keeps what the file behind a link holds aside, and writes the verified content there.
+    private func writeThroughLink(
+        _ verified: String,
+        _ name: String,
+        _ place: String,
+        _ layout: Layout,
+        _ files: Files
+    ) throws(GatewayError) {
+        let kept = Layout.join(aside, name)
+        // There already after an interruption, when the file may have been written.
+        if !files.exists(kept) {
+            // What a killed write leaves goes with the source, and is not kept for the user's.
+            let copy = verified + ".kept"
+            try files.write(try files.read(place), to: copy)
+            try files.rename(copy, to: kept)
+        }
+        try files.writeUsersFile(try files.read(verified), to: Layout.join(layout.home, name))
+        try files.removeFile(verified)
+    }
+
     /// Gives everything up, while every file is where it was.
     private func abandon(_ layout: Layout, files: Files) throws(GatewayError) {
         try end(layout, files)
@@ -122,8 +163,18 @@ struct RestoreJournal: Sendable, Equatable {
 
     /// The gateway may start again, and shall if it ran: the one is known before the other is forgotten.
     private func end(_ layout: Layout, _ files: Files) throws(GatewayError) {
-        if wasRunning { try files.write([], to: layout.pendingStart) }
+        try pendingStart?.write(layout, files: files)
         try files.removeFile(layout.restoration)
+    }
+
+    /// What is noted before the journal goes: that the gateway has to be started.
+    var pendingStart: PendingStart? {
+        guard wasRunning else { return nil }
+        let isUndoing = Files.name(of: source).hasPrefix(Layout.replacedPrefix)
+        return PendingStart(
+            restore: Files.name(of: isUndoing ? source : Files.parent(of: source)),
+            isDetached: wasDetached
+        )
     }
 
     private func putAside(_ name: String, _ layout: Layout, _ files: Files) throws(GatewayError) {
@@ -151,19 +202,49 @@ struct RestoreJournal: Sendable, Equatable {
         try files.removeEmptyDirectory(path)
     }
 
-    /// What `status`, `doctor` and a rehearsed `repair` say while there is a journal, and what to do.
-    static let standing = (
-        sentence: "a restore was interrupted, and the gateway does not start before it is finished",
-        help: "run '\(Product.name) repair': it puts the rest in place"
-    )
+    /// What a restore that did not come to its end is called wherever it is spoken of.
+    static let cut = "a restore was interrupted"
 
-    /// For what would read or compare a home that is half another one.
-    static var interrupted: GatewayError {
-        GatewayError(
-            "restore-interrupted",
-            "a restore was interrupted, so the home is half another one",
-            help: standing.help
-        )
+    /// What `status`, `doctor` and a rehearsed `repair` say while there is a journal, and what to do.
+    struct Standing {
+        /// What is so.
+        var sentence: String
+        /// What the reader does about it.
+        var help: String
+        /// What `repair` does about it, in the imperative.
+        var step: String
+    }
+
+    /// Says how a restore stands that left a journal; one that cannot be understood says so itself when it is gone on with.
+    static func standing(_ layout: Layout, files: Files) -> Standing {
+        let command = "run '\(Product.name) repair'"
+        let start = "starts the gateway if it ran"
+        do throws(GatewayError) {
+            guard try read(layout, files: files)?.state == .stopping else {
+                return Standing(
+                    sentence: "\(cut), and the gateway does not start before it is finished",
+                    help: "\(command): it puts the rest in place, and \(start)",
+                    step: "finish the interrupted restore"
+                )
+            }
+            return Standing(
+                sentence: "\(cut) that had replaced nothing yet, and the gateway does not start before it is given up",
+                help: "\(command): it gives the restore up, and \(start)",
+                step: "give the interrupted restore up, which had replaced nothing yet"
+            )
+        } catch {
+            return Standing(
+                sentence: "\(cut), and \(error.message)",
+                help: error.help ?? command,
+                step: "finish the interrupted restore"
+            )
+        }
+    }
+
+    /// For what would read or compare a home that may be half another one.
+    static func interrupted(_ layout: Layout, files: Files) -> GatewayError {
+        let standing = standing(layout, files: files)
+        return GatewayError("restore-interrupted", standing.sentence, help: standing.help)
     }
 
     /// Goes on with an interrupted restore; says so, or `nil` when there was none.

@@ -96,7 +96,7 @@ extension GatewayService {
             }
         } else {
             // The Node gateway in the home and a restore have findings of their own.
-            let own = ["the Node gateway", RestoreJournal.standing.sentence, MutationLock.underWay]
+            let own = ["the Node gateway", RestoreJournal.cut, MutationLock.underWay]
             facts.findings += status.notices.filter { notice in !own.contains { notice.contains($0) } }.map {
                 Finding("service-notice", .info, "service", $0)
             }
@@ -223,6 +223,7 @@ extension RestoreJournal {
         if let holder = MutationLock.holder(layout, files: files) {
             return .underWay("restore-under-way", holder)
         }
+        let standing = standing(layout, files: files)
         return Finding(
             "restore-interrupted",
             .error,

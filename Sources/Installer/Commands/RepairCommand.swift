@@ -39,14 +39,16 @@ extension Verb {
             )
         }
         // The home first: settings that cannot be read would stop everything that follows.
-        let home = try await SetupReport.prepare(call, recovers: false)
+        let home = try await SetupReport.prepare(call, isRepair: true)
         var installation = try call.installation()
         installation.units = try call.service().units
         let (done, notices) = try await installation.repair()
+        // Only now: what is to be started may have been missing.
+        let started = try await call.startPending()
         return RepairReport(
             steps: home.changes + done.steps.map(\.sentence),
             remaining: done.remaining,
-            notices: home.notices + notices
+            notices: home.notices + notices + started
         )
     }
 }

@@ -10,18 +10,17 @@ extension Invocation {
         try service().checkStartable()
     }
 
-    /// Starts the gateway that an interrupted restore had stopped; says so, or why it does not start.
+    /// Starts the gateway that a restore had stopped, as it ran before; says so, or why it does not start.
     func startPending() async throws(GatewayError) -> [String] {
-        let pending = try layout().pendingStart
-        guard machine.files.exists(pending) else { return [] }
+        guard let pending = try PendingStart.read(layout(), files: machine.files) else { return [] }
         do throws(GatewayError) {
-            _ = try await service().start()
-            try machine.files.removeFile(pending)
+            _ = try await service().start(pending.options)
             return ["started the gateway again, which a restore had stopped"]
         } catch {
-            // Who waits in vain for the lock leaves it to the next command.
-            if error.code != "busy" { try machine.files.removeFile(pending) }
-            return ["the gateway, which a restore had stopped, does not start: \(error)"]
+            return [
+                "the gateway, which a restore had stopped, does not start: \(error); "
+                    + "the next command tries again, unless you '\(Product.name) stop' it"
+            ]
         }
     }
 

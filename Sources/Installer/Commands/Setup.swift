@@ -126,21 +126,21 @@ struct SetupReport: Report {
 
     /// Prepares the home of a call under the lock, and finishes or undoes what an interrupted command left.
     ///
-    /// A gateway that a restore had stopped is started again afterwards.
+    /// A gateway that a restore had stopped is started again afterwards, unless the caller has more to put right before.
     static func prepare(
         _ call: Invocation,
         _ options: HomePreparation.Options = HomePreparation.Options(),
-        recovers: Bool = true
+        isRepair: Bool = false
     ) async throws(GatewayError) -> HomeReport {
-        var report = try await prepareLocked(call, options, recovers)
-        report.notices += try await call.startPending()
+        var report = try await prepareLocked(call, options, isRepair)
+        if !isRepair { report.notices += try await call.startPending() }
         return report
     }
 
     private static func prepareLocked(
         _ call: Invocation,
         _ options: HomePreparation.Options,
-        _ recovers: Bool
+        _ isRepair: Bool
     ) async throws(GatewayError) -> HomeReport {
         let layout = try call.layout()
         let (lock, madeHome) = try await MutationLock.take(
@@ -163,7 +163,7 @@ struct SetupReport: Report {
         if madeHome { report.changes.insert("made the folder '\(layout.home)'", at: 0) }
         report.notices += notice.map { [$0] } ?? []
         // Only now: what is to be finished may need settings that can be read.
-        if recovers { report.notices += try await call.installation().recoverInterrupted(&receipt) }
+        if !isRepair { report.notices += try await call.installation().recoverInterrupted(&receipt) }
         return report
     }
 

@@ -8,15 +8,17 @@ enum MutationLock {
     /// Takes the lock of a home, waiting at most `limit`.
     ///
     /// When it takes longer than a second, `say` gets one sentence with who holds it. Throws `busy` when the time is up,
-    /// and what `HomeClaim.check` throws.
+    /// `file-not-found` for a home that is not there and not to be made, and what `HomeClaim.check` throws.
     static func acquire(
         _ layout: Layout,
         verb: String,
         machine: Machine,
         limit: Duration = .seconds(60),
+        makesHome: Bool = true,
         say: @escaping @Sendable (String) -> Void
     ) async throws(GatewayError) -> FileLock {
-        try await take(layout, verb: verb, machine: machine, limit: limit, say: say).lock
+        try await take(layout, verb: verb, machine: machine, limit: limit, makesHome: makesHome, say: say)
+            .lock
     }
 
     /// As `acquire`; also tells whether the home was made for it.
@@ -25,12 +27,16 @@ enum MutationLock {
         verb: String,
         machine: Machine,
         limit: Duration = .seconds(60),
+        makesHome: Bool = true,
         say: @escaping @Sendable (String) -> Void
     ) async throws(GatewayError) -> (lock: FileLock, madeHome: Bool) {
         var attempts = 0
         while true {
             try HomeClaim.check(layout, files: machine.files)
             let madeHome = !machine.files.exists(layout.home)
+            guard makesHome || !madeHome else {
+                throw GatewayError("file-not-found", "'\(layout.home)' does not exist")
+            }
             try machine.files.makeDirectory(layout.home, durable: true)
             do throws(GatewayError) {
                 return (try await hold(layout, verb, machine, limit, say), madeHome)

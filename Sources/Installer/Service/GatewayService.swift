@@ -49,7 +49,7 @@ struct GatewayService: Sendable {
     func status() async throws(GatewayError) -> ServiceStatus {
         var status = try await observe()
         if machine.files.exists(layout.restoration) {
-            let standing = RestoreJournal.standing
+            let standing = RestoreJournal.standing(layout, files: machine.files)
             status.notices.append(
                 MutationLock.holder(layout, files: machine.files).map { "\($0) \(MutationLock.underWay)" }
                     ?? "\(standing.sentence); \(standing.help)"
@@ -229,6 +229,7 @@ struct GatewayService: Sendable {
             }
         }
         try await waitUntilHealthy(within: .seconds(10))
+        try machine.files.removeFile(layout.pendingStart)
         var status = try await status()
         status.notices += notices.filter { !status.notices.contains($0) }
         if status.pid != before {
@@ -424,7 +425,7 @@ extension GatewayService: ServiceControl {
     func isRunning() async -> Bool {
         guard let status = try? await status() else { return false }
         // One that crashes and is started again all the time counts: a new version may be what it needs.
-        return status.running || status.state.hasPrefix("activating")
+        return status.running || status.isComingUp
     }
 
     /// Starts the version that `current` names; the caller holds the lock, so no unit file is touched here.

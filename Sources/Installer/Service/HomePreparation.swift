@@ -65,7 +65,9 @@ struct HomePreparation {
     func pending() throws(GatewayError) -> [String] {
         try check()
         var sentences: [String] = []
-        if files.exists(layout.restoration) { sentences.append("finish the interrupted restore") }
+        if files.exists(layout.restoration) {
+            sentences.append(RestoreJournal.standing(layout, files: files).step)
+        }
         if files.exists(layout.pendingStart) {
             sentences.append("start the gateway again, which a restore had stopped")
         }

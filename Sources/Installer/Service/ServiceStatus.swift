@@ -52,6 +52,9 @@ struct ServiceStatus: Report, Equatable {
     /// Nothing is known yet but where it would be.
     init(url: String) { self.url = url }
 
+    /// Whether somebody is about to start it, for the first time or once more after a crash.
+    var isComingUp: Bool { state.hasPrefix("activating") }
+
     var json: JSON {
         var status: JSON = ["running": .bool(running)]
         if let pid { status["pid"] = .integer(pid) }
@@ -90,7 +93,7 @@ struct ServiceStatus: Report, Equatable {
             if let pid { first += " (process \(pid)\(version.map { ", version \($0)" } ?? ""))" }
         } else {
             first += "the gateway is not running"
-            if state.hasPrefix("failed") || state.hasPrefix("activating") { first += ": \(state)" }
+            if state.hasPrefix("failed") || isComingUp { first += ": \(state)" }
         }
         var rows: [[String]] = []
         switch supervisor {

@@ -11,6 +11,9 @@ import Testing
 private final class ScriptedGateway: Sendable {
     private struct State {
         var runs = true
+        /// What watches over it, and what it says of one that does not run.
+        var supervisor = ServiceStatus.Supervisor.systemd
+        var word = "inactive (dead)"
         var deeds: [String] = []
         /// What the next starts come to; the last for all that follow.
         var starts: [Result<Void, GatewayError>] = [.success(())]
@@ -18,18 +21,21 @@ private final class ScriptedGateway: Sendable {
     }
 
     private let state = Mutex(State())
-    /// What is in the home's `notes.md` at each deed.
-    private let notes: @Sendable () -> String
+    private let layout: Layout
 
     init(
+        _ layout: Layout,
         runs: Bool = true,
+        supervisor: ServiceStatus.Supervisor = .systemd,
+        word: String = "inactive (dead)",
         starts: [Result<Void, GatewayError>] = [.success(())],
-        stop: Result<Void, GatewayError> = .success(()),
-        notes: @escaping @Sendable () -> String
+        stop: Result<Void, GatewayError> = .success(())
     ) {
-        self.notes = notes
+        self.layout = layout
         state.withLock { state in
             state.runs = runs
+            state.supervisor = supervisor
+            state.word = word
             state.starts = starts
             state.stop = stop
         }
@@ -38,10 +44,17 @@ private final class ScriptedGateway: Sendable {
     var deeds: [String] { state.withLock { $0.deeds } }
     var runs: Bool { state.withLock { $0.runs } }
 
+    /// What is in the home's `notes.md` at each deed.
+    private var notes: String { (try? Files().readText(layout.home + "/notes.md")) ?? "nothing" }
+
     private func status() -> ServiceStatus {
         var status = ServiceStatus(url: "")
-        status.running = runs
-        status.supervisor = .systemd
+        state.withLock { state in
+            status.running = state.runs
+            status.healthy = state.runs
+            status.supervisor = state.supervisor
+            if !state.runs { status.state = state.word }
+        }
         return status
     }
 
@@ -49,21 +62,22 @@ private final class ScriptedGateway: Sendable {
         Restoration.Gateway(
             status: { () async throws(GatewayError) in self.status() },
             stop: { () async throws(GatewayError) in
-                let notes = self.notes()
+                let notes = self.notes
                 try self.state.withLock { state throws(GatewayError) in
                     state.deeds.append("stop with \(notes)")
                     state.runs = false
                     try state.stop.get()
                 }
             },
-            start: { () async throws(GatewayError) in
-                let notes = self.notes()
+            start: { options async throws(GatewayError) in
+                let notes = self.notes
                 try self.state.withLock { state throws(GatewayError) in
-                    state.deeds.append("start with \(notes)")
+                    state.deeds.append("start \(options.detached ? "detached " : "")with \(notes)")
                     let result = state.starts.count > 1 ? state.starts.removeFirst() : state.starts[0]
                     try result.get()
                     state.runs = true
                 }
+                try Files().removeFile(self.layout.pendingStart)
                 return self.status()
             }
         )
@@ -91,13 +105,19 @@ struct RestorationTests {
 
     private func gateway(
         runs: Bool = true,
+        supervisor: ServiceStatus.Supervisor = .systemd,
+        word: String = "inactive (dead)",
         starts: [Result<Void, GatewayError>] = [.success(())],
         stop: Result<Void, GatewayError> = .success(())
     ) -> ScriptedGateway {
-        let path = layout.home + "/notes.md"
-        return ScriptedGateway(runs: runs, starts: starts, stop: stop) {
-            (try? Files().readText(path)) ?? "nothing"
-        }
+        ScriptedGateway(
+            layout,
+            runs: runs,
+            supervisor: supervisor,
+            word: word,
+            starts: starts,
+            stop: stop
+        )
     }
 
     private func restoration(_ gateway: ScriptedGateway, files: Files = Files()) throws -> Restoration {
@@ -164,6 +184,9 @@ struct RestorationTests {
                     == true
             }
         )
+        // Whichever command puts right what is missing finds the note.
+        #expect(try leftovers == [layout.pendingStart])
+        _ = await session.run("stop")
         #expect(try leftovers == [])
     }
 
@@ -173,7 +196,7 @@ struct RestorationTests {
         var restoration = try restoration(gateway)
         let status = gateway.control.status
         let isStarted = Mutex(false)
-        restoration.gateway.start = { () async throws(GatewayError) in
+        restoration.gateway.start = { _ async throws(GatewayError) in
             // The other command comes to its end before ours gives up.
             isStarted.withLock { $0 = true }
             throw Self.busy
@@ -186,6 +209,152 @@ struct RestorationTests {
         let outcome = try await restoration.run(options)
         #expect(outcome.status?.running == true && isStarted.withLock { $0 })
         #expect(try leftovers == [])
+    }
+
+    @Test("a start that another command got ahead of undoes nothing", arguments: Meddling.allCases)
+    fileprivate func meddling(_ other: Meddling) async throws {
+        let gateway = gateway(starts: [.failure(GatewayError("port-in-use", "port 1 is taken by process 2"))])
+        var restoration = try restoration(gateway)
+        let (status, start, layout) = (gateway.control.status, gateway.control.start, layout)
+        let hasMeddled = Mutex(false)
+        restoration.gateway.start = { options async throws(GatewayError) in
+            hasMeddled.withLock { $0 = true }
+            switch other {
+            case .starts: break
+            case .stops: try Files().removeFile(layout.pendingStart)
+            case .restores: try PendingStart(restore: "restore-2").write(layout, files: Files())
+            }
+            return try await start(options)
+        }
+        restoration.gateway.status = { () async throws(GatewayError) in
+            var status = try await status()
+            if other == .starts, hasMeddled.withLock({ $0 }) {
+                status.running = true
+                status.healthy = true
+            }
+            return status
+        }
+        let outcome = try await restoration.run(options)
+        #expect(outcome.status?.running == (other == .starts))
+        #expect(gateway.deeds == ["stop with new", "start with old"])
+        #expect(try session.read(layout.home + "/notes.md") == "old")
+        // Whoever restored something else starts the gateway.
+        #expect(try leftovers == (other == .restores ? [layout.pendingStart] : []))
+    }
+
+    @Test("a home that another command has removed before the start is not made again")
+    func purged() async throws {
+        var restoration = try restoration(gateway())
+        let layout = layout
+        restoration.gateway.start = { _ async throws(GatewayError) in
+            try Files().removeTree(layout.home)
+            throw GatewayError("gateway-missing", "no gateway is installed")
+        }
+        _ = await refusal { try await restoration.run(options) }
+        #expect(!files.exists(layout.home))
+    }
+
+    @Test("what was replaced and is gone by then is not put back: the restored files stay")
+    func nothingToPutBack() async throws {
+        let gateway = gateway(starts: [.failure(Self.broken)])
+        var restoration = try restoration(gateway)
+        let (start, layout) = (gateway.control.start, layout)
+        restoration.gateway.start = { options async throws(GatewayError) in
+            for name in try Files().list(layout.home) where name.hasPrefix(Layout.replacedPrefix) {
+                try Files().removeTree(Layout.join(layout.home, name))
+            }
+            return try await start(options)
+        }
+        let error = await refusal { try await restoration.run(options) }
+        #expect(error.message == "the backup was restored, but the gateway did not start: it does not answer")
+        #expect(try session.read(layout.home + "/notes.md") == "old")
+        #expect(try !files.list(layout.home).contains { $0.hasPrefix(Layout.replacedPrefix) })
+    }
+
+    @Test("a rehearsal starts nothing that an earlier restore has stopped, and moves nothing")
+    func rehearsal() async throws {
+        try PendingStart().write(layout, files: files)
+        let gateway = gateway(runs: false, starts: [.failure(Self.broken)])
+        var rehearsal = options
+        rehearsal.isDry = true
+        let outcome = try await restoration(gateway).run(rehearsal)
+        #expect(outcome.placed == ["notes.md"] && outcome.status == nil)
+        rehearsal.file = session.scratch.path("none.tar.gz")
+        let error = await refusal { try await restoration(gateway).run(rehearsal) }
+        #expect(error.code == "file-not-found")
+        let damaged = session.scratch.path("damaged.tar.gz")
+        try files.write(files.read(archive).dropLast(40), to: damaged)
+        rehearsal.file = damaged
+        _ = await refusal { try await restoration(gateway).run(rehearsal) }
+        #expect(gateway.deeds.isEmpty)
+        #expect(try session.read(layout.home + "/notes.md") == "new")
+        #expect(try leftovers == [layout.pendingStart])
+    }
+
+    @Test("one that ran without systemd is started without it, also when it is all undone")
+    func detached() async throws {
+        let gateway = gateway(supervisor: .detached, starts: [.failure(Self.broken), .success(())])
+        _ = await refusal { try await restoration(gateway).run(options) }
+        #expect(
+            gateway.deeds == [
+                "stop with new", "start detached with old", "stop with old", "start detached with new",
+            ]
+        )
+    }
+
+    @Test("so it is by the next command, and by a restore after one that was killed")
+    func detachedForOthers() async throws {
+        let journal = RestoreJournal(
+            source: layout.staging + "/restore-1/home",
+            aside: layout.home + "/replaced-1",
+            placed: [],
+            removed: [],
+            wasRunning: true,
+            wasDetached: true,
+            state: .placing
+        )
+        try journal.write(layout, files: files)
+        _ = try RestoreJournal.recover(layout, files: files)
+        let pending = try #require(try PendingStart.read(layout, files: files))
+        #expect(pending == PendingStart(restore: "restore-1", isDetached: true) && pending.options.detached)
+        let gateway = gateway(runs: false, supervisor: .none)
+        let outcome = try await restoration(gateway).run(options)
+        #expect(gateway.deeds == ["stop with new", "start detached with old"])
+        #expect(outcome.status?.running == true)
+        #expect(try leftovers == [])
+    }
+
+    @Test("one that crashes and is started again all the time is started: the backup may be what it needs")
+    func crashing() async throws {
+        let gateway = gateway(runs: false, supervisor: .detached, word: "activating (auto-restart)")
+        let outcome = try await restoration(gateway).run(options)
+        #expect(gateway.deeds == ["stop with new", "start detached with old"])
+        #expect(outcome.status?.running == true)
+    }
+
+    @Test("a restore that was cut off before it replaced anything is said to be given up, not to be finished")
+    func interruptedEarly() async throws {
+        var journal = RestoreJournal(
+            source: layout.staging + "/restore-1/home",
+            aside: layout.home + "/replaced-1",
+            placed: ["notes.md"],
+            removed: []
+        )
+        try journal.write(layout, files: files)
+        let sentence =
+            "a restore was interrupted that had replaced nothing yet, and the gateway does not start before it is given up"
+        let help = "run 'llm-cli-gateway repair': it gives the restore up, and starts the gateway if it ran"
+        #expect(await session.run("status").output.contains("\(sentence); \(help)"))
+        let doctor = await session.run("doctor", "--json").json["findings"]?.array ?? []
+        let finding = doctor.first { $0["code"]?.string == "restore-interrupted" }
+        #expect(finding?["help"]?.string == help)
+        #expect(!doctor.contains { $0["code"]?.string == "service-notice" })
+        let steps = await session.run("repair", "--dry-run").json["steps"]?.array ?? []
+        #expect(steps.contains("give the interrupted restore up, which had replaced nothing yet"))
+        #expect(await session.run("backup", archive + "2").error.contains("error: \(sentence)\nhelp: \(help)"))
+        journal.state = .placing
+        try journal.write(layout, files: files)
+        #expect(await session.run("status").output.contains("repair': it puts the rest in place, and starts"))
     }
 
     @Test("stops what does not answer before the files are exchanged again, and starts it with the old ones")
@@ -340,5 +509,125 @@ struct RestorationTests {
         #expect(answer.error.contains("'\(pipe)'") || verb == "verify", "\(answer.error)")
         let from = await session.run("install-bundle", "--from", pipe)
         #expect(from.code != .done)
+    }
+}
+
+/// What another command does while a restore starts the gateway.
+private enum Meddling: CaseIterable { case starts, stops, restores }
+
+@Suite("What a restore does with links of the user's")
+struct LinkedRestorationTests {
+    private let session: Session
+    private let files = Files()
+    private var layout: Layout { session.layout }
+    private var archive: String { session.scratch.path("backup.tar.gz") }
+    private static let names = ["auth-token", "config.toml", "environment", "settings.json"]
+
+    /// A home whose four files of the user's are links, of which there is a backup.
+    init() async throws {
+        session = try Session()
+        _ = await session.run("setup", "--port", "4001")
+        try session.write("# old\n", session.layout.home + "/config.toml")
+        for name in Self.names {
+            let (path, place) = (session.layout.home + "/" + name, session.scratch.path("dotfiles/\(name)"))
+            try session.write(try session.read(path), place)
+            try Files().removeFile(path)
+            try Files().link(path, to: place)
+        }
+        let answer = await session.run("backup", session.scratch.path("backup.tar.gz"), "--with-secrets")
+        #expect(answer.code == .done, "\(answer.error)")
+    }
+
+    private func place(_ name: String) -> String { session.scratch.path("dotfiles/\(name)") }
+
+    private func expectLinks() {
+        for name in Self.names {
+            #expect(files.destination(ofLink: Layout.join(layout.home, name)) == place(name))
+        }
+    }
+
+    @Test("what they lead to and is the same stays as it is")
+    func same() async throws {
+        let answer = await session.run("restore", archive, "--json")
+        #expect(answer.code == .done, "\(answer.output)\(answer.error)")
+        let unchanged = (answer.json["unchanged"]?.array ?? []).compactMap(\.string)
+        #expect(Set(unchanged).isSuperset(of: Self.names))
+        #expect(answer.json["replaced"]?.array == [])
+        expectLinks()
+    }
+
+    @Test("what they lead to and differs is written in its place, kept aside, and said")
+    func written() async throws {
+        let was = try Self.names.map { try session.read(place($0)) }
+        try session.write("# new\n", place("config.toml"), mode: 0o644)
+        try session.write(#"{"http_port": 4002}"#, place("settings.json"))
+        try session.write("# mine\n", place("environment"))
+        try session.write("other", place("auth-token"))
+        let answer = await session.run("restore", archive, "--replace", "--json")
+        #expect(answer.code == .done, "\(answer.output)\(answer.error)")
+        expectLinks()
+        #expect(try Self.names.map { try session.read(place($0)) } == was)
+        #expect(try session.mode(place("config.toml")) == 0o644)
+        let aside = try #require(answer.json["replaced_in"]?.string)
+        #expect(try session.read(aside + "/settings.json") == #"{"http_port": 4002}"#)
+        #expect(try session.read(aside + "/auth-token") == "other")
+        let notices = answer.json["notices"]?.array ?? []
+        #expect(
+            notices.contains(
+                .string("'settings.json' stays a link: the backup's goes to '\(place("settings.json"))'")
+            )
+        )
+        #expect(try files.list(session.scratch.path("dotfiles")) == Self.names)
+    }
+
+    @Test("one that leads to no file goes aside as it is")
+    func broken() async throws {
+        try files.removeFile(place("config.toml"))
+        let answer = await session.run("restore", archive, "--replace", "--json")
+        #expect(answer.code == .done, "\(answer.output)\(answer.error)")
+        #expect(try files.status(layout.home + "/config.toml")?.kind == .file)
+        let aside = try #require(answer.json["replaced_in"]?.string)
+        #expect(files.destination(ofLink: aside + "/config.toml") == place("config.toml"))
+    }
+
+    @Test("however often it is interrupted, the content of before is kept and the link stays, there and back")
+    func interruptions() throws {
+        let path = layout.home + "/config.toml"
+        for steps in 0..<60 {
+            try session.write("# before\n", place("config.toml"))
+            try session.write("# restored\n", layout.staging + "/restore-1/home/config.toml")
+            let there = RestoreJournal(
+                source: layout.staging + "/restore-1/home",
+                aside: layout.home + "/replaced-1",
+                placed: ["config.toml"],
+                removed: [],
+                state: .placing
+            )
+            let back = RestoreJournal(
+                source: there.aside,
+                aside: there.aside + ".undone",
+                placed: ["config.toml"],
+                removed: [],
+                state: .placing
+            )
+            for (journal, text) in [(there, "# restored\n"), (back, "# before\n")] {
+                try journal.write(layout, files: files)
+                let left = Mutex(steps)
+                let failing = Files { _ throws(GatewayError) in
+                    let isOver = left.withLock { left in
+                        left -= 1
+                        return left < 0
+                    }
+                    if isOver { throw GatewayError("killed", "killed") }
+                }
+                _ = try? RestoreJournal.recover(layout, files: failing)
+                _ = try RestoreJournal.recover(layout, files: files)
+                #expect(files.destination(ofLink: path) == place("config.toml"))
+                #expect(try session.read(place("config.toml")) == text, "step \(steps)")
+                #expect(try files.list(journal.aside) == ["config.toml"])
+            }
+            #expect(try session.read(back.aside + "/config.toml") == "# restored\n")
+            for name in [there.aside, back.aside] { try files.removeTree(name) }
+        }
     }
 }
