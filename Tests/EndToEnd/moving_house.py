@@ -4,11 +4,15 @@
 "Another machine" is another HOME with another port; the records, sessions and configuration have to answer there.
 """
 import contextlib
+import fcntl
 import gzip
 import hashlib
 import io
 import json
 import os
+import shutil
+import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -18,7 +22,7 @@ import threading
 import time
 
 from harness import Skip, body_of, check, contains, equal, run, section, within
-from installed import CLEAN, NEXT, Client, Home, killed_after, next_release, release, version_in_use
+from installed import CLEAN, NEXT, Client, Home, killed_after, namespace, namespaces_work, next_release, release, version_in_use
 from service import bundle
 
 HASH = "scrypt:N=32768,r=8,p=1:c2FsdHNhbHQ:aGFzaGhhc2hoYXNo"
@@ -321,6 +325,131 @@ def versions(world):
             home.run("stop")
 
 
+def bystanders(world, archive):
+    """A restore among other commands, of a gateway that does not just run, and of files that are elsewhere."""
+    home = Home(world, "busy-house", environment={"PATH": f"{world.bin}:/usr/bin:/bin"})
+    home.json("setup", "--port", str(home.port))
+    home.json("install-bundle", *archive)
+    home.write("config.toml", "# mine\n")
+    home.write("notes.md", "restored\n")
+    home.json("start")
+    full = os.path.join(world.root, "busy.tar.gz")
+    home.json("backup", full, "--with-secrets")
+    command = [home.program, "restore", full, "--replace", "--json"]
+
+    def launched(*words):
+        return world.start([home.program, *words], {**world.environment, **home.environment}, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def ended(process):
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out + err
+
+    def running(title):
+        status = home.status()
+        check(f"{title}: the gateway runs", status.get("running") and status.get("healthy"), "a running gateway", status)
+        return status
+
+    def undone():
+        return [name for name in os.listdir(home.state) if name.endswith(".undone")]
+
+    with section("a rehearsal beside a note that the gateway has to be started"):
+        home.json("stop")
+        home.write("start-pending", "")
+        home.write("notes.md", "mine\n")
+        with socket.socket() as stranger:
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            stranger.bind(("127.0.0.1", home.port))
+            stranger.listen()
+            before = home.tree()
+            told = home.json("restore", full, "--replace", "--dry-run")
+        equal("says what it would do", (told.json["dry_run"], told.json["restored"]), (True, ["logs.db", "notes.md"]))
+        equal("and moves nothing", (home.tree(), home.read("notes.md")), (before, "mine\n"))
+        equal("nor does it start anything", home.status()["running"], False)
+        home.json("start")
+
+    with section("other commands wait for the lock"):
+        for others in (["print-client-config"], ["print-client-config"], command[1:], command[1:]):
+            home.write("notes.md", f"{others}\n")
+            with open(home.file(".lock"), "rb") as lock:
+                # Until both have begun, nobody gets it.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                first = launched(*command[1:])
+                time.sleep(0.15)
+                second = launched(*others)
+                time.sleep(0.15)
+            results = [ended(process) for process in (first, second)]
+            equal(f"a restore and '{others[0]}' both come to their end", [code for code, _ in results], [0, 0]) or print(results)
+            equal("the backup's file is there", home.read("notes.md"), "restored\n")
+            running(others[0])
+        equal("nothing was undone", undone(), [])
+        check("no note is left", not os.path.exists(home.file("start-pending")), "none", os.listdir(home.state))
+
+    with section("a gateway that was started without systemd where there is one"):
+        namespaces_work(world)
+        prefix = namespace("mount -t tmpfs none /run && mkdir -p /run/systemd/system")
+        home.json("stop")
+        home.json("start", "--detached", prefix=prefix)
+        home.write("notes.md", "mine\n")
+        told = home.json("restore", full, "--replace", prefix=prefix)
+        equal("is started without it again", (told.status.get("supervisor"), told.status.get("healthy")), ("detached", True))
+        home.json("stop")
+        home.write("start-pending", json.dumps({"detached": True}))
+        home.run("print-client-config", prefix=prefix)
+        equal("so it is by the next command", running("after a note").get("supervisor"), "detached")
+
+    with section("a gateway that crashes again and again"):
+        home.write("config.toml", '[persistence]\nbackend = "no such thing"\n')
+        os.kill(home.status()["pid"], signal.SIGKILL)
+        check("is at it", within(20, lambda: home.status()["state"].startswith("activating")), "activating", home.status())
+        home.json("restore", full, "--replace")
+        running("after the backup put it right")
+
+    with section("files that are kept elsewhere"):
+        elsewhere = world.directory("dotfiles")
+        for name in ("settings.json", "config.toml"):
+            shutil.move(home.file(name), elsewhere)
+            os.symlink(os.path.join(elsewhere, name), home.file(name))
+        same = home.json("restore", full, "--replace")
+        equal("what is the same through a link stays", same.json["restored"], [])
+        with open(os.path.join(elsewhere, "config.toml"), "w", encoding="utf-8") as file:
+            file.write("# another\n")
+        told = home.json("restore", full, "--replace")
+        equal("the links stay", [os.readlink(home.file(name)) for name in ("settings.json", "config.toml")],
+              [os.path.join(elsewhere, name) for name in ("settings.json", "config.toml")])
+        equal("and what they lead to is written", home.read("config.toml"), "# mine\n")
+        with open(os.path.join(told.json["replaced_in"], "config.toml"), encoding="utf-8") as file:
+            equal("what was there is kept", file.read(), "# another\n")
+        running("with links")
+
+    with section("an interrupted restore, and a program that is missing"):
+        home.json("stop")
+        os.makedirs(home.file("staging/restore-0123456789abcdef/home"))
+        home.write("restore.json", json.dumps({
+            "source": home.file("staging/restore-0123456789abcdef/home"), "aside": home.file("replaced-x"), "placed": [],
+            "removed": [], "was_running": True, "was_detached": True, "state": "placing"}))
+        os.unlink(os.path.realpath(home.file("current/bin/llm-gateway")))
+        home.json("repair")
+        running("after the repair")
+
+    with section("an uninstall that waits"):
+        # What is nobody's but the user's would keep the home.
+        os.unlink(home.file("notes.md"))
+        home.json("backup", full, "--with-secrets", "--force")
+        home.write("config.toml", "# another\n")
+        with open(home.file(".lock"), "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            first = launched(*command[1:])
+            time.sleep(0.15)
+            second = launched("uninstall", "--yes", "--purge", "--json")
+            time.sleep(0.15)
+        code, said = ended(first)
+        equal("comes to its end", ended(second)[0], 0)
+        print(f"    the restore ends with {code}", flush=True)
+        check("no home is made again", not os.path.exists(home.state), "nothing",
+              os.path.isdir(home.state) and os.listdir(home.state))
+
+
 def hostile(world):
     """What is no backup, is altered, or wants more than its place."""
     home = Home(world, "wary-house")
@@ -422,12 +551,16 @@ def drive(world):
     world.environment["SYNC_DEADLINE_MS"] = "0"
     path, digest = bundle(world.root, "0.1.0")
     archive = ("--url", f"file://{path}", "--sha256", digest)
-    if sys.argv[1:] != ["story"]:
+    if not sys.argv[1:]:
         with section("hostile"):
             hostile(world)
-    with section("story"):
-        story(world, archive)
-    if sys.argv[1:] != ["story"]:
+    if sys.argv[1:] in ([], ["story"]):
+        with section("story"):
+            story(world, archive)
+    if sys.argv[1:] in ([], ["bystanders"]):
+        with section("bystanders"):
+            bystanders(world, archive)
+    if not sys.argv[1:]:
         with section("another version"):
             versions(world)
 

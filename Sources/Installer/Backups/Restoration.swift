@@ -352,8 +352,7 @@ struct Restoration: Sendable {
         }
         let preparation = HomePreparation(machine: machine, layout: layout)
         try preparation.check(besides: journal.placed + journal.removed)
-        let before = try await gateway.status()
-        try refuseOthers(besides: before.pid)
+        let before = try await refuseOthers()
         let pending = try PendingStart.read(layout, files: files)
         journal.wasRunning =
             before.running || before.awaitsConnection || before.isComingUp || pending != nil
@@ -485,16 +484,17 @@ struct Restoration: Sendable {
         return try InstalledVersions.digest(verified) == InstalledVersions.digest(place)
     }
 
-    /// A gateway that a client started would go on writing into what is moved aside.
-    private func refuseOthers(besides service: Int32?) throws(GatewayError) {
-        let database = files.realPath(layout.database)
-        for entry in ProcessTable.all() where entry.identity.pid != service && entry.identity.pid != getpid()
-        {
-            let folder = "/proc/\(entry.identity.pid)/fd"
-            guard let database else { return }
+    /// A gateway that a client started would go on writing into what is moved aside; gives the one of this home.
+    private func refuseOthers() async throws(GatewayError) -> ServiceStatus {
+        var service = try await gateway.status()
+        guard let database = files.realPath(layout.database) else { return service }
+        for pid in ProcessTable.all().map(\.identity.pid) where pid != service.pid && pid != getpid() {
+            let folder = "/proc/\(pid)/fd"
             for name in (try? files.list(folder)) ?? []
             where files.destination(ofLink: Layout.join(folder, name)) == database {
-                let pid = entry.identity.pid
+                // Another command may have started it a moment ago.
+                service = try await gateway.status()
+                if pid == service.pid { break }
                 let command = PortOwner.shortened(ProcessTable.commandLine(pid)).map { " (\($0))" } ?? ""
                 throw GatewayError(
                     "home-in-use",
@@ -503,5 +503,6 @@ struct Restoration: Sendable {
                 )
             }
         }
+        return service
     }
 }

@@ -330,11 +330,19 @@ struct GatewayService: Sendable {
     }
 
     /// Changes the receipt under the lock; it is only written when it is another one afterwards.
+    ///
+    /// Throws `file-not-found` for a home that has gone meanwhile: it is not made again.
     func changingReceipt<Value>(
         _ verb: String,
         _ change: (inout Receipt) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
-        let lock = try await MutationLock.acquire(layout, verb: verb, machine: machine, say: say)
+        let lock = try await MutationLock.acquire(
+            layout,
+            verb: verb,
+            machine: machine,
+            makesHome: false,
+            say: say
+        )
         defer { withExtendedLifetime(lock) {} }
         var (receipt, notice) = try Receipt.recovered(layout, files: machine.files, now: machine.clock.now())
         if let notice { say(notice) }
