@@ -62,7 +62,9 @@ struct Backup: Sendable {
                 help: "LLM_GATEWAY_HOME names another home"
             )
         }
-        guard !files.exists(layout.restoration) else { throw RestoreJournal.interrupted(layout, files: files) }
+        guard !files.exists(layout.restoration) else {
+            throw RestoreJournal.interrupted(layout, files: files)
+        }
         let parent = Files.parent(of: options.file)
         guard let folder = files.realPath(parent) else { throw Files.failure("write", options.file, ENOENT) }
         let home = files.realPath(layout.home) ?? layout.home

@@ -94,7 +94,9 @@ struct Restoration: Sendable {
     /// `archive-too-large`, `disk-full`, `home-not-empty`, `home-in-use`, `busy`, `restore-undone`, or what stopping and
     /// starting throws.
     func run(_ options: Options) async throws(GatewayError) -> Outcome {
-        if options.isDry, files.exists(layout.restoration) { throw RestoreJournal.interrupted(layout, files: files) }
+        if options.isDry, files.exists(layout.restoration) {
+            throw RestoreJournal.interrupted(layout, files: files)
+        }
         let archive = BackupArchive(path: options.file, files: files, ratio: ratio)
         // What is no backup at all makes no home and waits for nobody.
         try await BlockingThread.run("restore") { () throws(GatewayError) in _ = try archive.manifest() }

@@ -228,7 +228,8 @@ struct RestoreJournal: Sendable, Equatable {
                 )
             }
             return Standing(
-                sentence: "\(cut) that had replaced nothing yet, and the gateway does not start before it is given up",
+                sentence:
+                    "\(cut) that had replaced nothing yet, and the gateway does not start before it is given up",
                 help: "\(command): it gives the restore up, and \(start)",
                 step: "give the interrupted restore up, which had replaced nothing yet"
             )

@@ -351,7 +351,9 @@ struct RestorationTests {
         #expect(!doctor.contains { $0["code"]?.string == "service-notice" })
         let steps = await session.run("repair", "--dry-run").json["steps"]?.array ?? []
         #expect(steps.contains("give the interrupted restore up, which had replaced nothing yet"))
-        #expect(await session.run("backup", archive + "2").error.contains("error: \(sentence)\nhelp: \(help)"))
+        #expect(
+            await session.run("backup", archive + "2").error.contains("error: \(sentence)\nhelp: \(help)")
+        )
         journal.state = .placing
         try journal.write(layout, files: files)
         #expect(await session.run("status").output.contains("repair': it puts the rest in place, and starts"))
