@@ -25,16 +25,39 @@ package final class FileLock: Sendable {
         try take(path, exclusive ? LOCK_EX : LOCK_SH, LOCK_NB, note)
     }
 
+    /// Takes the lock of a folder itself if it is free, so that no file is made for it; `nil` when another holder has it.
+    ///
+    /// Throws `file-not-found` when there is no such folder.
+    package static func attempt(folder path: String) throws(GatewayError) -> FileLock? {
+        try take(path, LOCK_EX, LOCK_NB, isFolder: true)
+    }
+
+    /// Waits for the lock of a folder for at most so long, as `wait` does for that of a file.
+    package static func wait(folder path: String, within limit: Duration) throws(GatewayError) -> FileLock {
+        try wait(path, isFolder: true, within: limit)
+    }
+
     /// Waits for the lock for at most so long, on the calling thread, which must be one that may block.
     ///
     /// Throws `busy` when the time is up.
     package static func wait(_ path: String, within limit: Duration) throws(GatewayError) -> FileLock {
-        if let lock = try attempt(path) { return lock }
+        try wait(path, isFolder: false, within: limit)
+    }
+
+    private static func wait(
+        _ path: String,
+        isFolder: Bool,
+        within limit: Duration
+    ) throws(GatewayError) -> FileLock {
+        if let lock = try take(path, LOCK_EX, LOCK_NB, isFolder: isFolder) { return lock }
         // flock(2) knows no time limit, so that a thread waits; when it gets the lock too late, it lets go of it at once.
         let handover = try Handover()
         BlockingThread.start("file-lock") {
             do throws(GatewayError) {
-                handover.give(.success(try wait(path)))
+                while true {
+                    guard let lock = try take(path, LOCK_EX, 0, isFolder: isFolder) else { continue }
+                    return handover.give(.success(lock))
+                }
             } catch {
                 handover.give(.failure(error))
             }
@@ -121,10 +144,13 @@ package final class FileLock: Sendable {
         _ path: String,
         _ kind: Int32,
         _ how: Int32,
-        _ note: () -> String
+        _ note: () -> String = { "" },
+        isFolder: Bool = false
     ) throws(GatewayError) -> FileLock? {
+        // A home may be a link to a folder; a link in the place of a lock's file is somebody's trick.
+        let flags = isFolder ? O_RDONLY | O_DIRECTORY : O_RDWR | O_CREAT | O_NOFOLLOW
         while true {
-            let descriptor = shim_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
+            let descriptor = shim_open(path, flags, 0o600)
             guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
             while flock(descriptor, kind | how) != 0 {
                 if errno == EINTR { continue }
@@ -134,7 +160,7 @@ package final class FileLock: Sendable {
                 throw Files.failure("lock", path, number)
             }
             // The holder before may have removed the file, as an uninstall does: then this is nobody's lock any more.
-            guard isNamed(descriptor, path) else {
+            guard isNamed(descriptor, path, isFolder: isFolder) else {
                 close(descriptor)
                 continue
             }
@@ -144,11 +170,12 @@ package final class FileLock: Sendable {
     }
 
     /// Whether the path still names the open file.
-    private static func isNamed(_ descriptor: Int32, _ path: String) -> Bool {
+    private static func isNamed(_ descriptor: Int32, _ path: String, isFolder: Bool) -> Bool {
         var held = stat()
         var named = stat()
-        return fstat(descriptor, &held) == 0 && lstat(path, &named) == 0 && held.st_ino == named.st_ino
-            && held.st_dev == named.st_dev
+        guard fstat(descriptor, &held) == 0 else { return false }
+        let isThere = isFolder ? stat(path, &named) == 0 : lstat(path, &named) == 0
+        return isThere && held.st_ino == named.st_ino && held.st_dev == named.st_dev
     }
 
     private static func leave(_ note: String, in descriptor: Int32, _ path: String) {

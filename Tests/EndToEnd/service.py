@@ -6,6 +6,7 @@
 
 The bundle is made here of the built programs, by nothing but Python's own modules.
 """
+import concurrent.futures
 import hashlib
 import io
 import json
@@ -111,6 +112,7 @@ def supervised(manager, port, supervisor, home):
         with socket.socket() as probe:
             check("its port is free", probe.connect_ex(("127.0.0.1", port)) != 0, "refused", "connected")
         equal("stopping again is no error", manager("stop")["status"]["running"], False)
+    at_once(manager, port, supervisor)
     with section("foreign process on the port"):
         foreign = subprocess.Popen([PYTHON, "-c", FOREIGN, str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                    text=True)
@@ -124,6 +126,71 @@ def supervised(manager, port, supervisor, home):
             foreign.kill()
             foreign.wait()
         equal("afterwards it starts", manager("start")["status"]["healthy"], True)
+
+
+def at_once(manager, port, supervisor):
+    """Commands of one home that start and stop it at the same time, from a stopped gateway to a stopped one."""
+    def crowd(*verbs):
+        """Runs commands at the same time. -> [(verb, exit code, what it printed)] in their order"""
+        with concurrent.futures.ThreadPoolExecutor(len(verbs)) as pool:
+            ended = pool.map(lambda verb: manager.call([manager.program, verb, "--json"]), verbs)
+            return [(verb, each.returncode, json.loads(each.stdout)) for verb, each in zip(verbs, ended)]
+
+    def only_one(title):
+        now = manager.quietly("status")["status"]
+        equal(f"{title}: it runs", (now["running"], now["healthy"]), (True, True))
+        equal(f"{title}: its process is the one that answers", health(port)["pid"], now["pid"])
+        if supervisor == "detached":
+            equal(f"{title}: one process watches over it", len(supervisors(manager)), 1)
+        return now["pid"]
+
+    with section("20 starts at once"):
+        ended = crowd(*["start"] * 20)
+        equal("all end well", [code for _, code, _ in ended], [0] * 20) or print(ended, flush=True)
+        pid = only_one("20 starts")
+        equal("all speak of the same process", {each["status"]["pid"] for _, code, each in ended if code == 0}, {pid})
+    with section("starts beside restarts"):
+        ended = crowd(*["start", "restart"] * 3)
+        equal("all end well", [code for _, code, _ in ended], [0] * 6) or print(ended, flush=True)
+        only_one("restarts")
+        equal("a stop is the last word", manager("stop")["status"]["running"], False)
+    with section("starts beside stops"):
+        for _ in range(4):
+            ended = crowd("start", "stop", "start", "restart", "stop")
+            equal("stops end well", [code for verb, code, _ in ended if verb == "stop"], [0, 0]) or print(ended, flush=True)
+            # A start that a stop overtakes has started nothing that would go on.
+            refused = [each["error"] for verb, code, each in ended if code]
+            check("a start ends well, or says that it was stopped or nobody is there any more",
+                  all(error["code"] in ("start-failed", "unhealthy") for error in refused), "start-failed", refused)
+        equal("a stop is the last word", manager("stop")["status"]["running"], False)
+        with socket.socket() as probe:
+            check("the port is free", probe.connect_ex(("127.0.0.1", port)) != 0, "refused", "connected")
+    if supervisor == "detached":
+        with section("starts that are killed"):
+            for moment in range(0, 100, 10):
+                killed = manager.begin([manager.program, "start"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(moment / 1000)
+                killed.kill()
+                killed.wait()
+                equal(f"the next one after {moment} ms ends well", manager.quietly("start").get("error"), None)
+                equal("one process watches over it", len(supervisors(manager)), 1)
+                manager.quietly("stop")
+                equal("none is left", len(supervisors(manager)), 0)
+
+
+def supervisors(manager):
+    """The supervising processes of this home."""
+    home = os.path.dirname(os.path.dirname(os.path.dirname(manager.program)))
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().decode().split("\0")
+        except OSError:
+            continue
+        if words[1:2] == ["supervise"] and words[0].startswith(home + "/"):
+            found.append(int(pid))
+    return found
 
 
 REFUSALS = """
@@ -157,7 +224,7 @@ def tree(home):
                   for parent, folders, files in os.walk(home) for name in folders + files)
 
 
-def story(call, home, archive, digest, supervisor):
+def story(call, home, archive, digest, supervisor, begin=subprocess.Popen):
     state = os.path.join(home, ".llm-cli-gateway")
     before = tree(home)
     bootstrap = Manager(call, product("llm-cli-gateway") if supervisor == "detached" else os.path.join(
@@ -170,6 +237,7 @@ def story(call, home, archive, digest, supervisor):
     installed = bootstrap("install-bundle", "--url", f"file://{archive}", "--sha256", digest)
     equal("the bundle is installed", installed["changed"], True, vital=True)
     manager = Manager(call, os.path.join(home, ".local/bin/llm-cli-gateway"))
+    manager.begin = begin
     manager.quietly = lambda *words: json.loads(call([manager.program, *words, "--json"]).stdout)
     check("the command is on the usual path", os.path.islink(manager.program), "a link", os.listdir(home))
     supervised(manager, port, supervisor, home)
@@ -243,7 +311,7 @@ def drive(world):
         world.environment["PATH"] = f"{world.bin}:/usr/bin:/bin"
         if os.path.isdir("/run/systemd/system"):
             raise Skip("this machine has systemd, which would be used")
-        return story(lambda words: world.call(words), world.home, archive, digest, "detached")
+        return story(lambda words: world.call(words), world.home, archive, digest, "detached", world.start)
     # Another user reads these there.
     shutil.copy(product("llm-cli-gateway"), world.root)
     os.chmod(world.root, 0o755)

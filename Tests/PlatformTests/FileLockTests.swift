@@ -51,4 +51,37 @@ struct FileLockTests {
         #expect(!FileLock.isHeld(path))
         #expect(try FileLock.attempt(path) != nil)
     }
+
+    @Test("can be that of a folder, also through a link to it, and nothing is made for it")
+    func folder() async throws {
+        let path = directory.path("folder"), link = directory.path("link")
+        #expect(throws: GatewayError.self) { try FileLock.attempt(folder: path) }
+        try Files().makeDirectory(path)
+        try Files().link(link, to: path)
+        var holder = try FileLock.attempt(folder: link)
+        #expect(holder != nil)
+        #expect(try FileLock.attempt(folder: path) == nil)
+        let error = await #expect(throws: GatewayError.self) {
+            try await BlockingThread.run("lock-test") { () throws(GatewayError) in
+                try FileLock.wait(folder: path, within: .milliseconds(50))
+            }
+        }
+        #expect(error?.code == "busy")
+        holder = nil
+        #expect(try FileLock.attempt(folder: path) != nil)
+        #expect(try Files().list(path) == [])
+    }
+
+    @Test("of a folder is not that of one that was removed meanwhile")
+    func removedFolder() throws {
+        let path = directory.path("folder")
+        try Files().makeDirectory(path)
+        let holder = try #require(try FileLock.attempt(folder: path))
+        try Files().removeEmptyDirectory(path)
+        let error = #expect(throws: GatewayError.self) { try FileLock.attempt(folder: path) }
+        #expect(error?.code == "file-not-found")
+        try Files().makeDirectory(path)
+        #expect(try FileLock.attempt(folder: path) != nil)
+        withExtendedLifetime(holder) {}
+    }
 }

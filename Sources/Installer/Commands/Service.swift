@@ -63,8 +63,7 @@ extension Verb {
     ) { call throws(GatewayError) in
         let service = try call.service()
         let before = try await service.status()
-        // Nor is it started for a restore that had stopped it.
-        try call.machine.files.removeFile(service.layout.pendingStart)
+        try await service.forgetStarts()
         var status = try await service.stop()
         if before.running || before.supervisor == .detached { status.deed = "stopped" }
         return status

@@ -27,8 +27,14 @@ struct DetachedService: Sendable {
 
     /// Starts the supervisor and waits until the gateway is ready; one that runs already is left alone.
     ///
-    /// Throws `port-in-use` or `start-failed`.
+    /// Of several at once the first does it, and the others wait for that. Throws `port-in-use`, `start-failed` or `busy`.
     func start(_ settings: Settings) async throws(GatewayError) {
+        let turn = try await ServiceTurn.take(layout)
+        defer { withExtendedLifetime(turn) {} }
+        try await start(settings, turn)
+    }
+
+    private func start(_ settings: Settings, _ turn: FileLock) async throws(GatewayError) {
         if try record() != nil { return }
         try await endStray()
         if let owner = PortOwner.find(settings, files: machine.files) {
@@ -46,7 +52,13 @@ struct DetachedService: Sendable {
         environment["LLM_GATEWAY_HTTP_HOST"] = settings.host
         environment["LLM_GATEWAY_HTTP_PORT"] = "\(settings.port)"
         environment["LLM_GATEWAY_HTTP_PATH"] = settings.path
-        let command = Command(program, [Supervisor.verb], environment: environment, directory: "/")
+        let command = Command(
+            program,
+            [Supervisor.verb],
+            environment: environment,
+            directory: "/",
+            input: .descriptor(turn.descriptor)
+        )
         let launched = Result { () throws(GatewayError) in
             try machine.processes.launch(command, extra: ends[1])
         }
@@ -81,7 +93,30 @@ struct DetachedService: Sendable {
     }
 
     /// Stops supervisor and gateway; `false` when neither was running.
+    ///
+    /// Also what a command before this one is starting. Throws `stop-failed` or `busy`.
     func stop() async throws(GatewayError) -> Bool {
+        guard machine.files.exists(layout.home) else { return false }
+        if let turn = try ServiceTurn.attempt(layout) {
+            defer { withExtendedLifetime(turn) {} }
+            return try await end()
+        }
+        // Nobody waits for a gateway to become ready, only to stop it then.
+        let isInterrupted = try endStart()
+        let turn = try await ServiceTurn.take(layout)
+        defer { withExtendedLifetime(turn) {} }
+        return try await end() || isInterrupted
+    }
+
+    /// Ends the start or the replacement that is under way.
+    private func endStart() throws(GatewayError) -> Bool {
+        guard let record = try record() else { return false }
+        ProcessTable.signal(record.supervisor, SIGTERM)
+        return true
+    }
+
+    /// Stops what runs; the caller has the turn.
+    private func end() async throws(GatewayError) -> Bool {
         guard let record = try record() else {
             return try await endStray()
         }
@@ -99,9 +134,11 @@ struct DetachedService: Sendable {
 
     /// Replaces the gateway by the version that `current` names, and waits for it; the socket stays open.
     func replaceGateway(_ settings: Settings, within limit: Duration) async throws(GatewayError) {
+        let turn = try await ServiceTurn.take(layout)
+        defer { withExtendedLifetime(turn) {} }
         guard let before = try record(), before.address == settings.listenAddress else {
-            _ = try await stop()
-            return try await start(settings)
+            _ = try await end()
+            return try await start(settings, turn)
         }
         let watch = try FolderWatch(layout.home)
         let clock = machine.clock
@@ -110,11 +147,13 @@ struct DetachedService: Sendable {
         while true {
             let now = clock.uptime()
             guard now < deadline else { break }
-            // The record is renamed into place at every change.
+            // The record is renamed into place at every change, and removed at the end.
             let left = Duration.nanoseconds(Int64(clamping: deadline - now))
             guard await machine.reactor.readable(watch.descriptor, within: left) else { break }
             watch.drain()
             guard let record = try record() else {
+                // It has the port until then.
+                _ = await machine.processes.waitForEnd(of: before.supervisor, within: .seconds(5))
                 throw GatewayError(
                     "start-failed",
                     "the supervising process ended while it replaced the gateway",
@@ -154,14 +193,15 @@ struct DetachedService: Sendable {
     }
 }
 
-/// Says when something is renamed into a folder.
+/// Says when something is renamed into a folder, or removed from it.
 struct FolderWatch: ~Copyable {
     let descriptor: Int32
 
     /// Throws `internal-error` when the kernel has no room for another watch.
     init(_ folder: String) throws(GatewayError) {
         descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
-        guard descriptor >= 0, inotify_add_watch(descriptor, folder, UInt32(IN_MOVED_TO)) >= 0 else {
+        let events = UInt32(IN_MOVED_TO) | UInt32(IN_DELETE)
+        guard descriptor >= 0, inotify_add_watch(descriptor, folder, events) >= 0 else {
             throw GatewayError("internal-error", "cannot watch '\(folder)': error \(errno)")
         }
     }

@@ -107,7 +107,8 @@ struct Supervision: Sendable, Equatable {
         case (.starting, .stop), (.serving, .stop), (.ending, .stop):
             let wasEnding = phase == .ending(thenStart: true) || phase == .ending(thenStart: false)
             phase = .ending(thenStart: false)
-            return wasEnding ? [] : [.terminate, .wake(after: Supervision.stopWithin)]
+            return (everReady ? [] : [.reportFailure("it was stopped before it was ready")])
+                + (wasEnding ? [] : [.terminate, .wake(after: Supervision.stopWithin)])
         case (.starting, .replace), (.serving, .replace):
             phase = .ending(thenStart: true)
             return [.terminate, .wake(after: Supervision.stopWithin)]

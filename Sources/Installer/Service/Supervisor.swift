@@ -8,7 +8,8 @@ import Platform
 /// 1. Opens the listening socket, the log file and the notification socket, and writes `supervisor.json`.
 /// 2. Starts the gateway with the socket as descriptor 3, by the protocol of sd_listen_fds(3), through a second run of
 ///    this program: only the process itself knows the number that `LISTEN_PID` must hold.
-/// 3. Tells the command that waits on descriptor 3 of its own when the gateway is ready, or why it is not.
+/// 3. Tells the command that waits on descriptor 3 of its own when the gateway is ready, or why it is not. Until it is
+///    ready, standard input, the lock of `ServiceTurn`, stays open: the next command waits even when that one was killed.
 /// 4. Copies what the gateway writes into the log file, hears its watchdog, and starts it again when it ends.
 /// 5. SIGTERM ends it all; SIGHUP replaces the gateway by what `current` names now.
 ///
@@ -34,6 +35,8 @@ struct Supervisor {
     private let signals: Int32
     /// Where the command that started this waits; closed after the first word.
     private var report: Int32
+    /// The turn of that command; closed when the gateway is ready, or else by the end of this process.
+    private var turn: Int32
     private var processDescriptor: Int32 = -1
     private var outputPipe: Int32 = -1
     private var startedAt: UInt64 = 0
@@ -48,8 +51,16 @@ struct Supervisor {
     static func run() -> Int32 {
         let report = shim_dup_above(3, 4)
         close(3)
+        let turn = shim_dup_above(STDIN_FILENO, 4)
+        let nothing = shim_open("/dev/null", O_RDONLY, 0)
+        dup2(nothing, STDIN_FILENO)
+        close(nothing)
         do throws(GatewayError) {
-            var supervisor = try Supervisor(environment: Machine.currentEnvironment(), report: report)
+            var supervisor = try Supervisor(
+                environment: Machine.currentEnvironment(),
+                report: report,
+                turn: turn
+            )
             return try supervisor.loop()
         } catch {
             tell(report, error.json)
@@ -68,9 +79,10 @@ struct Supervisor {
         return 127
     }
 
-    private init(environment: [String: String], report: Int32) throws(GatewayError) {
+    private init(environment: [String: String], report: Int32, turn: Int32) throws(GatewayError) {
         self.environment = environment
         self.report = report
+        self.turn = turn
         files = Files()
         clock = .system
         layout = try Layout(environment: environment)
@@ -118,6 +130,8 @@ struct Supervisor {
             if entries[3].revents != 0 { reap() }
             checkTimes()
         }
+        // Where there is no record, nobody has the port.
+        close(listener.descriptor)
         try files.removeFile(layout.supervisor)
         return exitCode ?? 0
     }
@@ -135,6 +149,8 @@ struct Supervisor {
             record.failure = nil
             record.restarts = state.restarts
             save()
+            if turn >= 0 { close(turn) }
+            turn = -1
             tellOnce(["ready": true])
         case .reportFailure(let reason):
             note(reason)

@@ -31,14 +31,16 @@ struct SystemdService: Sendable {
     /// Starts the gateway, or starts it again, and waits until it says that it is ready.
     ///
     /// The socket is only touched when it is not there yet or listens elsewhere, so that no connection is refused in
-    /// between. Throws `port-in-use` or `start-failed`.
+    /// between. Throws `port-in-use`, `start-failed` or `busy`.
     func start(
         settings: Settings,
         socketChanged: Bool,
         again: Bool,
         enable: Bool
     ) async throws(GatewayError) -> State {
-        try await talk { (bus) throws(GatewayError) in
+        let turn = try await turn()
+        defer { withExtendedLifetime(turn) {} }
+        return try await talk { (bus) throws(GatewayError) in
             try bus.reload()
             if enable { try bus.setEnabled(true, [self.service, self.socket]) }
             let before = try self.state(bus)
@@ -69,6 +71,8 @@ struct SystemdService: Sendable {
         }
         let reason =
             switch state.service.result {
+            // systemd gives a job up when the opposite is asked for (org.freedesktop.systemd1(5), JobRemoved).
+            case _ where outcome == "canceled": "it was stopped before it was ready"
             case "exit-code": "it exited with an error"
             case "signal", "core-dump": "it crashed"
             case "watchdog": "it stopped answering the watchdog"
@@ -84,8 +88,17 @@ struct SystemdService: Sendable {
     }
 
     /// Stops socket and service; stopped ones stay stopped.
+    ///
+    /// Also what a command before this one is starting. Throws `stop-failed` or `busy`.
     func stop() async throws(GatewayError) -> State {
-        try await talk { (bus) throws(GatewayError) in
+        if machine.files.exists(layout.home), try ServiceTurn.attempt(layout) == nil {
+            // Nobody waits for a gateway to become ready, only to stop it then. The manager gives this up when another start
+            // comes after it.
+            _ = try? await talk { (bus) throws(GatewayError) in _ = try self.end(bus) }
+        }
+        let turn = try await turn()
+        defer { withExtendedLifetime(turn) {} }
+        return try await talk { (bus) throws(GatewayError) in
             _ = try self.end(bus)
             return try self.state(bus)
         }
@@ -115,6 +128,8 @@ struct SystemdService: Sendable {
         // The timer first: an upgrade that begins now would meet a home that goes away.
         let timed = ["\(layout.upgradeUnitName).timer", "\(layout.upgradeUnitName).service"]
         try await retire(timed)
+        let turn = try await turn()
+        defer { withExtendedLifetime(turn) {} }
         try await talk { (bus) throws(GatewayError) in
             _ = try self.end(bus)
             try Self.disable([self.service, self.socket], bus)
@@ -236,6 +251,12 @@ struct SystemdService: Sendable {
     /// Makes the manager read its unit files again.
     func reload() async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in try bus.reload() }
+    }
+
+    /// The turn to start or stop the gateway; without a home there is nobody to wait for.
+    private func turn() async throws(GatewayError) -> FileLock? {
+        guard machine.files.exists(layout.home) else { return nil }
+        return try await ServiceTurn.take(layout)
     }
 
     private func talk<Value: Sendable>(

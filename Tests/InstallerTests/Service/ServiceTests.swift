@@ -76,6 +76,19 @@ struct SupervisionTests {
         #expect(pausing.handle(.stop) == [.leave(0)])
     }
 
+    @Test("tells whoever waits that the gateway was stopped before it was ready")
+    func stopsEarly() {
+        var state = Supervision()
+        _ = state.handle(.started)
+        let word = Supervision.Action.reportFailure("it was stopped before it was ready")
+        #expect(state.handle(.stop) == [word, .terminate, .wake(after: Supervision.stopWithin)])
+        #expect(state.handle(.ready) == [])
+        #expect(state.handle(.ended(.signalled(15), after: .zero)) == [.leave(0)])
+        var replacing = Supervision()
+        _ = replacing.handle(.replace)
+        #expect(replacing.handle(.stop) == [word])
+    }
+
     @Test("replaces the gateway at once, and a stop during that wins")
     func replaces() {
         var state = serving()
