@@ -134,6 +134,13 @@ struct Restoration: Sendable {
         after cause: GatewayError
     ) async throws(GatewayError) -> ServiceStatus? {
         let status = try await gateway.status()
+        guard files.exists(layout.home) else {
+            throw GatewayError(
+                "file-not-found",
+                "the backup was restored, and then another command has removed '\(layout.home)'",
+                help: "restore it again if you want it back"
+            )
+        }
         guard try PendingStart.read(layout, files: files) == pending else { return status }
         let isBusy = cause.code == "busy"
         if status.healthy || (isBusy && (status.running || status.awaitsConnection)) {

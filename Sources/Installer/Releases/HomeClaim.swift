@@ -12,7 +12,8 @@ enum HomeClaim {
     static func check(_ layout: Layout, files: Files) throws(GatewayError) {
         let home = layout.home
         guard let status = try files.target(home) else {
-            guard !files.exists(home) else {
+            // A folder that is there by now is another command's, which made it a moment ago.
+            guard try files.status(home)?.kind != .link else {
                 throw GatewayError(
                     "not-a-directory",
                     "'\(home)' is a link that leads nowhere",

@@ -250,7 +250,11 @@ struct RestorationTests {
             try Files().removeTree(layout.home)
             throw GatewayError("gateway-missing", "no gateway is installed")
         }
-        _ = await refusal { try await restoration.run(options) }
+        let error = await refusal { try await restoration.run(options) }
+        #expect(
+            error.message
+                == "the backup was restored, and then another command has removed '\(layout.home)'"
+        )
         #expect(!files.exists(layout.home))
     }
 
@@ -282,10 +286,13 @@ struct RestorationTests {
         rehearsal.file = session.scratch.path("none.tar.gz")
         let error = await refusal { try await restoration(gateway).run(rehearsal) }
         #expect(error.code == "file-not-found")
-        let damaged = session.scratch.path("damaged.tar.gz")
-        try files.write(files.read(archive).dropLast(40), to: damaged)
-        rehearsal.file = damaged
-        _ = await refusal { try await restoration(gateway).run(rehearsal) }
+        rehearsal.file = archive
+        let full = Files { step throws(GatewayError) in
+            guard case .open(let path) = step, path.contains("/staging/") else { return }
+            throw GatewayError("disk-full", "no space is left")
+        }
+        let halfway = await refusal { try await restoration(gateway, files: full).run(rehearsal) }
+        #expect(halfway.code == "disk-full")
         #expect(gateway.deeds.isEmpty)
         #expect(try session.read(layout.home + "/notes.md") == "new")
         #expect(try leftovers == [layout.pendingStart])

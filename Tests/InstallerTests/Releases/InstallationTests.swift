@@ -416,6 +416,30 @@ struct MutationLockTests {
         withExtendedLifetime(lock) {}
     }
 
+    @Test("makes no home anew for what only means something in the one that was there")
+    func goneHome() async throws {
+        let home = try ScratchHome()
+        let machine = try home.machine()
+        var held: FileLock? = try await acquire("uninstall", home, machine)
+        #expect(held != nil)
+        let (other, waits) = waiting(machine)
+        let layout = home.layout
+        async let second = refusal {
+            try await MutationLock.acquire(
+                layout,
+                verb: "restore",
+                machine: other,
+                makesHome: false,
+                say: { _ in }
+            )
+        }
+        await waits.wait()
+        try Files().rename(home.layout.home, to: home.scratch.path("gone"))
+        held = nil
+        #expect(await second.message == "'\(home.layout.home)' does not exist")
+        #expect(!Files().exists(home.layout.home))
+    }
+
     @Test("lets one of several installations work, and all end truthfully")
     func concurrent() async throws {
         let home = try ScratchHome()
