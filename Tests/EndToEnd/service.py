@@ -7,6 +7,7 @@
 The bundle is made here of the built programs, by nothing but Python's own modules.
 """
 import concurrent.futures
+import contextlib
 import hashlib
 import io
 import json
@@ -113,6 +114,24 @@ def supervised(manager, port, supervisor, home):
             check("its port is free", probe.connect_ex(("127.0.0.1", port)) != 0, "refused", "connected")
         equal("stopping again is no error", manager("stop")["status"]["running"], False)
     at_once(manager, port, supervisor)
+    with section("stop after an uninstall that was killed"):
+        # As one leaves it that is killed once the gateway was stopped.
+        path = os.path.join(home_of(manager), ".llm-cli-gateway/receipt.json")
+        units = ["llm-cli-gateway.service", "llm-cli-gateway.socket"] if supervisor == "systemd" else []
+        for stops in (False, True):
+            with open(path) as file:
+                receipt = json.load(file)
+            receipt["operation"] = {"verb": "uninstall", "startedAt": "2026-01-01T00:00:00.000Z", "service": {
+                "enabled": [], "active": units, "detached": not units, "lingers": False}}
+            with open(path, "w") as file:
+                json.dump(receipt, file)
+            if stops:
+                equal("nothing runs", manager("stop")["status"]["running"], False)
+            repaired = manager("repair")
+            contains("'repair' undoes it", " ".join(repaired["notices"]), "an interrupted uninstall had not come to version")
+            equal("the gateway stays stopped" if stops else "which starts the gateway, unless it was stopped",
+                  manager.quietly("status")["status"]["running"], not stops)
+            manager.quietly("stop")
     with section("foreign process on the port"):
         foreign = subprocess.Popen([PYTHON, "-c", FOREIGN, str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                    text=True)
@@ -166,21 +185,54 @@ def at_once(manager, port, supervisor):
         with socket.socket() as probe:
             check("the port is free", probe.connect_ex(("127.0.0.1", port)) != 0, "refused", "connected")
     if supervisor == "detached":
-        with section("starts that are killed"):
-            for moment in range(0, 100, 10):
-                killed = manager.begin([manager.program, "start"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                time.sleep(moment / 1000)
-                killed.kill()
-                killed.wait()
-                equal(f"the next one after {moment} ms ends well", manager.quietly("start").get("error"), None)
-                equal("one process watches over it", len(supervisors(manager)), 1)
-                manager.quietly("stop")
-                equal("none is left", len(supervisors(manager)), 0)
+        killed_start(manager, port)
+
+
+def killed_start(manager, port):
+    """A start that is killed when its supervising process has the port and nobody can know of that process yet."""
+    with section("a start that is killed"):
+        log = os.path.join(home_of(manager), ".llm-cli-gateway/log/gateway.log")
+        os.rename(log, f"{log}.kept")
+        # The log is opened between the port and the record, and a pipe is only opened once somebody reads it.
+        os.mkfifo(log)
+        killed = manager.begin([manager.program, "start"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def listens():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+        check("the port is opened", within(20, listens), "connected", "refused")
+        killed.kill()
+        killed.wait()
+        waiting = manager.begin([manager.program, "start", "--json"], stdout=subprocess.PIPE, text=True)
+        check("the next start waits", within(20, lambda: "file-lock" in threads(waiting.pid) or waiting.poll() is not None)
+              and waiting.poll() is None, "it waits", "it has ended")
+        reader = manager.begin(["/usr/bin/cat", log], stdout=subprocess.DEVNULL)
+        answer = waiting.communicate(timeout=60)[0]
+        equal("it ends well", waiting.returncode, 0) or print(answer, flush=True)
+        equal("one process watches over the gateway", len(supervisors(manager)), 1)
+        equal("it stops", manager("stop")["status"]["running"], False)
+        equal("none is left", supervisors(manager), [])
+        reader.wait(20)
+        os.rename(f"{log}.kept", log)
+
+
+def threads(pid):
+    """The names of a process's threads."""
+    names = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/comm", encoding="utf-8") as file:
+                names.append(file.read().strip())
+    return names
+
+
+def home_of(manager):
+    return os.path.dirname(os.path.dirname(os.path.dirname(manager.program)))
 
 
 def supervisors(manager):
     """The supervising processes of this home."""
-    home = os.path.dirname(os.path.dirname(os.path.dirname(manager.program)))
+    home = home_of(manager)
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
