@@ -126,18 +126,24 @@ package final class FileLock: Sendable {
     /// A shared lock is taken for a moment, on another open file: a taker that comes in just then waits for that moment.
     package static func isHeld(_ path: String) -> Bool {
         let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)
-        guard descriptor >= 0 else { return false }
+        // What cannot be looked at for want of descriptors may be held; where nothing is, nobody holds it.
+        guard descriptor >= 0 else { return ![ENOENT, ENOTDIR, ELOOP].contains(-descriptor) }
         defer { close(descriptor) }
-        return flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
+        return flock(descriptor, LOCK_SH | LOCK_NB) != 0
     }
 
     /// Waits, without a limit, until nobody holds the lock for themselves, on the calling thread, which must be one that
     /// may block; nothing is made for the question.
-    package static func waitWhileHeld(_ path: String) {
+    ///
+    /// Throws what the file system throws when it cannot be told.
+    package static func waitWhileHeld(_ path: String) throws(GatewayError) {
         let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)
-        guard descriptor >= 0 else { return }
+        if descriptor == -ENOENT { return }
+        guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
         defer { close(descriptor) }
-        while flock(descriptor, LOCK_SH) != 0, errno == EINTR {}
+        while flock(descriptor, LOCK_SH) != 0 {
+            guard errno == EINTR else { throw Files.failure("lock", path) }
+        }
     }
 
     private static func take(

@@ -47,7 +47,8 @@ struct CompletionTests {
         _ session: SessionChoice,
         says said: String?,
         total: String?,
-        submitted: Timestamp? = nil
+        submitted: Timestamp? = nil,
+        started: Timestamp? = nil
     ) async throws -> JobOutcome {
         await recorder.start(
             FlightStart(correlationID: job, provider: "claude", model: "default", prompt: "p")
@@ -74,15 +75,15 @@ struct CompletionTests {
             total.map {
                 #"{"type":"result","subtype":"success","is_error":false,"result":"ok",\#(head)"total_cost_usd":\#($0)}"#
             } ?? #"{\#(head)"type":"system","subtype":"init"}"#
-        let instant = Timestamp(milliseconds: 0)
+        let now = WallClock.system.now()
         return JobOutcome(
             spec: spec,
             status: total == nil ? .failed : .completed,
             exit: ExitRecord(
                 status: total == nil ? .signalled(15) : .exited(0),
                 intervention: nil,
-                started: instant,
-                finished: instant,
+                started: started ?? submitted ?? now,
+                finished: now,
                 durationMilliseconds: 5
             ),
             output: Array("\(output)\n".utf8),
@@ -230,6 +231,26 @@ struct CompletionTests {
         #expect(total("s") == nil)
         await completion().finish(try await run("d", .resume("s"), says: "s", total: "0.06"))
         #expect(try await cost("d") == .null && total("s") == 0.06)
+    }
+
+    @Test(
+        "of two runs of a conversation one after the other, the second has its usage though it was sent before the first had ended"
+    )
+    func inTurn() async throws {
+        let before = WallClock.system.now().advanced(byMilliseconds: -60_000)
+        await completion().finish(
+            try await run("a", .new(id: nil), says: "s", total: "0.01", submitted: before)
+        )
+        let second = try await run(
+            "b",
+            .resume("s"),
+            says: "s",
+            total: "0.03",
+            submitted: before,
+            started: WallClock.system.now()
+        )
+        await completion().finish(second)
+        #expect(try await cost("b") == .double(0.02) && total("s") == 0.03)
     }
 
     @Test(

@@ -156,6 +156,15 @@ struct AdoptionTests {
         #expect(await first.outcome(within: .seconds(20))?.status == .completed)
     }
 
+    @Test("takes nothing for a job that has lost its owner or its description: it is being removed")
+    func halfRemoved() async throws {
+        let first = try leave("echo again"), second = try leave("echo again")
+        try Files().removeFile(first.owner)
+        try Files().removeFile(second.spec)
+        #expect(await shop.scheduler.adopt() == AdoptionReport())
+        #expect(shop.ended.all == [] && shop.findings.all == [])
+    }
+
     @Test("takes over what another gateway leaves as soon as it ends")
     func another() async throws {
         let other = "another-gateway"

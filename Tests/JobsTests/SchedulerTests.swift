@@ -31,6 +31,29 @@ struct SchedulerTests {
         )
     }
 
+    @Test("removes a finished job as a whole, so that no gateway takes the rest of it for one that never ran")
+    func removedAtOnce() async throws {
+        let directory = try TemporaryDirectory()
+        let jobs = try Layout(environment: ["HOME": directory.root]).jobs
+        let seen = Journal()
+        let shop = try Workshop(
+            in: directory,
+            files: Files { (step) throws(GatewayError) in
+                guard case .remove(let path) = step, path.hasPrefix(jobs) else { return }
+                let visible = ((try? Files().list(jobs)) ?? []).filter { !$0.hasPrefix(".") }
+                seen.note("\(Files.name(of: path)) \(visible.count)")
+            }
+        )
+        _ = try await shop.run(shop.script("true"))
+        #expect(
+            try await changes(in: jobs) {
+                ((try? Files().list(jobs)) ?? []).allSatisfy { !$0.hasPrefix(".new-") && $0.hasPrefix(".") }
+            }
+        )
+        #expect(seen.all.contains("spec.json 0") && seen.all.contains("exit.json 0"))
+        #expect(seen.all.allSatisfy { $0.hasSuffix(" 0") }, "\(seen.all)")
+    }
+
     @Test("brings files along, runs where it was told to, and gives collected files back")
     func files() async throws {
         let shop = try Workshop()

@@ -29,6 +29,7 @@ struct Workshop {
         in directory: TemporaryDirectory? = nil,
         limits: Configuration.Limits = Configuration.Limits(),
         store given: Store? = nil,
+        files: Files = Files(),
         runner: String = Workshop.gateway
     ) throws {
         let directory = try directory ?? TemporaryDirectory()
@@ -38,7 +39,7 @@ struct Workshop {
         layout = try Layout(environment: environment)
         machine = Machine(
             environment: environment,
-            files: Files(),
+            files: files,
             clock: .system,
             random: .system,
             reactor: try Reactor(),

@@ -1,4 +1,5 @@
 import Appliance
+import Glibc
 import Platform
 import TestSupport
 import Testing
@@ -56,6 +57,25 @@ struct FileLockTests {
         holder = nil
         #expect(!FileLock.isHeld(path))
         #expect(try FileLock.attempt(path) != nil)
+    }
+
+    @Test("that cannot be looked at for want of descriptors counts as held, and is not waited for in vain")
+    func heldWithoutDescriptors() async throws {
+        // In a process of its own, because it is left without descriptors.
+        await #expect(processExitsWith: .success) {
+            let path = "/proc/self/stat"
+            var limit = rlimit(rlim_cur: 3, rlim_max: 3)
+            guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { exit(2) }
+            guard FileLock.isHeld(path) else { exit(3) }
+            do throws(GatewayError) {
+                try FileLock.waitWhileHeld(path)
+                exit(4)
+            } catch {
+                exit(0)
+            }
+        }
+        #expect(!FileLock.isHeld(directory.path("nothing")))
+        try FileLock.waitWhileHeld(directory.path("nothing"))
     }
 
     @Test("can be that of a folder, also through a link to it, and nothing is made for it")

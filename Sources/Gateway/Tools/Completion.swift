@@ -93,10 +93,10 @@ final class Completion: Sendable {
             ending: Completion.ending(of: outcome)
         )
         let job = outcome.spec.id
-        let submitted = outcome.spec.submitted
+        let began = Completion.beginning(of: outcome)
         var base: RunningTotal?
         var result = OutputReader.read(output, context.reading) { id in
-            base = conversations.total(of: id, owner: context.owner, before: submitted)
+            base = conversations.total(of: id, owner: context.owner, before: began)
             return base
         }
         if let step = result.sessionID.flatMap({ conversations.step(of: job, in: $0, owner: context.owner) })
@@ -124,14 +124,24 @@ final class Completion: Sendable {
         _ outcome: JobOutcome,
         _ base: RunningTotal?
     ) async throws(GatewayError) {
-        let step = Conversations.Step(job: outcome.spec.id, base: base, ended: conversations.now())
+        let ended = outcome.exit?.finished ?? conversations.now()
+        let step = Conversations.Step(job: outcome.spec.id, base: base, ended: ended)
         if let id = result.sessionID, !result.isError || result.runningTotal != nil {
-            let overlaps = conversations.hasMovedOn(id, owner: context.owner, since: outcome.spec.submitted)
+            let overlaps = conversations.hasMovedOn(
+                id,
+                owner: context.owner,
+                since: Completion.beginning(of: outcome)
+            )
             let total = overlaps ? nil : result.runningTotal
             try await conversations.keep(id, context, total: total, after: step)
         } else if outcome.hasBegun {
             try await conversations.loseTotal(of: result.sessionID, context, after: step)
         }
+    }
+
+    /// When the run itself began: what ended while it waited for its turn was not going on beside it.
+    private static func beginning(of outcome: JobOutcome) -> Timestamp {
+        outcome.exit?.started ?? outcome.spec.submitted
     }
 
     private func record(_ result: ProviderResult, _ outcome: JobOutcome) async {

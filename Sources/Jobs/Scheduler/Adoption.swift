@@ -43,7 +43,13 @@ extension JobScheduler {
             try registry.enrol()
             watch = try InstanceWatch(registry, reactor: machine.reactor)
         } catch {
-            return report(error)
+            return report(
+                GatewayError(
+                    error.code,
+                    "runs that another gateway of this home leaves are only taken over at the next start: \(error.message)",
+                    help: error.help
+                )
+            )
         }
         _ = await adopt()
         while let others = await watch.next() {
@@ -56,12 +62,10 @@ extension JobScheduler {
     private func adopt(afterTheEndOf instance: String) async {
         let lock = registry.lockFile(instance)
         if FileLock.isHeld(lock) {
-            do throws(GatewayError) {
+            await patiently { () async throws(GatewayError) in
                 try await BlockingThread.run("instance-end") { () throws(GatewayError) in
-                    FileLock.waitWhileHeld(lock)
+                    try FileLock.waitWhileHeld(lock)
                 }
-            } catch {
-                report(error)
             }
         }
         endings.remove(instance)
@@ -118,8 +122,10 @@ extension JobScheduler {
         for name in names where !name.hasPrefix(".") && !knows(name) {
             let directory = JobDirectory(layout.job(name))
             do throws(GatewayError) {
-                guard try machine.files.status(directory.spec) != nil else { continue }
-                let bytes = try machine.files.readIfPresent(directory.owner, limit: 256) ?? []
+                // A directory is there with both or not at all: without one of them it is being removed.
+                guard try machine.files.status(directory.spec) != nil,
+                    let bytes = try machine.files.readIfPresent(directory.owner, limit: 256)
+                else { continue }
                 let owner = String(decoding: bytes, as: UTF8.self)
                 // Claimed by an earlier try of ours that could not read it.
                 if owner == registry.name {

@@ -78,6 +78,12 @@ final class InstanceRegistry: @unchecked Sendable {
         }
     }
 
+    /// Where a job's directory is while it is being made or removed: nobody takes it for a job there, and once this gateway is
+    /// gone, what is left of it is removed.
+    func staging(_ job: String) -> String {
+        Layout.join(directory, "\(InstanceRegistry.stagingPrefix)\(name).\(job)")
+    }
+
     func lockFile(_ instance: String) -> String {
         Layout.join(directory, InstanceRegistry.lockPrefix + instance)
     }

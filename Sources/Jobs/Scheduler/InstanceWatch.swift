@@ -24,7 +24,20 @@ final class InstanceWatch {
         guard watch >= 0, inotify_add_watch(watch, registry.directory, UInt32(events)) >= 0 else {
             let number = errno
             if watch >= 0 { close(watch) }
-            throw Files.failure("watch", registry.directory, number)
+            throw InstanceWatch.failure(registry.directory, number)
+        }
+    }
+
+    /// The kernel names its own limits by the words for full disks and too many files, which would mislead.
+    private static func failure(_ path: String, _ number: Int32) -> GatewayError {
+        switch number {
+        case ENOSPC, EMFILE:
+            GatewayError(
+                "watch-limit",
+                "the kernel watches no more folders for this user",
+                help: "raise fs.inotify.max_user_watches or fs.inotify.max_user_instances (sysctl)"
+            )
+        default: Files.failure("watch", path, number)
         }
     }
 

@@ -185,13 +185,14 @@ package actor JobScheduler {
         let job = Job(spec, handle, state)
         job.isTaken = state != .queued
         jobs[spec.id] = job
-        await noting { store throws(GatewayError) in
-            try await store.insert(spec, instance: registry.name, host: registry.host)
-        }
+        // Counted before anything else can happen to the job, which may give its place back.
         if state == .queued {
             queueAgain(job)
         } else {
             admission.count(spec.provider)
+        }
+        await noting { store throws(GatewayError) in
+            try await store.insert(spec, instance: registry.name, host: registry.host)
         }
         return job
     }
@@ -320,7 +321,8 @@ package actor JobScheduler {
     ///
     /// What cannot be read for want of descriptors, or because the disk fails, is not absent: to take it so would end a run
     /// that goes on, or lose the output of one that is done. Only the first failure is reported.
-    private func patiently<Value>(_ body: () async throws(GatewayError) -> Value) async -> Value {
+    @discardableResult
+    func patiently<Value>(_ body: () async throws(GatewayError) -> Value) async -> Value {
         var pause = JobScheduler.firstPause
         while true {
             do throws(GatewayError) {
@@ -387,12 +389,21 @@ package actor JobScheduler {
         job.handle.resolve(outcome)
         if isCommitted {
             do throws(GatewayError) {
-                try machine.files.removeTree(job.directory.path)
+                try remove(job.directory)
             } catch {
                 report(error)
             }
         }
         jobs[job.spec.id] = nil
+    }
+
+    /// Removes a job's directory, which goes as a whole before any of its files does.
+    ///
+    /// A directory that had lost its record and still had its `spec.json` would look like a job that was never run.
+    private func remove(_ directory: JobDirectory) throws(GatewayError) {
+        let staged = registry.staging(directory.id)
+        try machine.files.rename(directory.path, to: staged, durable: false)
+        try machine.files.removeTree(staged)
     }
 
     /// Reads what a job left in its directory.
