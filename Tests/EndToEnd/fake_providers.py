@@ -9,9 +9,10 @@ import os
 import resource
 import shutil
 import sqlite3
+import subprocess
 import time
 
-from harness import body_of, check, contains, equal, matches, product, run, section, text_of, together, within
+from harness import LEGACY, body_of, check, contains, equal, matches, product, run, section, text_of, together, within
 
 
 def drive(world):
@@ -34,6 +35,8 @@ def drive(world):
         no_descriptors(world)
     with section("a version that is gone"):
         version_gone(world)
+    with section("once and no more"):
+        once(world)
     with section("the record"):
         record(world, gateway)
     equal("nothing but protocol came on standard output", gateway.noise, [])
@@ -323,6 +326,36 @@ def record(world, gateway):
     heir = world.stdio_gateway()
     last = heir.tool("codex_request", prompt="@@say ok fine@@", sessionId=first["sessionId"])["structuredContent"]
     equal("and the run after it is counted from there", [last.get(name) for name in usage], [first.get(name) for name in usage])
+    equal("the heir ends well", heir.hang_up(), 0)
+
+
+def once(world):
+    """Clients that are killed right after their answer, while their gateway clears up: nothing is run again."""
+    rounds, before = 60, len(world.starts("claude"))
+    words = "".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in (
+        {"id": 1, "method": "initialize", "params": {
+            "protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "brief", "version": "1"}}},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "claude_request", "arguments": {"prompt": "@@say once@@"}}}))
+    answered = 0
+    for _ in range(rounds):
+        brief = world.start([product("llm-gateway")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        brief.stdin.write(words.encode())
+        brief.stdin.flush()
+        # Without a thread in between: the gateway needs a fraction of a millisecond to clear up.
+        for line in iter(brief.stdout.readline, b""):
+            if b'"id":2' in line:
+                brief.kill()
+                answered += b"once" in line
+                break
+        brief.stdout.close()
+        brief.wait()
+    equal("every client has its answer", answered, rounds)
+    heir = world.stdio_gateway()
+    jobs = os.path.join(world.state, "jobs")
+    within(20, lambda: not [name for name in os.listdir(jobs) if not name.startswith((".instance-", ".adoption"))])
+    equal("each run was started once", len(world.starts("claude")) - before, rounds)
+    equal("and nothing of them is left", [name for name in os.listdir(jobs) if not name.startswith(".")], [])
     equal("the heir ends well", heir.hang_up(), 0)
 
 
