@@ -222,17 +222,12 @@ struct LaunchedProcessTests {
     }
 
     @Test("that cannot be looked at for want of descriptors is not taken for a dead one")
-    func noDescriptors() async throws {
+    func noDescriptors() throws {
         let own = try #require(ProcessTable.identity(getpid()))
-        // In a process of its own, because it is left without descriptors.
-        await #expect(processExitsWith: .success) {
-            let own = ProcessIdentity(pid: getpid(), startTime: 1)
-            var limit = rlimit(rlim_cur: 3, rlim_max: 3)
-            guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { exit(2) }
-            guard ProcessTable.look(getpid()) == .unreadable, ProcessTable.isRunning(own) else { exit(3) }
-            guard ProcessTable.look(1 << 22) == .gone else { exit(4) }
-            exit(0)
+        let (sight, runs, gone) = withoutDescriptors {
+            (ProcessTable.look(own.pid), ProcessTable.isRunning(own), ProcessTable.look(1 << 22))
         }
+        #expect(sight == .unreadable && runs && gone == .gone)
         #expect(ProcessTable.look(own.pid) != .gone)
     }
 

@@ -72,6 +72,8 @@ struct DetachedService: Sendable {
         if word["ready"]?.bool == true { return }
         if let error = word["error"], let code = error["code"]?.string, let message = error["message"]?.string
         {
+            // It has said its last word, and is waited for so that nothing of it is left when the caller goes on.
+            _ = await machine.processes.waitForEnd(of: started, within: .seconds(5))
             if code == "address-in-use", let owner = PortOwner.find(settings, files: machine.files) {
                 throw GatewayService.portInUse(settings, owner)
             }
