@@ -227,7 +227,8 @@ def stamps(cases, instance, root):
         bundle = instance.sign(ARTIFACT, generation=2)
         path = ("verificationMaterial", "timestampVerificationData", "rfc3161Timestamps", 0, "signedTimestamp")
         altered = bytearray(unb64(at(bundle, path)))
-        altered[place] ^= 1
+        # A signature's length differs by a byte or two from one to the next.
+        altered[min(place, len(altered) - 1)] ^= 1
         cases.add(f"stamp-altered-at-{place}", changed(bundle, path, b64(bytes(altered))), root)
     cases.add("stamp-for-nobody", instance.sign(ARTIFACT, stamped=True), {**root, "timestampAuthorities": []}, unproven)
     for name, options, step in (("uncritical", {"critical": False}, unproven),
