@@ -13,8 +13,31 @@ extension Configuration {
             case none
         }
 
+        /// How much of a request is kept once it is over.
+        package enum Recording: String, Sendable, CaseIterable, Comparable {
+            /// Nothing, neither that it was made.
+            case none
+            /// Who asked which provider when, what it cost and how it ended: neither prompt nor answer.
+            case metadata
+            /// Everything, secrets taken out of prompt and answer.
+            case full
+
+            /// The one that keeps less is less.
+            package static func < (left: Recording, right: Recording) -> Bool { left.rank < right.rank }
+
+            private var rank: Int {
+                switch self {
+                case .none: 0
+                case .metadata: 1
+                case .full: 2
+                }
+            }
+        }
+
         /// What keeps the jobs.
         package var backend = Backend.sqlite
+        /// The most that is kept of a request; a request may ask for less.
+        package var recording = Recording.full
         /// The database file, with `~/` expanded; `nil` means the appliance's own (`Layout.database`), or no `sqlite`.
         package var path: String?
         /// The connection string of PostgreSQL; may hold a password.
@@ -55,6 +78,7 @@ extension Configuration.Persistence {
             default: dedupWindowMilliseconds
         )
         acknowledgeEphemeral = section.boolean("acknowledgeEphemeral", default: false)
+        recording = section.choice("record", default: .full)
 
         switch environment.database {
         case .none?: (backend, path) = (.none, nil)

@@ -79,7 +79,11 @@ struct GatewayProcess: Sendable {
     func serve(_ transport: GatewayArguments.Transport, until stop: StopSignal) async throws(GatewayError) {
         await services.open()
         let others = Task { await services.jobs.adoptWhenOthersEnd() }
-        defer { others.cancel() }
+        let upkeep = Task { await services.upkeep.run() }
+        defer {
+            others.cancel()
+            upkeep.cancel()
+        }
         switch transport {
         case .stdio: try await serveStandardInput(until: stop)
         case .http: try await serveHTTP(until: stop)

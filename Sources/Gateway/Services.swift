@@ -79,6 +79,9 @@ struct Services: Sendable {
         }
     }
 
+    /// What the store and the spool need from time to time.
+    var upkeep: Upkeep { Upkeep(store, jobs: jobs, clock: machine.clock) { log.error($0) } }
+
     /// Closes the store; jobs that run go on with their runners.
     func close() async { await store?.close() }
 

@@ -50,6 +50,8 @@ package struct JobRequest: Sendable {
     package var collected: [String] = []
     /// Given back with the outcome, also after a restart.
     package var context: JSON = .null
+    /// How much of the job is kept once it is over.
+    package var recording = Configuration.Persistence.Recording.full
 
     /// A run of a program.
     package init(

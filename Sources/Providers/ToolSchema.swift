@@ -105,6 +105,11 @@ package enum ToolSchema {
                 "Run again although an equal request is running or was just answered.",
                 preset: false
             ),
+            .choice(
+                "record",
+                ["full", "metadata", "none"],
+                "How much of this request is kept when it is over: prompt and answer (full), what it cost and how it ended (metadata), or nothing (none). Never more than the configuration allows; what is not kept in full is answered once and not shared with equal requests."
+            ),
             .text("workspace", "Alias of a registered workspace to run in.", length: 1...64),
             worktree,
             .text("workingDir", "Directory to run in.", minimum: 1),

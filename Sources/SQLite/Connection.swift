@@ -159,6 +159,9 @@ package final class Connection {
         try all("SELECT name FROM pragma_table_info(?1)", [.text(table)]) { $0.text(0) ?? "" }
     }
 
+    /// The texts of the statements that are kept prepared: a test asks how each is carried out.
+    package var preparedTexts: [String] { statements.keys.sorted() }
+
     // MARK: below
 
     /// A file as https://www.sqlite.org/uri.html has it.

@@ -26,6 +26,11 @@ struct GatewayDrivers {
         try await Driver("fake_providers.py").run()
     }
 
+    @Test("keeps of requests what it was told to keep, and no more")
+    func records() async throws {
+        try await Driver("records.py").run()
+    }
+
     @Test("reports its state in the published schema, whatever is wrong")
     func doctor() async throws {
         try await Driver("doctor.py").run()

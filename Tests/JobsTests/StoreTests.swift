@@ -38,7 +38,7 @@ struct StoreTests {
                 "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens",
                 "stable_prefix_hash",
                 "stable_prefix_tokens", "cache_control_blocks", "cache_control_ttl_seconds",
-                "owner_principal",
+                "owner_principal", "expires_at",
             ]
         )
         #expect(

@@ -30,6 +30,7 @@ struct Workshop {
         limits: Configuration.Limits = Configuration.Limits(),
         store given: Store? = nil,
         files: Files = Files(),
+        clock: WallClock = .system,
         runner: String = Workshop.gateway
     ) throws {
         let directory = try directory ?? TemporaryDirectory()
@@ -40,12 +41,12 @@ struct Workshop {
         machine = Machine(
             environment: environment,
             files: files,
-            clock: .system,
+            clock: clock,
             random: .system,
             reactor: try Reactor(),
             terminal: .standard
         )
-        let store = given ?? Store(path: layout.database, clock: .system)
+        let store = given ?? Store(path: layout.database, clock: clock)
         self.store = store
         let findings = findings, ended = ended
         scheduler = JobScheduler(

@@ -163,6 +163,7 @@ final class Completion: Sendable {
         end.costUSD = result.costUSD
         end.thinking = result.thinking
         end.httpStatus = result.apiStatus
+        end.recording = outcome.spec.recording
         await recorder.complete(outcome.spec.correlationID, end, job: outcome.spec.id)
     }
 

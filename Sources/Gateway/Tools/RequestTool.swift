@@ -75,6 +75,8 @@ struct RequestTool: Sendable {
         /// Where the CLI finds its own helpers.
         let searchPath: String
         let conversation: Conversation
+        /// How much of it is kept once it is over.
+        let recording: Configuration.Persistence.Recording
     }
 
     private func prepare(_ call: ToolCall, _ correlation: String) throws(GatewayError) -> Prepared {
@@ -102,7 +104,7 @@ struct RequestTool: Sendable {
         options.maximumPromptCharacters = services.configuration.limits.maxPromptCharacters
         options.model = model
         options.modelStanding = models.standing(of: model, for: provider)
-        options.served = ["workspace", "correlationId", "idleTimeoutMs", "forceRefresh"]
+        options.served = ["workspace", "correlationId", "idleTimeoutMs", "forceRefresh", "record"]
         let plan = try RequestPlan(provider, arguments, session: conversation.choice, options: options)
         for use in plan.paths where use.kind == .readFile || use.kind == .writeFile {
             try services.workspaces.confine(
@@ -120,8 +122,20 @@ struct RequestTool: Sendable {
             place: place,
             executable: try search.require(provider, files: services.machine.files),
             searchPath: search.path,
-            conversation: conversation
+            conversation: conversation,
+            recording: try recording(arguments)
         )
+    }
+
+    /// What the configuration allows, or less where the caller wants less.
+    private func recording(
+        _ arguments: RequestArguments
+    ) throws(GatewayError) -> Configuration.Persistence.Recording {
+        let allowed = services.configuration.persistence.recording
+        guard let wanted = try arguments.string("record").flatMap(type(of: allowed).init(rawValue:)) else {
+            return allowed
+        }
+        return min(allowed, wanted)
     }
 
     /// The parameter that opens further directories to the CLI.
@@ -151,6 +165,7 @@ struct RequestTool: Sendable {
         flight.sessionID = prepared.conversation.id
         flight.owner = call.principal.id
         flight.jobID = request.id
+        flight.recording = prepared.recording
         // From here on the run goes by the id of its record, so that its answer and its record are found by the same.
         request.correlationID = await services.recorder.start(flight)
         let warnings = RequestTool.warnings(asked: prepared.correlation, recorded: request.correlationID)
@@ -161,6 +176,7 @@ struct RequestTool: Sendable {
             guard let outcome = await wait(for: handle, call) else {
                 return try await abandoned(handle, request, prepared, call)
             }
+            if request.recording != .full { await services.jobs.forgetKept(request.id) }
             guard let result = services.completion.take(request.id) else {
                 throw GatewayError("internal-error", "the output of the job '\(handle.id)' was not read")
             }
@@ -184,6 +200,7 @@ struct RequestTool: Sendable {
             _ = services.completion.take(request.id)
             var end = FlightEnd(succeeded: false, response: "", durationMilliseconds: 0)
             end.errorMessage = error.description
+            end.recording = request.recording
             await services.recorder.complete(request.correlationID, end, job: request.id)
             throw error
         }
@@ -228,15 +245,24 @@ struct RequestTool: Sendable {
         request.owner = call.principal.id
         request.outputFormat = filled.reading.outputFormat
         request.collected = filled.reading.collected
+        request.recording = prepared.recording
         request.context =
             Completion.Context(
                 reading: filled.reading,
                 owner: call.principal.id,
                 workspace: prepared.place.workspace,
-                keepsConversation: prepared.conversation.isKept,
+                keepsConversation: keepsConversation(prepared, call),
                 isNamed: prepared.conversation.isNamed
             ).json
         return request
+    }
+
+    /// Whether the conversation is kept for later; of one that is not to be recorded, only if it is known already.
+    private func keepsConversation(_ prepared: Prepared, _ call: ToolCall) -> Bool {
+        let conversation = prepared.conversation
+        guard conversation.isKept, prepared.recording == .none else { return conversation.isKept }
+        return conversation.id.map { services.sessions.session($0, caller: call.principal.id) != nil }
+            ?? false
     }
 
     /// Waits for the end, reporting the output as it comes; `nil` when the call was cancelled first.

@@ -19,6 +19,8 @@ package struct JobSpec: Sendable {
     package var context: JSON
     /// Relative names of files, or of directories with files, that belong to the output.
     package var collected: [String]
+    /// How much of it is kept once it is over.
+    package var recording: Configuration.Persistence.Recording
     /// When the gateway accepted it, by the wall clock.
     package var submitted: Timestamp
     /// The kernel's id of the boot in which it was accepted; `nil` where that was not kept.
@@ -45,7 +47,8 @@ package struct JobSpec: Sendable {
                 "id": .string(id), "provider": .string(provider), "correlationId": .string(correlationID),
                 "requestKey": .optional(requestKey), "outputFormat": .optional(outputFormat),
                 "owner": .optional(owner), "context": context, "collected": .strings(collected),
-                "submittedAt": .string(submitted.iso8601), "bootId": .optional(boot),
+                "record": .string(recording.rawValue), "submittedAt": .string(submitted.iso8601),
+                "bootId": .optional(boot),
             ],
             "run": [
                 "executable": .string(executable), "arguments": .strings(arguments),
@@ -83,6 +86,8 @@ package struct JobSpec: Sendable {
         owner = job["owner"]?.string
         context = job["context"] ?? .null
         collected = (job["collected"]?.array ?? []).compactMap(\.string)
+        // Earlier versions kept everything.
+        recording = job["record"]?.string.map { .init(rawValue: $0) ?? .none } ?? .full
         self.submitted = submitted
         boot = job["bootId"]?.string
         self.executable = executable
@@ -115,6 +120,7 @@ package struct JobSpec: Sendable {
         owner = request.owner
         context = request.context
         collected = request.collected
+        recording = request.recording
         self.submitted = submitted
         self.boot = boot
         executable = request.executable

@@ -60,7 +60,7 @@ enum JobFiles {
     }
 
     /// One path component that is not hidden.
-    private static func isPlain(_ name: String) -> Bool {
+    static func isPlain(_ name: String) -> Bool {
         !name.isEmpty && !name.hasPrefix(".") && !name.utf8.contains(0) && !name.utf8.contains(0x2F)
     }
 

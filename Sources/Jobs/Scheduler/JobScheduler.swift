@@ -386,15 +386,22 @@ package actor JobScheduler {
         let isCommitted = await noting { store throws(GatewayError) in
             try await store.finish(job.spec, ending, instance: registry.name, host: registry.host)
         }
+        // Aside before anybody hears of the end, who then has it removed.
+        if job.spec.recording != .full, isCommitted { leave(job.directory, by: keep) }
         job.handle.resolve(outcome)
-        if isCommitted {
-            do throws(GatewayError) {
-                try remove(job.directory)
-            } catch {
-                report(error)
-            }
-        }
+        if isCommitted, job.spec.recording == .full { leave(job.directory, by: remove) }
         jobs[job.spec.id] = nil
+    }
+
+    private func leave(
+        _ directory: JobDirectory,
+        by leaving: (JobDirectory) throws(GatewayError) -> Void
+    ) {
+        do throws(GatewayError) {
+            try leaving(directory)
+        } catch {
+            report(error)
+        }
     }
 
     /// Removes a job's directory, which goes as a whole before any of its files does.

@@ -31,6 +31,8 @@ package struct FlightStart: Sendable {
     package var cacheControlBlocks: Int?
     /// How long the provider is to keep them, in seconds: 300 or 3600; `nil` without a mark.
     package var cacheControlTTLSeconds: Int?
+    /// How much of it is written down; what is asked here is asked again of `FlightEnd`.
+    package var recording = Configuration.Persistence.Recording.full
 
     /// A request that starts.
     package init(correlationID: String, provider: String, model: String, prompt: String) {
@@ -77,6 +79,8 @@ package struct FlightEnd: Sendable {
     package var thinking: [String] = []
     /// The status of the provider's API that ended the run; `nil` where none did or the CLI hides it.
     package var httpStatus: Int?
+    /// How much of it is written down, as its start said.
+    package var recording = Configuration.Persistence.Recording.full
 
     /// A request that is over.
     package init(succeeded: Bool, response: String, durationMilliseconds: Int) {
@@ -118,28 +122,36 @@ package struct FlightRecorder: Sendable {
     /// written keeps the id that it came with.
     @discardableResult
     package func start(_ flight: FlightStart) async -> String {
-        guard let store else { return flight.correlationID }
-        let now = store.clock.now().iso8601
+        guard let store, flight.recording != .none else { return flight.correlationID }
+        // The reference's table takes no null for a prompt.
+        let isFull = flight.recording == .full
+        let prompt = isFull ? flight.prompt : ""
+        let system = isFull ? flight.system : nil
+        let now = store.clock.now()
         let redacts = redacts
         var recorded = flight.correlationID
         await noting { () throws(GatewayError) in
             recorded = try await store.write { connection throws(GatewayError) in
-                try connection.transaction { () throws(GatewayError) in
+                let cleanPrompt = FlightRecorder.clean(prompt, redacts)
+                let cleanSystem = system.map { FlightRecorder.clean($0, redacts) }
+                return try connection.transaction { () throws(GatewayError) in
                     let id = try FlightRecorder.freeID(flight.correlationID, connection)
                     try connection.execute(
                         """
                         INSERT INTO requests (id, cli, model, prompt, system, session_id, datetime_utc,
                             stable_prefix_hash, stable_prefix_tokens, cache_control_blocks,
-                            cache_control_ttl_seconds, owner_principal)
-                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                            cache_control_ttl_seconds, owner_principal, expires_at)
+                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                         """,
                         [
                             .text(id), .text(flight.provider), .text(flight.model),
-                            .text(FlightRecorder.clean(flight.prompt, redacts)),
-                            .optional(flight.system.map { FlightRecorder.clean($0, redacts) }),
-                            .optional(flight.sessionID), .text(now), .optional(flight.stablePrefixHash),
+                            .text(cleanPrompt),
+                            .optional(cleanSystem),
+                            .optional(flight.sessionID), .text(now.iso8601),
+                            .optional(isFull ? flight.stablePrefixHash : nil),
                             .optional(flight.stablePrefixTokens), .optional(flight.cacheControlBlocks),
                             .optional(flight.cacheControlTTLSeconds), .optional(flight.owner),
+                            .text(store.expiry(from: now)),
                         ]
                     )
                     try connection.execute(
@@ -179,10 +191,19 @@ package struct FlightRecorder: Sendable {
     /// Callers choose correlation ids; `job` keeps a request whose start could not be written from ending the record of
     /// another one that came with the same id.
     package func complete(_ correlationID: String, _ end: FlightEnd, job: String? = nil) async {
-        guard let store else { return }
+        guard let store, end.recording != .none else { return }
+        var end = end
+        if end.recording == .metadata {
+            (end.response, end.errorMessage, end.thinking) = ("", nil, [])
+        }
         let redacts = redacts
+        let (ended, expiry) = (end, store.expiry(from: store.clock.now()))
         await noting { () throws(GatewayError) in
             try await store.write { connection throws(GatewayError) in
+                // On the store's thread, and before anybody has to wait for its lock.
+                let error = ended.errorMessage.map { FlightRecorder.clean($0, redacts) }
+                let thinking = FlightRecorder.thinking(ended.thinking, redacts)
+                let response = FlightRecorder.clean(ended.response, redacts)
                 try connection.transaction { () throws(GatewayError) in
                     let changed = try connection.execute(
                         """
@@ -193,13 +214,13 @@ package struct FlightRecorder: Sendable {
                             AND (?11 IS NULL OR async_job_id IS NULL OR async_job_id = ?11)
                         """,
                         [
-                            .text(correlationID), .text(end.succeeded ? "completed" : "failed"),
-                            .optional(end.exitCode),
-                            .optional(end.errorMessage.map { FlightRecorder.clean($0, redacts) }),
-                            .optional(end.costUSD), .integer(Int64(end.retryCount)),
-                            .text(end.circuitBreakerState), .flag(end.optimizationApplied),
-                            .optional(FlightRecorder.thinking(end.thinking, redacts)),
-                            .optional(end.httpStatus), .optional(job),
+                            .text(correlationID), .text(ended.succeeded ? "completed" : "failed"),
+                            .optional(ended.exitCode),
+                            .optional(error),
+                            .optional(ended.costUSD), .integer(Int64(ended.retryCount)),
+                            .text(ended.circuitBreakerState), .flag(ended.optimizationApplied),
+                            .optional(thinking),
+                            .optional(ended.httpStatus), .optional(job),
                         ]
                     )
                     guard changed == 1 else { return }
@@ -207,14 +228,17 @@ package struct FlightRecorder: Sendable {
                         """
                         UPDATE requests SET response = ?2, duration_ms = ?3, model = COALESCE(?4, model),
                             session_id = COALESCE(?5, session_id), input_tokens = ?6, output_tokens = ?7,
-                            cache_read_tokens = ?8, cache_creation_tokens = ?9
+                            cache_read_tokens = ?8, cache_creation_tokens = ?9,
+                            expires_at = ?10
                         WHERE id = ?1
                         """,
                         [
-                            .text(correlationID), .text(FlightRecorder.clean(end.response, redacts)),
-                            .integer(Int64(end.durationMilliseconds)), .optional(end.model),
-                            .optional(end.sessionID), .optional(end.inputTokens), .optional(end.outputTokens),
-                            .optional(end.cacheReadTokens), .optional(end.cacheCreationTokens),
+                            .text(correlationID), .text(response),
+                            .integer(Int64(ended.durationMilliseconds)), .optional(ended.model),
+                            .optional(ended.sessionID), .optional(ended.inputTokens),
+                            .optional(ended.outputTokens),
+                            .optional(ended.cacheReadTokens), .optional(ended.cacheCreationTokens),
+                            .text(expiry),
                         ]
                     )
                 }

@@ -63,7 +63,10 @@ extension Store {
     private static let never = "9999-12-31T23:59:59.999Z"
 
     /// Writes down that a job was accepted; one that is known already stays as it is.
+    ///
+    /// Of a job that is not to be recorded nothing is written.
     func insert(_ spec: JobSpec, instance: String, host: String) async throws(GatewayError) {
+        guard spec.recording != .none else { return }
         try await write { connection throws(GatewayError) in
             try Store.insert(spec, instance: instance, host: host, connection)
         }
@@ -84,8 +87,10 @@ extension Store {
                 owner_hostname = excluded.owner_hostname WHERE status = 'running'
             """,
             [
-                .text(spec.id), .text(spec.correlationID), .optional(spec.requestKey), .text(spec.provider),
-                .text(JSON.strings(spec.arguments).compactText), .optional(spec.outputFormat),
+                // The reference's table takes no null for a key.
+                .text(spec.id), .text(spec.correlationID), .text(spec.requestKey ?? ""), .text(spec.provider),
+                .text(spec.recording == .full ? JSON.strings(spec.arguments).compactText : "[]"),
+                .optional(spec.outputFormat),
                 .text(spec.submitted.iso8601), .text(never), .optional(spec.owner), .text(instance),
                 .text(host),
             ]
@@ -93,34 +98,41 @@ extension Store {
     }
 
     /// Commits the final state; a job that has one already keeps it.
+    ///
+    /// Of what is recorded as metadata neither output nor key stays, which is a digest of the prompt, and of a job that is
+    /// not to be recorded nothing.
     func finish(
         _ spec: JobSpec,
         _ ending: JobEnding,
         instance: String,
         host: String
     ) async throws(GatewayError) {
-        let expiry = ending.finished.advanced(byMilliseconds: Int64(retention.milliseconds)).iso8601
-        let now = clock.now().iso8601
+        guard spec.recording != .none else { return }
+        let expiry = expiry(from: ending.finished)
+        let isFull = spec.recording == .full
+        func kept(_ bytes: [UInt8]) -> SQLiteValue {
+            .text(isFull ? String(decoding: bytes, as: UTF8.self) : "")
+        }
+        let (output, errorOutput) = (kept(ending.output), kept(ending.errorOutput))
         try await write { connection throws(GatewayError) in
             try connection.transaction { () throws(GatewayError) in
                 try Store.insert(spec, instance: instance, host: host, connection)
                 try connection.execute(
                     """
                     UPDATE jobs SET status = ?2, exit_code = ?3, stdout = ?4, stderr = ?5, output_truncated = ?6,
-                        error = ?7, finished_at = ?8, expires_at = ?9, payload_json = ?10
+                        error = ?7, finished_at = ?8, expires_at = ?9, payload_json = ?10, stdout_bytes = ?11,
+                        stderr_bytes = ?12, request_key = CASE WHEN ?13 THEN request_key ELSE '' END
                     WHERE id = ?1 AND status = 'running'
                     """,
                     [
                         .text(spec.id), .text(ending.status.rawValue), .optional(ending.exitCode),
-                        .text(String(decoding: ending.output, as: UTF8.self)),
-                        .text(String(decoding: ending.errorOutput, as: UTF8.self)),
+                        output, errorOutput,
                         .flag(ending.outputTruncated), .optional(ending.error),
-                        .text(ending.finished.iso8601), .text(expiry), .text(ending.payload.compactText),
+                        .text(ending.finished.iso8601), .text(expiry),
+                        isFull ? .text(ending.payload.compactText) : .null,
+                        .integer(Int64(ending.output.count)), .integer(Int64(ending.errorOutput.count)),
+                        .flag(isFull),
                     ]
-                )
-                try connection.execute(
-                    "DELETE FROM jobs WHERE expires_at < ?1 AND status <> 'running'",
-                    [.text(now)]
                 )
             }
         }
@@ -132,7 +144,9 @@ extension Store {
             try connection.first(
                 """
                 SELECT id, cli, status, started_at, finished_at, exit_code, correlation_id, output_truncated,
-                    length(CAST(stdout AS BLOB)), length(CAST(stderr AS BLOB)), error, owner_principal FROM jobs WHERE id = ?1
+                    COALESCE(stdout_bytes, length(CAST(stdout AS BLOB))),
+                    COALESCE(stderr_bytes, length(CAST(stderr AS BLOB))), error, owner_principal
+                FROM jobs WHERE id = ?1
                 """,
                 [.text(id)]
             ) { row in
@@ -194,7 +208,7 @@ extension Store {
     /// Closes jobs that nothing is left of.
     func orphan(_ ids: [String], error: String) async throws(GatewayError) {
         let now = clock.now()
-        let expiry = now.advanced(byMilliseconds: Int64(retention.milliseconds)).iso8601
+        let expiry = expiry(from: now)
         try await write { connection throws(GatewayError) in
             try connection.transaction { () throws(GatewayError) in
                 for id in ids {

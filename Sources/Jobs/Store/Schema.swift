@@ -96,6 +96,24 @@ package enum Schema {
                     """
                 )
             },
+            Migration("6-retention") { connection throws(GatewayError) in
+                // So that the state of a job is told without reading its output.
+                try connection.addColumns(["stdout_bytes INTEGER", "stderr_bytes INTEGER"], to: "jobs")
+                // Null in the reference's rows, which it keeps for ever.
+                try connection.addColumns(["expires_at TEXT"], to: "requests")
+                try connection.execute(
+                    """
+                    CREATE INDEX IF NOT EXISTS idx_requests_expires_at ON requests (expires_at)
+                    WHERE expires_at IS NOT NULL
+                    """
+                )
+                for (name, table, columns) in [
+                    ("jobs_correlation", "jobs", "correlation_id"),
+                    ("gateway_metadata_job", "gateway_metadata", "async_job_id"),
+                ] {
+                    try connection.execute("CREATE INDEX IF NOT EXISTS idx_\(name) ON \(table) (\(columns))")
+                }
+            },
         ]
     }
 }

@@ -1,11 +1,13 @@
 package import Appliance
 package import Platform
 package import SQLite
+import Synchronization
 
 /// Where jobs and requests are kept: one writer, and a reader that the engine keeps from writing.
 package struct Store: Sendable {
     private let writer: Database
     private let reader: Database
+    private let readiness = Readiness()
     let clock: WallClock
     /// How long a finished job is kept.
     let retention: Duration
@@ -52,6 +54,8 @@ package struct Store: Sendable {
             let lock = try path.map { path throws(GatewayError) in try Store.prepare(path, files) }
             defer { withExtendedLifetime(lock) {} }
             let connection = try Connection(path ?? ":memory:")
+            // What was removed is overwritten: a freed page or cell keeps no text.
+            try connection.execute("PRAGMA secure_delete = ON")
             try Migration.apply(Schema.migrations, to: connection, appliedAt: clock.now().iso8601)
             return connection
         }
@@ -93,13 +97,27 @@ package struct Store: Sendable {
     package func read<Value: Sendable>(
         _ body: @Sendable (Connection) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
-        try await open()
+        // Not behind what is being written: only the first call needs the file and its tables to be made.
+        if !readiness.isReady.load(ordering: .acquiring) {
+            try await open()
+            readiness.isReady.store(true, ordering: .releasing)
+        }
         return try await reader.run(body)
+    }
+
+    /// Until when a row is kept whose request or job was over at an instant; ISO 8601.
+    func expiry(from end: Timestamp) -> String {
+        end.advanced(byMilliseconds: Int64(retention.milliseconds)).iso8601
     }
 
     /// Closes both connections; a later call throws `database-closed`.
     package func close() async {
         await reader.close()
         await writer.close()
+    }
+
+    /// Whether the database has been opened and is up to date.
+    private final class Readiness: Sendable {
+        let isReady = Atomic(false)
     }
 }
