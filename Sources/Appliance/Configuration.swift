@@ -88,6 +88,8 @@ package struct Configuration: Sendable, Equatable {
         package var completedJobMemoryMilliseconds = 3_600_000
         /// Bytes of standard output and error of one job together.
         package var maxJobOutputBytes = 52_428_800
+        /// Milliseconds after which a call that waits for its run gets the run's handle; 0: it waits however long that takes.
+        package var syncDeadlineMilliseconds = 45_000
         /// Characters of one prompt.
         package var maxPromptCharacters = 100_000
         /// The highest value that `max_prompt_chars` may have.

@@ -53,7 +53,7 @@ private struct ConfigurationLoading {
         (configuration.http, configuration.oauth) = http(root, &configuration.sources)
         configuration.workspaces = workspaces(root, apiProviders: configuration.providers.map(\.name))
         configuration.acp = acp(root)
-        configuration.limits = limits(root)
+        configuration.limits = limits(root, &configuration.sources)
         read("compression", in: root) {
             configuration.compression.enabled = $0.boolean("enabled", default: false)
         }
@@ -224,8 +224,12 @@ private struct ConfigurationLoading {
     /// A year: longer would be a mistake, and must not overflow any clock.
     private static let longestMilliseconds = 31_536_000_000
 
-    private mutating func limits(_ root: TOMLTable) -> Configuration.Limits {
+    private mutating func limits(
+        _ root: TOMLTable,
+        _ sources: inout Configuration.Sources
+    ) -> Configuration.Limits {
         var limits = Configuration.Limits()
+        let waits = 0...ConfigurationLoading.longestMilliseconds
         read("limits", in: root) { section in
             let jobs = 1...100_000, times = 1...ConfigurationLoading.longestMilliseconds
             func set(
@@ -241,7 +245,25 @@ private struct ConfigurationLoading {
             set("queue_timeout_ms", \.queueTimeoutMilliseconds, times)
             set("completed_job_memory_ttl_ms", \.completedJobMemoryMilliseconds, times)
             set("max_job_output_bytes", \.maxJobOutputBytes, 1...(1 << 40))
+            set("sync_deadline_ms", \.syncDeadlineMilliseconds, waits)
             set("max_prompt_chars", \.maxPromptCharacters, 1...Configuration.Limits.highestPromptCharacters)
+        }
+        let variable = "SYNC_DEADLINE_MS"
+        if let text = environment[variable]?.trimmed, !text.isEmpty {
+            if let milliseconds = Int(text), waits.contains(milliseconds) {
+                limits.syncDeadlineMilliseconds = milliseconds
+                sources.envOverrides.append(variable)
+            } else {
+                findings.append(
+                    ConfigurationFinding(
+                        severity: .warning,
+                        code: "config-environment-ignored",
+                        message:
+                            "the environment variable \(variable) is ignored: it must be an integer from 0 to \(waits.upperBound) (milliseconds), not '\(text.prefix(64))'",
+                        help: "unset \(variable)"
+                    )
+                )
+            }
         }
         return limits
     }

@@ -48,6 +48,8 @@ extension Configuration {
         package var dedupWindowMilliseconds = 3_600_000
         /// Whether the user knows that `memory` forgets.
         package var acknowledgeEphemeral = false
+        /// Whether runs may be started, watched and collected as jobs; they need a backend.
+        package var asyncJobsEnabled = true
 
         /// The defaults.
         package init() {}
@@ -79,6 +81,7 @@ extension Configuration.Persistence {
         )
         acknowledgeEphemeral = section.boolean("acknowledgeEphemeral", default: false)
         recording = section.choice("record", default: .full)
+        asyncJobsEnabled = section.boolean("asyncJobsEnabled", default: true)
 
         switch environment.database {
         case .none?: (backend, path) = (.none, nil)

@@ -108,7 +108,7 @@ struct UpstreamContracts: Sendable {
             "executable": .string(contract.provider.executable),
             "checkedVersion": .optional(contract.checkedVersion),
             "promptRoute": .string(contract.promptRoute.rawValue),
-            "mcpTools": .strings([contract.provider.requestTool]),
+            "mcpTools": .strings(Capabilities(contract.provider).tools),
             "helpArgs": .array(contract.commands.map { .strings($0.helpArguments) }),
             "flags": .strings(contract.flagNames), "acknowledgedFlags": .strings(contract.acknowledged),
             "env": .strings(contract.environment.map(\.name)),

@@ -100,7 +100,10 @@ struct GatewayProcess: Sendable {
                 description:
                     "Runs Claude Code, Codex, Gemini, Grok and Mistral Vibe on this machine and keeps every answer."
             ),
-            instructions: Instructions.text,
+            instructions: Instructions.text(
+                asyncJobs: services.asyncJobsEnabled,
+                deadline: services.syncDeadline
+            ),
             tools: try ToolRegistry(services.tools())
         )
     }

@@ -85,10 +85,21 @@ struct Services: Sendable {
     /// Closes the store; jobs that run go on with their runners.
     func close() async { await store?.close() }
 
+    /// Whether runs can be started, watched and collected as jobs: what decides which tools there are, whether a call that waits
+    /// may get a handle, and what clients are told of all this.
+    var asyncJobsEnabled: Bool { store != nil && configuration.persistence.asyncJobsEnabled }
+
+    /// How long a call waits for its run before it gets the run's handle; `nil`: however long that takes.
+    var syncDeadline: Duration? {
+        let milliseconds = configuration.limits.syncDeadlineMilliseconds
+        return asyncJobsEnabled && milliseconds > 0 ? .milliseconds(milliseconds) : nil
+    }
+
     /// Every tool, in the order in which clients see them.
     func tools() -> [Tool] {
-        Provider.allCases.map { RequestTool(provider: $0, services: self).tool }
-            + RecordTools(services: self).tools
+        let requests = Provider.allCases.map { RequestTool(provider: $0, services: self) }
+        let jobs = asyncJobsEnabled ? requests.map(\.asyncTool) + JobTools(services: self).tools : []
+        return requests.map(\.tool) + jobs + RecordTools(services: self).tools
             + SessionTools(services: self).tools + ModelTools(services: self).tools
     }
 

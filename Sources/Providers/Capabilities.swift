@@ -9,7 +9,7 @@ package struct Capabilities: Sendable {
 
     /// The capabilities of one provider.
     package init(_ provider: Provider) {
-        tools = [provider.requestTool]
+        tools = [provider.requestTool, provider.asyncRequestTool]
         features = Capabilities.shared + Capabilities.own(provider)
         unsupportedInputs = Capabilities.refused(provider) + Capabilities.unserved
     }

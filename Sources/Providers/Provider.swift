@@ -71,6 +71,9 @@ package enum Provider: String, Sendable, CaseIterable, Hashable {
     /// The name of the synchronous tool: `claude_request`.
     package var requestTool: String { "\(rawValue)_request" }
 
+    /// The name of the asynchronous tool: `claude_request_async`.
+    package var asyncRequestTool: String { "\(rawValue)_request_async" }
+
     /// What the CLI understands.
     package var contract: CLIContract {
         switch self {

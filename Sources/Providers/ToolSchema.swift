@@ -31,17 +31,26 @@ package enum ToolSchema {
 
     /// What `<provider>_request` does, for a model that chooses a tool.
     package static func description(of provider: Provider) -> String {
-        let note =
-            switch provider {
-            case .claude:
-                "It reads files of its working directory; permissionMode and allowedTools decide what else it may do."
-            case .codex: "It works in a read-only sandbox unless sandboxMode says otherwise."
-            case .gemini: "It answers in text; yolo lets it act without asking."
-            case .grok: "permissionMode or alwaysApprove decide what it may do."
-            case .mistral: "It approves its own tool calls unless permissionMode names another agent."
-            }
-        return
-            "Run \(provider.displayName) (\(provider.vendor)) with a prompt and wait for its reply. \(note)"
+        "Run \(provider.displayName) (\(provider.vendor)) with a prompt and wait for its reply. \(note(on: provider))"
+    }
+
+    /// What `<provider>_request_async` does.
+    package static func asyncDescription(of provider: Provider) -> String {
+        """
+        Start \(provider.displayName) (\(provider.vendor)) with a prompt as a job and return at once: llm_job_watch waits for it, \
+        llm_job_result has its reply. The job goes on whatever becomes of this connection. \(note(on: provider))
+        """
+    }
+
+    private static func note(on provider: Provider) -> String {
+        switch provider {
+        case .claude:
+            "It reads files of its working directory; permissionMode and allowedTools decide what else it may do."
+        case .codex: "It works in a read-only sandbox unless sandboxMode says otherwise."
+        case .gemini: "It answers in text; yolo lets it act without asking."
+        case .grok: "permissionMode or alwaysApprove decide what it may do."
+        case .mistral: "It approves its own tool calls unless permissionMode names another agent."
+        }
     }
 
     /// An object schema without further members.

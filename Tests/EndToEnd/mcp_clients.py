@@ -10,7 +10,9 @@ from harness import LEGACY, MODERN, ROOT, check, equal, product, run, section, t
 
 CLIENT = os.path.join(ROOT, "Tests", "EndToEnd", "official_client.py")
 REQUEST_TOOLS = ["claude_request", "codex_request", "gemini_request", "grok_request", "mistral_request"]
-OTHER_TOOLS = ["llm_request_result", "list_models", "cli_versions", "llm_process_health", "session_list", "session_get"]
+OTHER_TOOLS = [f"{name}_async" for name in REQUEST_TOOLS] + [
+    "llm_job_status", "llm_job_watch", "llm_job_result", "llm_job_cancel", "llm_request_result", "list_models", "cli_versions",
+    "llm_process_health", "session_create", "session_list", "session_get", "session_set_active", "session_delete", "session_clear_all"]
 
 
 def drive(world):

@@ -191,7 +191,7 @@ def provider_run(asker, wanted, seconds):
         return
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        record = tool(asker, told["collectWith"], correlationId=told["correlationId"])["structuredContent"]["request"]
+        record = tool(asker, "llm_request_result", correlationId=told["correlationId"])["structuredContent"]["request"]
         if record["status"] != "started":
             if record.get("response") != wanted:
                 raise Bad(f"the deferred run: {json.dumps(record)[:500]}")

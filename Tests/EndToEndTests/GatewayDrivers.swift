@@ -31,6 +31,11 @@ struct GatewayDrivers {
         try await Driver("records.py").run()
     }
 
+    @Test("runs jobs that are watched, read in parts, cancelled and handed over, also when it is killed")
+    func jobs() async throws {
+        try await Driver("jobs.py").run()
+    }
+
     @Test("reports its state in the published schema, whatever is wrong")
     func doctor() async throws {
         try await Driver("doctor.py").run()

@@ -117,6 +117,30 @@ final class Completion: Sendable {
         }
     }
 
+    /// Reads the output of a run for somebody who asks for it later, or before the run has ended; nothing is kept.
+    ///
+    /// `provider` and `outputFormat` are for a job of another program, which left no context.
+    func read(
+        _ output: JobOutput,
+        of job: JobSnapshot,
+        provider: Provider,
+        outputFormat: String,
+        caller: String
+    ) -> ProviderResult {
+        let context =
+            Context(json: output.context)?.reading
+            ?? ReadingContext(provider: provider, outputFormat: outputFormat, session: .new(id: nil))
+        let run = RunOutput(
+            standardOutput: output.output,
+            standardError: output.errorOutput,
+            files: output.files,
+            ending: .exited(Int32(clamping: job.exitCode ?? 0))
+        )
+        return OutputReader.read(run, context) { id in
+            conversations.step(of: job.id, in: id, owner: caller)?.base
+        }
+    }
+
     /// Keeps what a run has brought a conversation to; a failed run without a total may have brought it on as well.
     private func keep(
         _ result: ProviderResult,

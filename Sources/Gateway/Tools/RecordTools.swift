@@ -75,6 +75,7 @@ struct RecordTools: Sendable {
                 return .json(
                     [
                         "success": true, "runningJobs": .integer(health.running),
+                        "queuedJobs": .integer(await services.jobs.counts.queued),
                         "deadJobs": .integer(health.dead),
                         "zombieJobs": .integer(health.zombies), "jobs": .array(visible.map(\.json)),
                         "persistence": persistence, "outboundProviders": outboundProviders,
@@ -94,8 +95,8 @@ struct RecordTools: Sendable {
             "dsn": persistence.dsn == nil ? .null : "[redacted]",
             "retentionDays": .double(persistence.retentionDays),
             "dedupWindowMs": .integer(persistence.dedupWindowMilliseconds),
-            // This version has no asynchronous tools.
-            "asyncJobsEnabled": false, "acknowledgeEphemeral": .bool(persistence.acknowledgeEphemeral),
+            "asyncJobsEnabled": .bool(services.asyncJobsEnabled),
+            "acknowledgeEphemeral": .bool(persistence.acknowledgeEphemeral),
             "sources": [
                 "configFile": .optional(sources.configFile), "envOverrides": .strings(sources.envOverrides),
             ],

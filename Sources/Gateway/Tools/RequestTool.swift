@@ -9,19 +9,34 @@ import Providers
 /// 1. Conversation, model, place and plan: pure decisions. When one of them refuses, nothing has been started.
 /// 2. Find the CLI on the search path.
 /// 3. Record the request, hand the job to its runner, and wait while its output is reported as progress.
-/// 4. Read the output; record answer, usage and conversation; answer.
+/// 4. Read the output; record answer, usage and conversation; answer. At the deadline, answer with the job's handle: what is
+///    left of this happens when the job ends.
 struct RequestTool: Sendable {
     let provider: Provider
     let services: Services
 
     var tool: Tool {
+        tool(
+            provider.requestTool,
+            title: RequestTool.title(provider),
+            description: ToolSchema.description(of: provider)
+        ) { call in await answer(call) }
+    }
+
+    /// A tool that takes a request, whatever it answers with.
+    func tool(
+        _ name: String,
+        title: String,
+        description: String,
+        _ handler: @escaping @Sendable (ToolCall) async -> ToolResult
+    ) -> Tool {
         let limits = ToolSchema.Limits(
             maximumPromptCharacters: services.configuration.limits.maxPromptCharacters
         )
         return Tool(
-            name: provider.requestTool,
-            title: RequestTool.title(provider),
-            description: ToolSchema.description(of: provider),
+            name: name,
+            title: title,
+            description: description,
             inputSchema: ToolSchema.request(for: provider, limits: limits),
             annotations: ToolAnnotations(
                 readOnly: false,
@@ -36,11 +51,11 @@ struct RequestTool: Sendable {
                 let limit = limits.maximumPromptCharacters
                 return "Prompt too long (max \(limit == 100_000 ? "100k" : String(limit)) chars)"
             },
-            handler: .asynchronous { call in await answer(call) }
+            handler: .asynchronous(handler)
         )
     }
 
-    private static func title(_ provider: Provider) -> String {
+    static func title(_ provider: Provider) -> String {
         switch provider {
         case .claude: "Claude Code request"
         case .codex: "Codex request"
@@ -67,7 +82,7 @@ struct RequestTool: Sendable {
     // MARK: deciding
 
     /// Everything that is decided before anything starts.
-    private struct Prepared {
+    struct Prepared {
         let correlation: String
         let plan: RequestPlan
         let place: Workspaces.Place
@@ -79,7 +94,7 @@ struct RequestTool: Sendable {
         let recording: Configuration.Persistence.Recording
     }
 
-    private func prepare(_ call: ToolCall, _ correlation: String) throws(GatewayError) -> Prepared {
+    func prepare(_ call: ToolCall, _ correlation: String) throws(GatewayError) -> Prepared {
         var arguments = RequestArguments(.object(call.arguments))
         let conversation = try services.conversations.choose(
             provider,
@@ -154,8 +169,54 @@ struct RequestTool: Sendable {
 
     // MARK: running
 
+    /// A run that was handed over.
+    struct Begun {
+        let handle: JobHandle
+        let correlation: String
+        /// The conversation, as far as it is known before the run ends.
+        let sessionID: String?
+        let warnings: [RequestWarning]
+    }
+
     private func run(_ prepared: Prepared, _ call: ToolCall) async -> ToolResult {
-        var request = jobRequest(prepared, call)
+        let record = await record(prepared, call)
+        do throws(GatewayError) {
+            let begun = try await begin(record, prepared, isAwaited: true)
+            // The runner goes on without us; whoever waits here shall not hold up a gateway that stops.
+            call.cancellation.yieldToShutdown()
+            guard let outcome = await wait(for: begun.handle, call) else {
+                return try await abandoned(begun, call)
+            }
+            if prepared.recording != .full { await services.jobs.forgetKept(begun.handle.id) }
+            guard let result = services.completion.take(begun.handle.id) else {
+                throw GatewayError(
+                    "internal-error",
+                    "the output of the job '\(begun.handle.id)' was not read"
+                )
+            }
+            return Answer(
+                provider: provider,
+                correlation: begun.correlation,
+                model: result.model ?? prepared.plan.model,
+                warnings: begun.warnings + result.warnings
+            ).toolResult(result, outcome)
+        } catch {
+            return Answer.refusal(provider, error, record.request.correlationID, record.warnings)
+        }
+    }
+
+    /// A request that is written down and not handed over yet.
+    struct Record {
+        var request: JobRequest
+        let sessionID: String?
+        let warnings: [RequestWarning]
+    }
+
+    /// Writes a request down.
+    ///
+    /// From here on the run goes by the id of its record, so that its answer and its record are found by the same.
+    func record(_ prepared: Prepared, _ call: ToolCall) async -> Record {
+        var (request, reading) = jobRequest(prepared, call)
         var flight = FlightStart(
             correlationID: prepared.correlation,
             provider: provider.rawValue,
@@ -166,34 +227,31 @@ struct RequestTool: Sendable {
         flight.owner = call.principal.id
         flight.jobID = request.id
         flight.recording = prepared.recording
-        // From here on the run goes by the id of its record, so that its answer and its record are found by the same.
         request.correlationID = await services.recorder.start(flight)
-        let warnings = RequestTool.warnings(asked: prepared.correlation, recorded: request.correlationID)
-        do throws(GatewayError) {
-            let handle = try await submit(request)
-            // The runner goes on without us; whoever waits here shall not hold up a gateway that stops.
-            call.cancellation.yieldToShutdown()
-            guard let outcome = await wait(for: handle, call) else {
-                return try await abandoned(handle, request, prepared, call)
-            }
-            if request.recording != .full { await services.jobs.forgetKept(request.id) }
-            guard let result = services.completion.take(request.id) else {
-                throw GatewayError("internal-error", "the output of the job '\(handle.id)' was not read")
-            }
-            return Answer(
-                provider: provider,
-                correlation: request.correlationID,
-                model: result.model ?? prepared.plan.model,
-                warnings: prepared.plan.warnings + warnings + result.warnings
-            ).toolResult(result, outcome)
-        } catch {
-            return Answer.refusal(provider, error, request.correlationID, warnings)
-        }
+        return Record(
+            request: request,
+            sessionID: prepared.conversation.id ?? reading.chosenSessionID,
+            warnings: RequestTool.warnings(asked: prepared.correlation, recorded: request.correlationID)
+        )
+    }
+
+    /// Hands a run over; its result is kept for whoever awaits it.
+    func begin(
+        _ record: Record,
+        _ prepared: Prepared,
+        isAwaited: Bool
+    ) async throws(GatewayError) -> Begun {
+        Begun(
+            handle: try await submit(record.request, isAwaited: isAwaited),
+            correlation: record.request.correlationID,
+            sessionID: record.sessionID,
+            warnings: prepared.plan.warnings + record.warnings
+        )
     }
 
     /// Hands the job over; one that is refused closes its record.
-    private func submit(_ request: JobRequest) async throws(GatewayError) -> JobHandle {
-        services.completion.expect(request.id)
+    private func submit(_ request: JobRequest, isAwaited: Bool) async throws(GatewayError) -> JobHandle {
+        if isAwaited { services.completion.expect(request.id) }
         do throws(GatewayError) {
             return try await services.jobs.submit(request)
         } catch {
@@ -217,7 +275,7 @@ struct RequestTool: Sendable {
         return [warning]
     }
 
-    private func jobRequest(_ prepared: Prepared, _ call: ToolCall) -> JobRequest {
+    private func jobRequest(_ prepared: Prepared, _ call: ToolCall) -> (JobRequest, ReadingContext) {
         let random = services.machine.random
         let id = random.uuid()
         let filled = prepared.plan.prepared(
@@ -254,7 +312,7 @@ struct RequestTool: Sendable {
                 keepsConversation: keepsConversation(prepared, call),
                 isNamed: prepared.conversation.isNamed
             ).json
-        return request
+        return (request, filled.reading)
     }
 
     /// Whether the conversation is kept for later; of one that is not to be recorded, only if it is known already.
@@ -265,9 +323,10 @@ struct RequestTool: Sendable {
             ?? false
     }
 
-    /// Waits for the end, reporting the output as it comes; `nil` when the call was cancelled first.
+    /// Waits for the end, reporting the output as it comes; `nil` when the deadline came or the call was cancelled first.
     private func wait(for handle: JobHandle, _ call: ToolCall) async -> JobOutcome? {
-        guard call.progress.isWanted else { return await handle.outcome() }
+        let deadline = services.syncDeadline
+        guard call.progress.isWanted else { return await handle.outcome(within: deadline) }
         return await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 guard let output = try? handle.output() else { return }
@@ -277,42 +336,28 @@ struct RequestTool: Sendable {
                     call.progress.report(Double(bytes), "\(provider.executable) has written \(bytes) bytes")
                 }
             }
-            let outcome = await handle.outcome()
+            let outcome = await handle.outcome(within: deadline)
             group.cancelAll()
             return outcome
         }
     }
 
-    /// What a call whose client or gateway stopped leaves behind.
+    /// What a call leaves behind that did not wait to the end.
     ///
-    /// A client that cancelled wants the run ended. When the gateway stops, the run goes on and its answer is found by
-    /// the correlation id later.
-    private func abandoned(
-        _ handle: JobHandle,
-        _ request: JobRequest,
-        _ prepared: Prepared,
-        _ call: ToolCall
-    ) async throws(GatewayError) -> ToolResult {
-        _ = services.completion.take(handle.id)
-        if call.cancellation.reason == .shutdown {
-            let text = """
-                The gateway is stopping and \(provider.executable) goes on without it. Ask llm_request_result for \
-                correlationId '\(request.correlationID)' once the gateway is back.
-                """
-            return .text(
-                text,
-                structuredContent: [
-                    "status": "deferred", "jobId": .string(handle.id), "cli": .string(provider.rawValue),
-                    "correlationId": .string(request.correlationID), "message": .string(text),
-                    "sessionId": .optional(prepared.conversation.id), "collectWith": "llm_request_result",
-                ]
-            )
+    /// At the deadline and when the gateway stops, the run goes on and its answer is collected later. A client that cancelled
+    /// wants the run ended.
+    private func abandoned(_ begun: Begun, _ call: ToolCall) async throws(GatewayError) -> ToolResult {
+        _ = services.completion.take(begun.handle.id)
+        switch call.cancellation.reason {
+        case nil: return Deferral(provider, begun, .deadline, services).toolResult
+        case .shutdown: return Deferral(provider, begun, .shutdown, services).toolResult
+        case .client, .disconnected: break
         }
         do throws(GatewayError) {
-            try await services.jobs.cancel(handle.id)
+            try await services.jobs.cancel(begun.handle.id)
         } catch {
             // It ended in the same moment, which is what was wanted.
-            services.log.debug("nothing was left to cancel", ["job": handle.id])
+            services.log.debug("nothing was left to cancel", ["job": begun.handle.id])
         }
         throw GatewayError("canceled", "the call was canceled, and the run was ended")
     }

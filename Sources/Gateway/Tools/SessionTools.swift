@@ -8,10 +8,10 @@ import Providers
 struct SessionTools: Sendable {
     let services: Services
 
-    var tools: [Tool] { [list, get] }
+    var tools: [Tool] { [create, list, activate, get, delete, clear] }
 
     /// The providers of the contract that sessions are kept for.
-    private static let providers = Provider.allCases.map(\.rawValue) + ["grok-api"]
+    static let providers = Provider.allCases.map(\.rawValue) + ["grok-api"]
 
     private var list: Tool {
         Tool(

@@ -35,8 +35,8 @@ extension JobScheduler {
     /// for now is reported and tried again later.
     package func adopt() async -> AdoptionReport { await adopt(pause: JobScheduler.firstPause) }
 
-    /// Takes over the jobs of the gateways of this home that have ended, and of each other one as it ends, until the task
-    /// is cancelled.
+    /// Takes over the jobs of the gateways of this home that have ended, and of each other one as it ends, and ends the jobs
+    /// that callers of other gateways want ended, until the task is cancelled.
     package func adoptWhenOthersEnd() async {
         let watch: InstanceWatch
         do throws(GatewayError) {
@@ -52,10 +52,12 @@ extension JobScheduler {
             )
         }
         _ = await adopt()
-        while let others = await watch.next() {
-            for instance in others where endings.insert(instance).inserted {
+        while let news = await watch.next() {
+            for instance in news.ended where endings.insert(instance).inserted {
                 Task { await adopt(afterTheEndOf: instance) }
             }
+            // Those that are not here are another gateway's, or over.
+            for job in news.canceled where knows(job) { try? cancel(job) }
         }
     }
 
@@ -156,6 +158,7 @@ extension JobScheduler {
             // Without a record its gateway died between starting the runner and the runner's first words.
             result.live.append(spec.id)
             watch(await adopt(spec, directory, as: .running), record?.runner)
+            if isCancelMarked(spec.id) { try? cancel(spec.id) }
         case (false, nil) where exit == nil && isOfThisBoot(spec):
             if mayWait(spec) { result.queued.append(spec.id) } else { result.missed.append(spec.id) }
             _ = await adopt(spec, directory, as: .queued)

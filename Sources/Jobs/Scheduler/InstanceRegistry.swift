@@ -12,6 +12,8 @@ final class InstanceRegistry: @unchecked Sendable {
     /// Directories of jobs that are being written; the instance's name follows.
     static let stagingPrefix = ".new-"
     static let lockPrefix = ".instance-"
+    /// Marks of jobs that a caller of another gateway wants ended; the job's id follows.
+    static let cancelPrefix = ".cancel-"
 
     /// A UUID.
     let name: String
@@ -74,8 +76,18 @@ final class InstanceRegistry: @unchecked Sendable {
             } else if name.hasPrefix(InstanceRegistry.stagingPrefix) {
                 let instance = name.dropFirst(InstanceRegistry.stagingPrefix.count).prefix { $0 != "." }
                 if !isAlive(String(instance)) { try? files.removeTree(Layout.join(directory, name)) }
+            } else if name.hasPrefix(InstanceRegistry.cancelPrefix) {
+                let job = String(name.dropFirst(InstanceRegistry.cancelPrefix.count))
+                if !files.exists(Layout.join(directory, job)) {
+                    try? files.removeFile(Layout.join(directory, name))
+                }
             }
         }
+    }
+
+    /// The mark that somebody wants a job ended, for the gateway that answers for it.
+    func cancelMark(_ job: String) -> String {
+        Layout.join(directory, InstanceRegistry.cancelPrefix + job)
     }
 
     /// Where a job's directory is while it is being made or removed: nobody takes it for a job there, and once this gateway is

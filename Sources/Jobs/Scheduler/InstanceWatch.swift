@@ -3,11 +3,19 @@ import CShims
 import Glibc
 import Platform
 
-/// Tells when another gateway that shares the `jobs` directory ends, however it ends: inotify(7) reports that its lock
-/// file is closed.
+/// Tells when another gateway that shares the `jobs` directory ends, however it ends, and when it wants a job ended: inotify(7)
+/// reports that its lock file, or the mark of the job, is closed.
 ///
-/// Only its holder opens that file for writing; earlier versions do so to ask for it as well.
+/// Only its holder opens a lock file for writing; earlier versions do so to ask for it as well.
 final class InstanceWatch {
+    /// What other gateways have done.
+    struct News: Sendable, Equatable {
+        /// Those whose lock files were closed.
+        var ended: Set<String> = []
+        /// Jobs that their callers want ended.
+        var canceled: Set<String> = []
+    }
+
     private let registry: InstanceRegistry
     private let reactor: Reactor
     private let watch: Int32
@@ -43,25 +51,24 @@ final class InstanceWatch {
 
     deinit { close(watch) }
 
-    /// The gateways whose lock files are closed next; `nil` when the waiting task was cancelled.
+    /// What happens next; `nil` when the waiting task was cancelled.
     ///
-    /// A file is closed a moment before its lock is free.
-    func next() async -> Set<String>? {
+    /// A lock file is closed a moment before its lock is free.
+    func next() async -> News? {
         while await reactor.readable(watch), !Task.isCancelled {
-            let others = read().subtracting([registry.name])
-            if !others.isEmpty { return others }
+            let news = read()
+            if news != News() { return news }
         }
         return nil
     }
 
-    /// The instances whose lock files were closed.
-    private func read() -> Set<String> {
-        var instances: Set<String> = []
+    private func read() -> News {
+        var news = News()
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: InstanceWatch.bufferSize, alignment: 8)
         defer { bytes.deallocate() }
         while true {
             let count = Glibc.read(watch, bytes.baseAddress, bytes.count)
-            guard count > 0 else { return instances }
+            guard count > 0 else { return news }
             var offset = 0
             let headSize = MemoryLayout<inotify_event>.size
             while offset + headSize <= count {
@@ -69,8 +76,12 @@ final class InstanceWatch {
                 let name = bytes[(offset + headSize)..<min(count, offset + headSize + Int(head.len))]
                 offset += headSize + Int(head.len)
                 let text = String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
-                guard text.hasPrefix(InstanceRegistry.lockPrefix) else { continue }
-                instances.insert(String(text.dropFirst(InstanceRegistry.lockPrefix.count)))
+                if text.hasPrefix(InstanceRegistry.lockPrefix) {
+                    let instance = String(text.dropFirst(InstanceRegistry.lockPrefix.count))
+                    if instance != registry.name { news.ended.insert(instance) }
+                } else if text.hasPrefix(InstanceRegistry.cancelPrefix) {
+                    news.canceled.insert(String(text.dropFirst(InstanceRegistry.cancelPrefix.count)))
+                }
             }
         }
     }

@@ -49,7 +49,7 @@ package actor JobScheduler {
     private let onEnd: EndHook
     private let executor = ThreadExecutor("jobs")
     private var admission: Admission
-    private var jobs: [String: Job] = [:]
+    private(set) var jobs: [String: Job] = [:]
     /// The adoption that is going on, or was the last.
     var adoption: Task<AdoptionReport, Never>?
     /// Other gateways whose end is being waited for.
@@ -126,11 +126,11 @@ package actor JobScheduler {
     package var counts: (running: Int, queued: Int) { (admission.runningCount, admission.queuedCount) }
 
     /// A job that waits or runs here, as its callers see it; `nil` for any other.
-    package func snapshot(_ id: String) -> JobSnapshot? {
-        guard let job = jobs[id] else { return nil }
-        func size(_ path: String) -> Int { Int(((try? machine.files.status(path)) ?? nil)?.size ?? 0) }
-        return JobSnapshot(
-            id: id,
+    package func snapshot(_ id: String) -> JobSnapshot? { jobs[id].map { snapshot(of: $0) } }
+
+    func snapshot(of job: Job) -> JobSnapshot {
+        JobSnapshot(
+            id: job.spec.id,
             provider: job.spec.provider,
             status: job.machine.status,
             started: job.spec.submitted.iso8601,
@@ -141,9 +141,13 @@ package actor JobScheduler {
             outputBytes: size(job.directory.standardOutput),
             errorBytes: size(job.directory.standardError),
             error: nil,
-            owner: job.spec.owner
+            owner: job.spec.owner,
+            outputFormat: job.spec.outputFormat
         )
     }
+
+    /// Bytes of a file; 0 where there is none.
+    func size(_ path: String) -> Int { Int(((try? machine.files.status(path)) ?? nil)?.size ?? 0) }
 
     /// Ends a job; its outcome follows when it is gone.
     ///
@@ -156,24 +160,24 @@ package actor JobScheduler {
         take(.cancelRequested, id)
     }
 
-    /// The processes of all running jobs.
+    /// The processes of all running jobs of this home, other gateways' included.
     package func health() -> JobHealthReport {
-        let now = machine.clock.now()
-        let running = jobs.values.filter { $0.machine.status == .running }
+        let own = jobs.values.filter { $0.machine.status == .running }.map { ($0.spec, $0.directory) }
         return JobHealthReport(
-            jobs: running.sorted { $0.spec.id < $1.spec.id }.map { job in
-                let record = (try? RunnerRecord.of(job.directory, files: machine.files)) ?? nil
-                return JobHealth(
-                    id: job.spec.id,
-                    provider: job.spec.provider,
-                    owner: job.spec.owner,
-                    status: job.machine.status,
-                    process: record?.provider.map { JobHealth.Process($0, clock: machine.clock) },
-                    runningForMilliseconds: Int(
-                        now.milliseconds - (record?.started ?? job.spec.submitted).milliseconds
-                    )
-                )
-            }
+            jobs: (own + runningElsewhere()).map { health(of: $0, in: $1) }.sorted { $0.id < $1.id }
+        )
+    }
+
+    private func health(of spec: JobSpec, in directory: JobDirectory) -> JobHealth {
+        let record = (try? RunnerRecord.of(directory, files: machine.files)) ?? nil
+        let since = (record?.started ?? spec.submitted).milliseconds
+        return JobHealth(
+            id: spec.id,
+            provider: spec.provider,
+            owner: spec.owner,
+            status: .running,
+            process: record?.provider.map { JobHealth.Process($0, clock: machine.clock) },
+            runningForMilliseconds: Int(machine.clock.now().milliseconds - since)
         )
     }
 
@@ -200,6 +204,12 @@ package actor JobScheduler {
     /// Gives an adopted job what is left of the time that it may wait.
     private func queueAgain(_ job: Job) {
         let spec = job.spec
+        if isCancelMarked(spec.id) {
+            // As if its turn had come, too: its end gives a turn back.
+            admission.count(spec.provider)
+            job.isCancelWanted = true
+            return take(.cancelRequested, spec.id)
+        }
         let rest = patience - .milliseconds(waited(spec))
         guard rest > .zero else {
             // As if its turn had come: it is not in the queue, so that its end gives a turn back.
@@ -399,6 +409,7 @@ package actor JobScheduler {
     ) {
         do throws(GatewayError) {
             try leaving(directory)
+            try machine.files.removeFile(registry.cancelMark(directory.id))
         } catch {
             report(error)
         }
@@ -421,10 +432,10 @@ package actor JobScheduler {
         let files = machine.files
         let limit = spec.limits.output + (1 << 20)
         let refusal = job.refusal
-        let isCanceled = status == .canceled && job.isCancelWanted
+        let isCanceled = status == .canceled && (job.isCancelWanted || isCancelMarked(spec.id))
         let message =
             isCanceled
-            ? "canceled by caller"
+            ? JobScheduler.canceledByCaller
             : refusal?.description ?? job.message ?? JobFiles.message(exit, status, spec)
         let provider = try RunnerRecord.of(job.directory, files: machine.files)?.provider
         let hasBegun = job.isTaken && (exit?.error == nil || provider != nil)

@@ -31,6 +31,8 @@ package struct JobSnapshot: Sendable, Equatable {
     ///
     /// Not part of `json`.
     package var owner: String?
+    /// As the tool's caller chose it; not part of `json`.
+    package var outputFormat: String?
 
     /// The contract's `Snapshot`.
     package var json: JSON {
@@ -145,7 +147,7 @@ extension Store {
                 """
                 SELECT id, cli, status, started_at, finished_at, exit_code, correlation_id, output_truncated,
                     COALESCE(stdout_bytes, length(CAST(stdout AS BLOB))),
-                    COALESCE(stderr_bytes, length(CAST(stderr AS BLOB))), error, owner_principal
+                    COALESCE(stderr_bytes, length(CAST(stderr AS BLOB))), error, owner_principal, output_format
                 FROM jobs WHERE id = ?1
                 """,
                 [.text(id)]
@@ -162,7 +164,8 @@ extension Store {
                     outputBytes: row.integer(8) ?? 0,
                     errorBytes: row.integer(9) ?? 0,
                     error: row.text(10),
-                    owner: row.text(11)
+                    owner: row.text(11),
+                    outputFormat: row.text(12)
                 )
             }
         }

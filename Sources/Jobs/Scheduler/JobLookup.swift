@@ -1,0 +1,249 @@
+package import Appliance
+import Glibc
+import Platform
+
+/// A job as its callers see it, wherever it is.
+package struct FoundJob: Sendable {
+    /// What can be said of it now.
+    package var snapshot: JobSnapshot
+    /// What the request left for whoever reads the output; `nil` where only the store has it.
+    package var context: JSON?
+    /// Its files; `nil` when what is left of it is in the store.
+    var directory: JobDirectory?
+    /// Relative names of files that belong to the output.
+    var collected: [String] = []
+    /// Bytes that one of its files may have.
+    var limit = 0
+
+    /// A number that rises with everything that happens to the job: 0 while it waits, then the bytes that it has written, and
+    /// 1 more for its start and for its end.
+    package var progress: Int {
+        guard snapshot.status != .queued else { return 0 }
+        return 1 + snapshot.outputBytes + snapshot.errorBytes + (snapshot.status.isFinal ? 1 : 0)
+    }
+}
+
+/// Everything that a job has written.
+package struct JobOutput: Sendable {
+    /// Standard output.
+    package var output: [UInt8]
+    /// Standard error.
+    package var errorOutput: [UInt8]
+    /// What `JobRequest.collected` named and existed, by relative name.
+    package var files: [String: [UInt8]]
+    /// What the request left for whoever reads this.
+    package var context: JSON
+}
+
+extension JobScheduler {
+    /// How long the end of a job may take to be written down before it is told as running.
+    private static let commitPatience = Duration.seconds(5)
+
+    /// Finds a job of the caller's: one that waits or runs here, one of another gateway of this home, or a finished one.
+    ///
+    /// What belongs to somebody else is not there (`nil`). Throws what the file system and the store throw.
+    package func find(_ id: String, for caller: String) async throws(GatewayError) -> FoundJob? {
+        guard JobFiles.isPlain(id) else { return nil }
+        if let job = jobs[id] {
+            guard Ownership.admits(job.spec.owner, caller) else { return nil }
+            let isOver = job.machine.status.isFinal
+            // A moment later it is where everybody finds it.
+            if !isOver { return found(job) }
+            if await job.handle.outcome(within: JobScheduler.commitPatience) == nil {
+                var late = found(job)
+                late.snapshot.status = .running
+                return late
+            }
+        }
+        if let found = try inDirectory(directory(of: id), caller) { return found }
+        let kept = try inDirectory(keptDirectory(of: id), caller)
+        guard let store, var snapshot = try await store.job(id) else { return kept }
+        guard Ownership.admits(snapshot.owner, caller) else { return nil }
+        // The store has its end, and what is kept aside its output.
+        guard var kept else { return FoundJob(snapshot: snapshot) }
+        snapshot.outputFormat = kept.snapshot.outputFormat
+        kept.snapshot = snapshot
+        return kept
+    }
+
+    private func found(_ job: Job) -> FoundJob {
+        FoundJob(
+            snapshot: snapshot(of: job),
+            context: job.spec.context,
+            directory: job.directory,
+            collected: job.spec.collected,
+            limit: JobScheduler.fileLimit(job.spec)
+        )
+    }
+
+    /// The runner keeps to the limit, and writes a piece at most beyond it.
+    private static func fileLimit(_ spec: JobSpec) -> Int { spec.limits.output + (1 << 20) }
+
+    /// A job of another gateway, one whose end could not be written to the store, or one that is not recorded in full and kept
+    /// aside for its caller.
+    private func inDirectory(
+        _ directory: JobDirectory,
+        _ caller: String
+    ) throws(GatewayError) -> FoundJob? {
+        let spec: JobSpec
+        do throws(GatewayError) {
+            guard try machine.files.status(directory.spec) != nil else { return nil }
+            spec = try JobSpec(directory, files: machine.files)
+        } catch {
+            // Removed in this moment: the store has it.
+            guard error.code == "file-not-found" else { throw error }
+            return nil
+        }
+        let id = spec.id
+        let isKept = directory == keptDirectory(of: id)
+        guard isKept || directory.id == id, Ownership.admits(spec.owner, caller) else { return nil }
+        let exit = try ExitRecord.of(directory, files: machine.files)
+        let hasBegun = machine.files.exists(directory.runner)
+        let status = exit?.verdict.status ?? (isKept ? .failed : hasBegun ? .running : .queued)
+        let message =
+            status == .canceled && isCancelMarked(id)
+            ? JobScheduler.canceledByCaller : exit.flatMap { JobFiles.message($0, status, spec) }
+        return FoundJob(
+            snapshot: JobSnapshot(
+                id: id,
+                provider: spec.provider,
+                status: status,
+                started: spec.submitted.iso8601,
+                finished: exit?.finished.iso8601,
+                exitCode: exit.map { Int($0.exitCode) },
+                correlationID: spec.correlationID,
+                outputTruncated: exit?.outputTruncated ?? false,
+                outputBytes: exit?.outputBytes ?? size(directory.standardOutput),
+                errorBytes: exit?.errorBytes ?? size(directory.standardError),
+                error: message,
+                owner: spec.owner,
+                outputFormat: spec.outputFormat
+            ),
+            context: spec.context,
+            directory: directory,
+            collected: spec.collected,
+            limit: JobScheduler.fileLimit(spec)
+        )
+    }
+
+    /// Jobs that run under other gateways of this home; what cannot be read is left out.
+    func runningElsewhere() -> [(JobSpec, JobDirectory)] {
+        ((try? machine.files.list(layout.jobs)) ?? []).compactMap { name in
+            let directory = directory(of: name)
+            guard JobFiles.isPlain(name), !knows(name), machine.files.exists(directory.runner),
+                !machine.files.exists(directory.exit),
+                let spec = try? JobSpec(directory, files: machine.files)
+            else { return nil }
+            return (spec, directory)
+        }
+    }
+
+    // MARK: output
+
+    /// Everything that a job has written so far; `nil` when it has been removed meanwhile.
+    package func output(of found: FoundJob) async throws(GatewayError) -> JobOutput? {
+        if let directory = found.directory {
+            let files = machine.files
+            let read = try await BlockingThread.run("job-output") { () throws(GatewayError) in
+                JobOutput(
+                    output: try JobFiles.read(directory.standardOutput, limit: found.limit, files: files),
+                    errorOutput: try JobFiles.read(directory.standardError, limit: found.limit, files: files),
+                    files: try JobFiles.collect(
+                        found.collected,
+                        from: directory,
+                        limit: found.limit,
+                        files: files
+                    ),
+                    context: found.context ?? .null
+                )
+            }
+            if try isThere(directory) { return read }
+            if let kept = keptSince(found) { return try await self.output(of: kept) }
+        }
+        guard let stored = try await store?.output(of: found.snapshot.id) else { return nil }
+        return JobOutput(
+            output: stored.output,
+            errorOutput: stored.error,
+            files: stored.files,
+            context: stored.context
+        )
+    }
+
+    /// Parts of the two streams of a job; `nil` when it has been removed meanwhile.
+    ///
+    /// Of a job that runs, no more is read than what is shown.
+    package func windows(
+        of found: FoundJob,
+        _ output: TextWindow,
+        _ errors: TextWindow
+    ) async throws(GatewayError) -> (output: TextWindow, errors: TextWindow)? {
+        if let directory = found.directory {
+            let isOver = found.snapshot.status.isFinal
+            let read = try await BlockingThread.run("job-output") {
+                () throws(GatewayError) -> (output: TextWindow, errors: TextWindow) in
+                (
+                    try output.over(file: directory.standardOutput, isComplete: isOver),
+                    try errors.over(file: directory.standardError, isComplete: isOver)
+                )
+            }
+            if try isThere(directory) { return read }
+            if let kept = keptSince(found) { return try await windows(of: kept, output, errors) }
+        }
+        guard let stored = try await store?.output(of: found.snapshot.id) else { return nil }
+        return (output.over(stored.output), errors.over(stored.error))
+    }
+
+    /// Whether what was just read was there while it was read: a directory goes as a whole.
+    private func isThere(_ directory: JobDirectory) throws(GatewayError) -> Bool {
+        try machine.files.status(directory.spec) != nil
+    }
+
+    /// The job where it is kept aside, if it was brought there since it was found.
+    private func keptSince(_ found: FoundJob) -> FoundJob? {
+        let kept = keptDirectory(of: found.snapshot.id)
+        guard found.directory != kept, machine.files.exists(kept.spec) else { return nil }
+        var moved = found
+        moved.directory = kept
+        return moved
+    }
+
+    // MARK: ending
+
+    /// What became of the wish to end a job.
+    package enum CancelAnswer: Sendable, Equatable {
+        /// It is being ended; its outcome follows.
+        case accepted
+        /// There is no such job of the caller's.
+        case notFound
+        /// It is over already.
+        case over(JobStatus)
+        /// The store says that it runs, and it does not run in this home.
+        case unreachable
+    }
+
+    static let canceledByCaller = "canceled by caller"
+
+    /// Ends a job of the caller's, here or under another gateway of this home.
+    ///
+    /// 1. Here: as `cancel` does it.
+    /// 2. Elsewhere: leave the mark of the wish, which its gateway notices, or whoever adopts the job; and end its provider by
+    ///    the identity of its runner, should its gateway be gone or hang.
+    package func cancel(_ id: String, for caller: String) async throws(GatewayError) -> CancelAnswer {
+        guard let found = try await find(id, for: caller) else { return .notFound }
+        let status = found.snapshot.status
+        if status.isFinal { return .over(status) }
+        if knows(id) {
+            try cancel(id)
+            return .accepted
+        }
+        guard let directory = found.directory else { return .unreachable }
+        try machine.files.append([], to: registry.cancelMark(id))
+        if let runner = try RunnerRecord.of(directory, files: machine.files)?.runner {
+            ProcessTable.signal(runner, SIGTERM)
+        }
+        return .accepted
+    }
+
+    /// Whether somebody wants the job ended, as another gateway may have left it.
+    func isCancelMarked(_ id: String) -> Bool { machine.files.exists(registry.cancelMark(id)) }
+}
