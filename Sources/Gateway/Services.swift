@@ -45,6 +45,7 @@ struct Services: Sendable {
             // Not by its path: an upgrade removes a version that a gateway of long life still runs.
             runnerExecutable: "/proc/self/exe",
             runnerName: machine.executable,
+            scopes: Self.scopes(machine, log),
             report: { log.error($0) },
             onEnd: { await completion.finish($0) }
         )
@@ -55,6 +56,19 @@ struct Services: Sendable {
             ownDirectory: machine.files.realPath(".") ?? "/",
             files: machine.files
         )
+    }
+
+    /// The scopes of this user; a machine that systemd has not started has none, which is not worth a word.
+    private static func scopes(_ machine: Machine, _ log: Log) -> UserScopes? {
+        guard ServiceBus.machineHasSystemd(files: machine.files) else { return nil }
+        return UserScopes(
+            environment: machine.environment,
+            files: machine.files,
+            clock: machine.clock,
+            reactor: machine.reactor
+        ) { error in
+            log.info("jobs run without a scope of their own for now", ["reason": error.message])
+        }
     }
 
     /// Opens the store and takes over the jobs of gateways that are gone; a store that cannot be opened is a finding, and

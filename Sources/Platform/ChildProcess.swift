@@ -21,6 +21,7 @@ package final class ChildProcess {
     private let started: UInt64
     private let clock: WallClock
     private let sweepsOrphans: Bool
+    private let group: ControlGroup?
 
     /// Which stream a piece of output came from.
     package enum Stream: Sendable { case output, error }
@@ -28,12 +29,14 @@ package final class ChildProcess {
     /// Starts the command.
     ///
     /// With `sweepsOrphans`, descendants that lost their parents are found as children of this very process, which
-    /// must be a subreaper with no other children. Throws `command-not-found`, `not-executable`, `spawn-failed`.
+    /// must be a subreaper with no other children. `group` is one that this process has for itself and its descendants, so
+    /// that whatever is in there is one. Throws `command-not-found`, `not-executable`, `spawn-failed`.
     package init(
         _ command: Command,
         limits: ProcessLimits,
         clock: WallClock = .system,
-        sweepsOrphans: Bool = false
+        sweepsOrphans: Bool = false,
+        group: ControlGroup? = nil
     ) throws(GatewayError) {
         var ends = Ends()
         defer { ends.closeAll() }
@@ -80,6 +83,7 @@ package final class ChildProcess {
         self.limits = limits
         self.clock = clock
         self.sweepsOrphans = sweepsOrphans
+        self.group = group
         started = clock.uptime()
     }
 
@@ -299,10 +303,13 @@ package final class ChildProcess {
     }
 
     private func leftovers() -> [ProcessEntry] {
-        if sweepsOrphans, !hasChildren() { return [] }
-        let table = ProcessTable.all()
         let own = getpid()
-        let found = ProcessTable.descendants(of: sweepsOrphans ? own : identity.pid, in: table)
+        let members = (group?.processes() ?? []).subtracting([own])
+        if sweepsOrphans, members.isEmpty, !hasChildren() { return [] }
+        let table = ProcessTable.all()
+        var found = ProcessTable.descendants(of: sweepsOrphans ? own : identity.pid, in: table)
+        let known = Set(found.map(\.identity.pid))
+        found += table.filter { members.contains($0.identity.pid) && !known.contains($0.identity.pid) }
         return found.filter { $0.state != "Z" && $0.identity != identity && $0.identity.pid != own }
     }
 

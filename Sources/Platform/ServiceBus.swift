@@ -37,7 +37,7 @@ package final class ServiceBus {
         }
     }
 
-    private let bus: OpaquePointer
+    let bus: OpaquePointer
     private var watchesJobs: Bool
 
     private init(bus: OpaquePointer, isDaemon: Bool) {
@@ -224,6 +224,22 @@ package final class ServiceBus {
         return number > 0
     }
 
+    /// The release of the manager: 252; `nil` where it does not say.
+    package func release() -> Int? {
+        var wanted = [
+            Property(
+                "/org/freedesktop/systemd1",
+                "org.freedesktop.systemd1.Manager",
+                "Version",
+                .text
+            )
+        ]
+        guard read(&wanted) >= 0 else { return nil }
+        // `252.39-1~deb12u2`, or `v256`.
+        let digits = wanted[0].text.drop { !$0.isNumber }.prefix { $0.isNumber }
+        return Int(digits)
+    }
+
     // MARK: telling
 
     /// Makes the manager read its unit files again.
@@ -327,7 +343,7 @@ package final class ServiceBus {
 
     // MARK: below
 
-    private func watchJobs() throws(GatewayError) {
+    func watchJobs() throws(GatewayError) {
         guard !watchesJobs else { return }
         _ = try call("Subscribe")
         try ServiceBus.check(shim_bus_watch_jobs(bus), "watch the jobs of the service manager")
@@ -348,7 +364,7 @@ package final class ServiceBus {
         return ServiceBus.text(reply)
     }
 
-    private static func refusal(
+    static func refusal(
         _ what: String,
         _ number: Int32,
         _ failure: shim_bus_failure
@@ -363,7 +379,7 @@ package final class ServiceBus {
         return error
     }
 
-    private static func check(_ number: Int32, _ what: String) throws(GatewayError) {
+    static func check(_ number: Int32, _ what: String) throws(GatewayError) {
         guard number >= 0 else {
             throw GatewayError("service-manager", "cannot \(what): \(reason(number))")
         }
@@ -373,7 +389,7 @@ package final class ServiceBus {
 
     private static func text(_ buffer: [CChar]) -> String { buffer.withUnsafeBytes { text($0) } }
 
-    private static func text(_ bytes: UnsafeRawBufferPointer) -> String {
+    static func text(_ bytes: UnsafeRawBufferPointer) -> String {
         String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
     }
 

@@ -15,7 +15,8 @@
     use(sd_bus_message_peek_type) use(sd_bus_message_read) use(sd_bus_message_is_signal) use(sd_bus_call)           \
     use(sd_bus_error_free) use(sd_bus_path_encode) use(sd_bus_call_method_async) use(sd_bus_message_get_errno)      \
     use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait) use(sd_bus_message_enter_container)                  \
-    use(sd_bus_message_at_end)
+    use(sd_bus_message_at_end) use(sd_bus_message_open_container) use(sd_bus_message_close_container)               \
+    use(sd_bus_send) use(sd_bus_get_fd) use(sd_bus_message_get_reply_cookie) use(sd_bus_message_get_error)
 
 #define DECLARE(name) static __typeof__(&name) p_##name;
 FUNCTIONS(DECLARE)
@@ -236,4 +237,56 @@ int shim_bus_next_job(struct sd_bus *bus, uint64_t timeout_usec, char *job, size
     }
     p_sd_bus_message_unref(message);
     return result < 0 ? result : found;
+}
+
+int shim_bus_start_scope(struct sd_bus *bus, const struct shim_bus_scope *scope, uint64_t *cookie) {
+    sd_bus_message *call = NULL;
+    int result =
+        p_sd_bus_message_new_method_call(bus, &call, DESTINATION, MANAGER_PATH, MANAGER, "StartTransientUnit");
+    if (result >= 0) result = p_sd_bus_message_append(call, "ss", scope->name, "fail");
+    if (result >= 0) result = p_sd_bus_message_open_container(call, 'a', "(sv)");
+    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "PIDs", "au", 1, scope->pid);
+    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "Slice", "s", scope->slice);
+    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "Description", "s", scope->description);
+    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "CollectMode", "s", "inactive-or-failed");
+    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "CPUAccounting", "b", 1);
+    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "MemoryAccounting", "b", 1);
+    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "TasksAccounting", "b", 1);
+    if (result >= 0 && scope->oom_policy)
+        result = p_sd_bus_message_append(call, "(sv)", "OOMPolicy", "s", scope->oom_policy);
+    if (result >= 0) result = p_sd_bus_message_close_container(call);
+    if (result >= 0) result = p_sd_bus_message_append(call, "a(sa(sv))", 0);
+    if (result >= 0) result = p_sd_bus_send(bus, call, cookie);
+    p_sd_bus_message_unref(call);
+    return result;
+}
+
+int shim_bus_descriptor(struct sd_bus *bus) { return p_sd_bus_get_fd(bus); }
+
+static void take_refusal(sd_bus_message *answer, struct shim_bus_event *event) {
+    const sd_bus_error *error = p_sd_bus_message_get_error(answer);
+    if (!error || !error->name) return;
+    event->kind = shim_bus_refused;
+    snprintf(event->failure.name, sizeof event->failure.name, "%s", error->name);
+    snprintf(event->failure.message, sizeof event->failure.message, "%s", error->message ? error->message : "");
+}
+
+int shim_bus_take_event(struct sd_bus *bus, struct shim_bus_event *event) {
+    sd_bus_message *message = NULL;
+    int result = p_sd_bus_process(bus, &message);
+    event->kind = result > 0 ? shim_bus_other : shim_bus_nothing;
+    if (result <= 0 || !message) return result;
+    if (p_sd_bus_message_is_signal(message, MANAGER, "JobRemoved") > 0) {
+        uint32_t number = 0;
+        const char *path = NULL, *unit = NULL, *outcome = NULL;
+        result = p_sd_bus_message_read(message, "uoss", &number, &path, &unit, &outcome);
+        // A name that is too long is none that was asked for.
+        if (result > 0 && copy(event->unit, sizeof event->unit, unit) >= 0 &&
+            copy(event->result, sizeof event->result, outcome) >= 0)
+            event->kind = shim_bus_job_ended;
+    } else if (p_sd_bus_message_get_reply_cookie(message, &event->cookie) >= 0) {
+        take_refusal(message, event);
+    }
+    p_sd_bus_message_unref(message);
+    return result < 0 ? result : 0;
 }

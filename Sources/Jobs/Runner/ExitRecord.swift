@@ -1,4 +1,5 @@
 package import Appliance
+import Glibc
 package import Platform
 
 /// `exit.json`: how a provider run ended.
@@ -101,6 +102,32 @@ package struct ExitRecord: Sendable, Equatable {
         errorBytes = 0
     }
 
+    /// A record of a job that was cancelled before anybody ran it.
+    init(canceledAt instant: Timestamp) {
+        self.init(
+            status: .signalled(SIGTERM),
+            intervention: .cancelled,
+            started: instant,
+            finished: instant,
+            durationMilliseconds: 0
+        )
+    }
+
+    /// Says that the kernel has ended a process of the job because memory ran out.
+    ///
+    /// That ends a CLI by SIGKILL, and an older service manager then tells the whole scope to end, as if somebody had
+    /// cancelled the job. A CLI that survived the end of a tool has its own say.
+    mutating func blameMemory() {
+        guard signal != nil, intervention == nil || intervention == .canceled, error == nil else { return }
+        intervention = nil
+        exitCode = 128 + SIGKILL
+        error = GatewayError(
+            "out-of-memory",
+            "the kernel ended a process of the job because memory ran out",
+            help: "give the machine more memory, or let fewer jobs run at once: max_running_jobs in [limits]"
+        )
+    }
+
     /// What the record means for the job.
     package var verdict: Verdict {
         if intervention == .canceled, error == nil { return .canceled }
@@ -163,17 +190,27 @@ package struct RunnerRecord: Sendable, Equatable {
     package var provider: ProcessIdentity?
     /// When the runner took up the job, by the wall clock.
     package var started: Timestamp
+    /// The control group of the job's scope, as /proc/PID/cgroup names it; `nil` where it has none.
+    package var group: String?
 
-    init(runner: ProcessIdentity, provider: ProcessIdentity? = nil, started: Timestamp) {
+    init(runner: ProcessIdentity, started: Timestamp) {
         self.runner = runner
-        self.provider = provider
         self.started = started
+    }
+
+    /// The scope's group, where it still is there: not after another boot, and not under the name of another job.
+    func scope(of job: String) -> ControlGroup? {
+        guard let group, runner.boot == ProcessTable.boot, !job.isEmpty,
+            Files.name(of: group).hasSuffix(RunnerScope.suffix(of: job))
+        else { return nil }
+        return ControlGroup(path: group)
     }
 
     /// The file's form.
     var json: JSON {
         [
             "runner": runner.json, "provider": provider?.json ?? .null, "startedAt": .string(started.iso8601),
+            "controlGroup": .optional(group),
         ]
     }
 
@@ -185,6 +222,7 @@ package struct RunnerRecord: Sendable, Equatable {
         self.runner = runner
         provider = ProcessIdentity(json: json["provider"])
         self.started = started
+        group = json["controlGroup"]?.string
     }
 
     /// Reads the `runner.json` of a job; `nil` when there is none that is whole.

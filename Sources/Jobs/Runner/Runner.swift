@@ -6,9 +6,10 @@ import Platform
 /// The process that runs one provider, `llm-gateway run-job DIRECTORY`, outside the gateway's life.
 ///
 /// 1. Make sure that nobody else runs this job, and that nobody ever did.
-/// 2. Write down who runs it, become the parent of whatever the provider leaves behind, start the provider.
-/// 3. Copy its output to files, hold it to its limits, end it on SIGTERM.
-/// 4. End what it left behind and write down how it ended.
+/// 2. Wait until the service manager has put this process into a scope, where there is one.
+/// 3. Write down who runs it, become the parent of whatever the provider leaves behind, start the provider.
+/// 4. Copy its output to files, hold it to its limits, end it on SIGTERM.
+/// 5. End what it left behind and write down how it ended.
 ///
 /// Synchronous and small on purpose: there is one for each running job.
 package enum Runner {
@@ -18,10 +19,11 @@ package enum Runner {
         let place = JobDirectory(directory)
         // Started as /proc/self/exe, it would go by "exe" in ps(1) and top(1).
         shim_name_thread("llm-gateway")
+        let scope = OwnScope()
         detach()
         do throws(GatewayError) {
             guard let lock = try claim(place) else { return ExitCode.busy.rawValue }
-            let record = try run(place)
+            let record = try run(place, scope)
             try RecordFile.write(record.json, to: place.exit, Files())
             withExtendedLifetime(lock) {}
             return ExitCode.done.rawValue
@@ -72,7 +74,7 @@ package enum Runner {
         sleep: WallClock.system.sleep
     )
 
-    private static func run(_ place: JobDirectory) throws(GatewayError) -> ExitRecord {
+    private static func run(_ place: JobDirectory, _ scope: OwnScope?) throws(GatewayError) -> ExitRecord {
         let files = Files()
         let started = clock.now()
         let start = clock.uptime()
@@ -82,17 +84,21 @@ package enum Runner {
         let termination = try descriptor(for: SIGTERM)
         let orphans = try descriptor(for: SIGCHLD)
         shim_become_subreaper()
-        try RecordFile.write(RunnerRecord(runner: own, started: started).json, to: place.runner, files)
+        var running = RunnerRecord(runner: own, started: started)
         do throws(GatewayError) {
             let spec = try JobSpec(place, files: files)
             let sink = try OutputFiles(place)
+            let group = scope?.settle(clock)
+            running.group = group?.path
+            try RecordFile.write(running.json, to: place.runner, files)
             let child = try ChildProcess(
                 command(spec, place),
                 limits: spec.limits,
                 clock: clock,
-                sweepsOrphans: true
+                sweepsOrphans: true,
+                group: group
             )
-            let running = RunnerRecord(runner: own, provider: child.identity, started: started)
+            running.provider = child.identity
             try RecordFile.write(running.json, to: place.runner, files)
             returnProgramText(files)
             var failure: GatewayError?
@@ -118,6 +124,7 @@ package enum Runner {
                 record.exitCode = 126
                 record.outputTruncated = true
             }
+            if let group, group.outOfMemoryKills > 0 { record.blameMemory() }
             record.outputBytes = sink.outputBytes
             record.errorBytes = sink.errorBytes
             account(&record)

@@ -46,6 +46,7 @@ package actor JobScheduler {
     private let limits: Configuration.Limits
     private let runnerExecutable: String
     private let runnerName: String
+    private let scopes: UserScopes?
     private let onEnd: EndHook
     private let executor = ThreadExecutor("jobs")
     private var admission: Admission
@@ -61,7 +62,7 @@ package actor JobScheduler {
     /// A scheduler that starts `runnerExecutable run-job DIRECTORY` for each job, under the name `runnerName` in its
     /// arguments.
     ///
-    /// `store` is `nil` where the configuration wants none; `report` gets what went wrong beside the jobs.
+    /// `store` is `nil` where the configuration wants none; where `scopes` can be had, each runner gets one; `report` gets what went wrong beside the jobs.
     package init(
         layout: Layout,
         store: Store?,
@@ -69,6 +70,7 @@ package actor JobScheduler {
         machine: Machine,
         runnerExecutable: String,
         runnerName: String? = nil,
+        scopes: UserScopes? = nil,
         report: @escaping @Sendable (GatewayError) -> Void,
         onEnd: @escaping EndHook = { _ in }
     ) {
@@ -78,6 +80,7 @@ package actor JobScheduler {
         self.machine = machine
         self.runnerExecutable = runnerExecutable
         self.runnerName = runnerName ?? runnerExecutable
+        self.scopes = scopes
         self.report = report
         self.onEnd = onEnd
         admission = Admission(limits)
@@ -291,7 +294,11 @@ package actor JobScheduler {
             }
             var command = Command(runnerExecutable, ["run-job", job.directory.path], directory: "/")
             command.name = runnerName
+            // It starts while the manager makes its scope, and waits for that before it starts anything itself.
+            let scope = scopes.flatMap { RunnerScope(job.spec, layout, $0) }
+            if let scope { command.input = .descriptor(scope.announcement) }
             let runner = try machine.processes.launch(command, extra: lock.descriptor)
+            scope?.place(runner)
             job.runner = runner
             watch(job, runner)
         } catch {
@@ -368,7 +375,7 @@ package actor JobScheduler {
         }
         await Leftovers.end(
             of: job.spec.id,
-            provider: record?.provider,
+            record,
             grace: job.spec.limits.grace,
             processes: machine.processes
         )

@@ -8,17 +8,17 @@ enum Leftovers {
     static let variable = "LLM_GATEWAY_JOB_ID"
 
     /// Ends everything that belongs to the job: politely, and after the grace by force.
-    static func end(
-        of job: String,
-        provider: ProcessIdentity?,
-        grace: Duration,
-        processes: Processes
-    ) async {
+    ///
+    /// The record tells the provider's session, and the scope if the job has one, which nothing can have left unnoticed.
+    static func end(of job: String, _ record: RunnerRecord?, grace: Duration, processes: Processes) async {
+        let provider = record?.provider
+        let scope = record?.scope(of: job)
         // What is forked while its parent is being ended is found by the next round.
         for round in 0..<10 {
-            let found = find(job, provider)
+            let found = find(job, provider, scope)
             guard !found.isEmpty else { return }
             let patience = round == 0 ? grace : .zero
+            if round > 0 { scope?.kill() }
             await withTaskGroup { group in
                 for identity in found {
                     group.addTask { await processes.end(identity, grace: patience) }
@@ -27,7 +27,12 @@ enum Leftovers {
         }
     }
 
-    private static func find(_ job: String, _ provider: ProcessIdentity?) -> [ProcessIdentity] {
+    private static func find(
+        _ job: String,
+        _ provider: ProcessIdentity?,
+        _ scope: ControlGroup?
+    ) -> [ProcessIdentity] {
+        let members = scope?.processes() ?? []
         let table = ProcessTable.all()
         let own = getpid()
         let mark = Array("\(variable)=\(job)".utf8)
@@ -38,7 +43,8 @@ enum Leftovers {
         let session = isKept ? provider?.pid : nil
         return table.filter { entry in
             entry.state != "Z" && entry.identity.pid != own
-                && (entry.identity == provider || entry.session == session || isMarked(entry, mark))
+                && (entry.identity == provider || entry.session == session
+                    || members.contains(entry.identity.pid) || isMarked(entry, mark))
         }.map(\.identity)
     }
 

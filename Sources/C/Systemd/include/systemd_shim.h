@@ -66,5 +66,43 @@ int shim_bus_watch_jobs(struct sd_bus *bus);
 int shim_bus_next_job(struct sd_bus *bus, uint64_t timeout_usec, char *job, size_t job_size, char *result,
                       size_t result_size);
 
+/// A scope around one process.
+struct shim_bus_scope {
+    const char *name;
+    const char *slice;
+    const char *description;
+    uint32_t pid;
+    /// NULL where the manager knows no such property of scopes.
+    const char *_Nullable oom_policy;
+};
+
+/// Asks for a transient scope and waits for nothing; the cookie tells a refusal from others.
+int shim_bus_start_scope(struct sd_bus *bus, const struct shim_bus_scope *scope, uint64_t *cookie);
+
+/// What becomes readable when there is an event; -1 or less when the connection is gone.
+int shim_bus_descriptor(struct sd_bus *bus);
+
+enum shim_bus_event_kind {
+    /// Nothing has come.
+    shim_bus_nothing,
+    /// Something that nobody asked for, or a consent.
+    shim_bus_other,
+    /// A call was refused: `cookie` and `failure`.
+    shim_bus_refused,
+    /// A job of the manager has ended: `unit` and `result`.
+    shim_bus_job_ended,
+};
+
+struct shim_bus_event {
+    enum shim_bus_event_kind kind;
+    uint64_t cookie;
+    struct shim_bus_failure failure;
+    char unit[256];
+    char result[64];
+};
+
+/// Takes what has come, without waiting for it.
+int shim_bus_take_event(struct sd_bus *bus, struct shim_bus_event *event);
+
 #pragma clang assume_nonnull end
 #endif
