@@ -9,7 +9,7 @@ package enum ExitCode: Int32, Sendable {
     case usage = 2
     /// A digest, signature, manifest or platform was refused.
     case verificationRefused = 3
-    /// Another command holds the lock.
+    /// Another command holds the lock, or jobs go on.
     case busy = 4
     /// The network or the other side failed.
     case network = 5
@@ -39,7 +39,7 @@ package enum ExitCode: Int32, Sendable {
         case "no-release-signer": self = .usage
         case "wrong-size", "wrong-version", "release-index-invalid", "release-manifest-invalid":
             self = .verificationRefused
-        case "busy", "reference-busy", "home-in-use": self = .busy
+        case "busy", "reference-busy", "home-in-use", "jobs-running": self = .busy
         case "network", "download-failed", "http-status", "timed-out", "libcurl-missing",
             "connection-refused",
             "not-http", "answer-too-large":

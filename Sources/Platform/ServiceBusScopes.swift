@@ -53,7 +53,9 @@ extension ServiceBus {
     func request(_ scope: Scope, oomPolicy: String?) throws(GatewayError) -> UInt64 {
         var cookie: UInt64 = 0
         let number = CStrings.with([scope.name, scope.slice, scope.description]) { texts in
-            guard let name = texts[0], let slice = texts[1], let description = texts[2] else { return -ENOMEM }
+            guard let name = texts[0], let slice = texts[1], let description = texts[2] else {
+                return -ENOMEM
+            }
             func send(_ policy: UnsafePointer<CChar>?) -> Int32 {
                 var request = shim_bus_scope(
                     name: UnsafePointer(name),

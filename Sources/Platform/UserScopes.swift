@@ -140,7 +140,10 @@ package actor UserScopes {
             request.answer(nil)
         case .jobEnded(let unit, let result):
             guard let request = pending.removeValue(forKey: unit) else { return }
-            refuse(request, GatewayError("service-manager", "the service manager did not make '\(unit)': \(result)"))
+            refuse(
+                request,
+                GatewayError("service-manager", "the service manager did not make '\(unit)': \(result)")
+            )
         case .refused(let cookie, let error):
             guard let (unit, request) = pending.first(where: { $0.value.cookie == cookie }) else { return }
             pending[unit] = nil

@@ -16,6 +16,11 @@ struct ServiceDrivers {
         try await Driver("service.py", "systemd").run()
     }
 
+    @Test("gives each job a scope of its own, leaves running jobs alone or ends them, and never a part of one")
+    func scopes() async throws {
+        try await Driver("scopes.py").run()
+    }
+
     @Test("answers every request of a crowd of clients through upgrades and forced rollbacks")
     func underLoad() async throws {
         try await Driver("upgrade_under_load.py").run()

@@ -59,12 +59,18 @@ extension Verb {
         "stop",
         .run,
         "stop the gateway; running jobs go on",
-        details: "It stays stopped until 'start', or the next session where it is enabled."
+        details: """
+            It stays stopped until 'start', or the next session where it is enabled. How many
+            jobs go on is said; the next gateway has their answers. With --jobs every job of
+            this home is canceled, also those of gateways that clients have started on stdio.
+            """,
+        flags: [Flag("jobs", "cancel running and waiting jobs first, and wait until they have ended")]
     ) { call throws(GatewayError) in
         let service = try call.service()
         let before = try await service.status()
         try await service.forgetStarts()
-        var status = try await service.stop()
+        let cancels = call.arguments.has("jobs")
+        var status = cancels ? try await service.stopWithJobs() : try await service.stop()
         if before.running || before.supervisor == .detached { status.deed = "stopped" }
         return status
     }
@@ -76,6 +82,7 @@ extension Verb {
         details: """
             The port stays open: connections wait for the new gateway. What changed in
             settings.json and 'environment' applies afterwards. A stopped gateway is started.
+            Running jobs go on, and the new gateway takes them over.
             """
     ) { call throws(GatewayError) in
         try call.refuseWithoutHome()

@@ -1,4 +1,5 @@
 import Appliance
+import Jobs
 import Platform
 
 extension Verb {
@@ -9,7 +10,8 @@ extension Verb {
         details: """
             Without --yes it lists what would go and what would stay, and asks on a
             terminal. Only what this program created and nobody changed since is removed.
-            A listing stops nothing.
+            Jobs that run or wait are listed as well, and canceled once you agree; a listing
+            stops nothing.
             """,
         flags: [
             Flag("yes", letter: "y", "do it without asking"),
@@ -25,6 +27,10 @@ struct UninstallReport: Report {
     var removed = false
     /// Whether the gateway is running, and so would be stopped.
     var running = false
+    /// Jobs that run or wait, and so would be canceled.
+    var jobs: [UnfinishedJob] = []
+    /// How many jobs were canceled.
+    var canceled = 0
     var notices: [String] = []
     /// What was removed; of folders, those that were empty.
     var gone: [String] = []
@@ -62,6 +68,7 @@ struct UninstallReport: Report {
             )
         }
         report.running = try await service.status().running
+        report.jobs = try service.jobs.list()
         let terminal = call.machine.terminal
         if !call.arguments.has("yes") {
             guard call.output == .text, terminal.inputIsTerminal, terminal.outputIsTerminal else {
@@ -88,6 +95,8 @@ struct UninstallReport: Report {
         report.notices = done.notices
         report.removed = true
         report.running = false
+        report.jobs = []
+        report.canceled = done.canceledJobs
         return report
     }
 
@@ -99,6 +108,8 @@ struct UninstallReport: Report {
         }
         json["app_dir"] = .string(home)
         json["running"] = .bool(running)
+        json["jobs"] = .array(jobs.map(\.json))
+        json["canceled_jobs"] = .integer(canceled)
         json[removed ? "removed_paths" : "would_remove"] = .strings(
             removed ? gone : plan.removals.map(\.path)
         )
@@ -113,7 +124,12 @@ struct UninstallReport: Report {
     var text: String {
         guard let plan else { return "'\(home)' does not exist: nothing to remove" }
         var lines: [String] = []
-        if running { lines.append("the running gateway is stopped first; running jobs go on") }
+        if running { lines.append("the running gateway is stopped first") }
+        if !jobs.isEmpty {
+            lines.append("canceled first:")
+            lines += jobs.map { "  \($0.wording)" }
+        }
+        if canceled > 0 { lines.append("canceled \(canceled) job\(canceled == 1 ? "" : "s")") }
         let shown = plan.removals.filter { !removed || gone.contains($0.path) }
         if !shown.isEmpty {
             lines.append(removed ? "removed:" : "to be removed:")

@@ -1,4 +1,5 @@
 import Appliance
+import Jobs
 import Platform
 
 /// What an uninstall did.
@@ -8,15 +9,18 @@ struct UninstallOutcome: Sendable {
     var gone: [String]
     /// What the user should know.
     var notices: [String]
+    /// Jobs that ran or waited.
+    var canceledJobs = 0
 }
 
 extension Installation {
     /// Takes away what the receipt says that this program made; `nil` when another uninstall had just done so.
     ///
     /// 1. note in the receipt what begins, and what the service does
-    /// 2. stop the gateway, take its units out of the session's start, switch off lingering that we switched on
-    /// 3. remove links and units, then `current`, then the versions, then what else there is
-    /// 4. remove receipt, lock and home, each of which tells the next command what is left
+    /// 2. cancel the jobs; nothing of this home shall go on, and nothing be removed under one that runs
+    /// 3. stop the gateway, take its units out of the session's start, switch off lingering that we switched on
+    /// 4. remove links and units, then `current`, then the versions, then what else there is
+    /// 5. remove receipt, lock and home, each of which tells the next command what is left
     ///
     /// Safe to repeat after an interruption at any point. Throws `busy`, or what a step throws.
     func uninstall(
@@ -59,7 +63,20 @@ extension Installation {
             var standing = found.operation?.service
             if standing == nil { standing = await service.standing() }
             let isNoted = try begin(receipt, standing, purge: purge)
+            let jobs = UnfinishedJobs(layout: layout, machine: machine)
+            let canceled = try await jobs.cancel(within: GatewayService.jobLimit)
             outcome.notices += try await service.retire()
+            let rest = try await jobs.cancel(within: GatewayService.jobLimit)
+            outcome.canceledJobs = Set((canceled.canceled + rest.canceled).map(\.id)).count
+            if let job = rest.left.first {
+                throw GatewayError(
+                    "jobs-running",
+                    rest.left.count == 1
+                        ? "a job goes on: \(job.wording)"
+                        : "\(rest.left.count) jobs go on, the first: \(job.wording)",
+                    help: "end the clients that run a gateway on stdio, then repeat the command"
+                )
+            }
             if plan.disablesLinger {
                 do throws(GatewayError) {
                     try await service.setLingering(false)

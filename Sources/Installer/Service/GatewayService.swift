@@ -48,6 +48,7 @@ struct GatewayService: Sendable {
     /// What is known now; changes nothing and never fails for want of a service manager.
     func status() async throws(GatewayError) -> ServiceStatus {
         var status = try await observe()
+        status.jobs = jobCounts
         if machine.files.exists(layout.restoration) {
             let standing = RestoreJournal.standing(layout, files: machine.files)
             status.notices.append(

@@ -42,6 +42,8 @@ struct ServiceStatus: Report, Equatable {
     var sessions: Int?
     /// Who has the port, when it is not our gateway.
     var portOwner: PortOwner?
+    /// The jobs of this home, which go on without a gateway.
+    var jobs = JobCounts()
     /// What the reader should know: units that were edited, a manager that cannot be reached.
     var notices: [String] = []
     /// Whether a socket listens in the place of a gateway that does not run.
@@ -81,6 +83,7 @@ struct ServiceStatus: Report, Equatable {
             "mode": .string(upgradeMode.rawValue), "source": upgradeOrigin?.json ?? .null,
             "last": lastUpgrade?.json ?? .null,
         ]
+        status["jobs"] = jobs.json
         status["port_owner"] = portOwner?.json ?? .null
         status["notices"] = .strings(notices)
         return ["ok": true, "status": status]
@@ -114,6 +117,7 @@ struct ServiceStatus: Report, Equatable {
             let origin = upgradeOrigin.map { ", \($0.wording)" } ?? ""
             rows.append(["automatic upgrades", upgradeMode.rawValue + origin + last])
         }
+        rows += jobs.rows(afterwards: deed != nil, isCollecting: running)
         if let logPath { rows.append(["log", logPath]) }
         if let portOwner { rows.append(["its port is taken by", portOwner.wording]) }
         let lines = [first] + (rows.isEmpty ? [] : [Columns.text(rows, indent: 2)])

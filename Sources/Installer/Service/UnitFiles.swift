@@ -28,6 +28,8 @@ struct UnitFiles: Sendable, Equatable {
                 # Written by \(Product.name). Your own settings belong in \(name).slice.d/*.conf, which is never touched.
                 [Unit]
                 Description=The gateway for AI coding CLIs and the jobs it runs
+                # It goes with the last of them: each job has a scope of its own in here, beside the service.
+                StopWhenUnneeded=yes
 
                 [Slice]
                 CPUAccounting=yes

@@ -16,6 +16,8 @@ A scene is chosen by directives in the prompt, or by the same in $FAKE_CLI_SCENE
     @@signal NUMBER@@     die of this signal
     @@stubborn@@          ignore SIGTERM
     @@grandchild@@        leave a `sleep` in a session of its own behind, its pid in the record
+    @@daemon@@            leave a daemon behind: forked twice, in a session of its own, with an empty environment, deaf to
+                          SIGTERM; its pid in the record
 """
 import json
 import os
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import time
 
-DIRECTIVE = re.compile(r"@@(say|empty|wait|slow|silent|flood|stderr|exit|signal|stubborn|grandchild)(?:\s+(.*?))?@@", re.S)
+DIRECTIVE = re.compile(r"@@(say|empty|wait|slow|silent|flood|stderr|exit|signal|stubborn|grandchild|daemon)(?:\s+(.*?))?@@", re.S)
 
 
 def usage_error(message):
@@ -93,6 +95,26 @@ def directives(prompt):
     return found or dict(DIRECTIVE.findall(os.environ.get("FAKE_CLI_SCENE", "")))
 
 
+def daemon():
+    """Starts what tries to get away. -> its pid"""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writing, str(os.getpid()).encode())
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            os.closerange(3, 256)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.execve("/bin/sleep", ["sleep", "600"], {})
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    return int(os.read(reading, 16))
+
+
 def play(scene, answer, start, emit, finish):
     """Plays a scene up to its end.
 
@@ -104,6 +126,9 @@ def play(scene, answer, start, emit, finish):
         child = subprocess.Popen(["sleep", "600"], start_new_session=True, stdin=subprocess.DEVNULL,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         start.facts["grandchild"] = child.pid
+        start.save()
+    if "daemon" in scene:
+        start.facts["daemon"] = daemon()
         start.save()
     if "stderr" in scene:
         print(scene["stderr"], file=sys.stderr, flush=True)

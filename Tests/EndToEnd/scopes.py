@@ -1,0 +1,236 @@
+#!/usr/bin/python3
+"""Jobs under a real user service manager: each in a scope of its own, outside of the service and of the gateway's life.
+
+Runs itself as an ordinary user inside Tests/Fixtures/systemd-user.sh. The fakes leave daemons behind that are forked twice, in
+sessions of their own, without an environment, and deaf to SIGTERM: only the scope's control group knows them once their runner
+is gone.
+"""
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+from harness import LEGACY, StdioGateway, Tally, check, contains, equal, matches, run, section, text_of, within
+from installed import Bundle, alive, release, under_systemd
+from systemd_service import UNIT, Inside, ServiceHome
+
+CGROUPS = "/sys/fs/cgroup"
+
+
+def group_of(pid):
+    """The control group of a process; None when it is gone."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
+        return next(line[3:].strip() for line in file if line.startswith("0::"))
+    return None
+
+
+def members(group):
+    with contextlib.suppress(OSError), open(f"{CGROUPS}{group}/cgroup.procs") as file:
+        return [int(line) for line in file]
+    return []
+
+
+class Jobs:
+    """What the home's folder of jobs and the records of the fakes say."""
+
+    def __init__(self, home, starts):
+        self.home, self.starts = home, starts
+
+    def records(self):
+        """{id: what runner.json says} of the jobs whose provider runs."""
+        found, folder = {}, self.home.file("jobs")
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, name, "runner.json")) as file:
+                record = json.load(file)
+                if record["provider"]:
+                    found[name] = record
+        return found
+
+    def facts(self, pid):
+        """What the fake with this pid noted about its start."""
+        for name in os.listdir(self.starts):
+            if name.endswith(f"-{pid}.json"):
+                with open(os.path.join(self.starts, name)) as file:
+                    return json.load(file)
+        return {}
+
+    def begin(self, prompt, **arguments):
+        """Starts a run that nobody waits for. -> Job"""
+        before = set(self.records())
+        job = Job()
+        job.thread = threading.Thread(target=job.call, args=(self.home.client(), prompt, arguments), daemon=True)
+        job.thread.start()
+        found = within(15, lambda: set(self.records()) - before)
+        check("a job is started", bool(found), "a record", job.answer, vital=True)
+        job.id = found.pop()
+        job.record = self.records()[job.id]
+        job.runner, job.provider = job.record["runner"]["pid"], job.record["provider"]["pid"]
+        wanted = [name for name in ("daemon", "grandchild") if f"@@{name}@@" in prompt]
+        within(10, lambda: all(name in self.facts(job.provider) for name in wanted))
+        job.others = [self.facts(job.provider).get(name) for name in wanted]
+        job.all = [job.runner, job.provider, *job.others]
+        job.scope = f"{UNIT}-job-{job.id}.scope"
+        return job
+
+
+class Job:
+    answer = None
+
+    def call(self, client, prompt, arguments):
+        try:
+            client.initialize()
+            self.answer = client.tool("claude_request", prompt=prompt, timeout=120, **arguments)
+        except Exception as error:  # noqa: BLE001 - a gateway that goes away answers as it likes
+            self.answer = repr(error)
+
+    def gone(self, home, title):
+        check(f"{title}: nothing of it is left", within(15, lambda: not any(map(alive, self.all))), "all gone",
+              [pid for pid in self.all if alive(pid)])
+        check(f"{title}: nor its scope", within(5, lambda: not home.systemctl(
+            "list-units", "--all", "--plain", "--no-legend", self.scope)), "forgotten", self.scope)
+
+
+def placed(home, jobs):
+    with section("the scope of a job"):
+        job = jobs.begin("@@daemon@@@@grandchild@@@@wait 4@@@@say placed@@")
+        groups = {pid: group_of(pid) for pid in job.all}
+        check("runner, provider and both that left its session are in it", all(
+            (group or "").endswith(f"/{UNIT}.slice/{job.scope}") for group in groups.values()), job.scope, groups)
+        equal("nobody else is", sorted(members(groups[job.runner])), sorted(job.all))
+        equal("the job's record names its group", job.record["controlGroup"], groups[job.runner])
+        seen = home.shown("ActiveState", "Slice", "Description", "CollectMode", "CPUAccounting", "TasksAccounting", unit=job.scope)
+        equal("the manager knows it, in our slice", (seen["ActiveState"], seen["Slice"], seen["CollectMode"]),
+              ("active", f"{UNIT}.slice", "inactive-or-failed"))
+        equal("what it uses is counted", (seen["CPUAccounting"], seen["TasksAccounting"]), ("yes", "yes"))
+        contains("it bears the provider's name", seen["Description"], "claude")
+        contains("and the job's id", seen["Description"], job.id)
+        job.thread.join(30)
+        equal("the answer comes", text_of(job.answer), "placed")
+        job.gone(home, "after its end")
+
+
+def outlives(home, jobs):
+    with section("a service that is stopped"):
+        job = jobs.begin("@@slow 8@@@@say one two three four five six seven eight@@")
+        home.systemctl("stop", f"{UNIT}.service")
+        equal("systemd's stop leaves the job alone", (alive(job.runner), alive(job.provider)), (True, True))
+        equal("the manager still has its scope", home.shown("ActiveState", unit=job.scope)["ActiveState"], "active")
+        told = home.json("stop")
+        equal("our stop counts it", (told.status["running"], told.status["jobs"]), (False, {"running": 1, "waiting": 0, "canceled": None}))
+        matches("and says so to people", home.run("stop", "--text").out, "running jobs +1; the next start collects what comes of it")
+        plan = home.json("uninstall").json
+        equal("a listing of 'uninstall' has it", [(entry["id"], entry["provider"], entry["state"]) for entry in plan["jobs"]],
+              [(job.id, "claude", "running")])
+        equal("and stops nothing", alive(job.provider), True)
+        check("it ends while no gateway runs", within(15, lambda: not alive(job.runner)), "ended", job.runner)
+        job.gone(home, "after its end")
+        check("how it ended is kept", os.path.exists(home.file("jobs", job.id, "exit.json")), "exit.json", os.listdir(home.file("jobs")))
+        equal("the slice has gone with it", home.systemctl("is-active", f"{UNIT}.slice"), "inactive")
+        home.json("start")
+        check("the next gateway collects it", within(10, lambda: not os.path.exists(home.file("jobs", job.id))), "collected", job.id)
+        job = jobs.begin("@@wait 4@@@@say replaced@@")
+        told = home.json("restart").status
+        equal("a restart leaves a job alone and counts it", (told["jobs"]["running"], alive(job.provider)), (1, True))
+        check("the new gateway collects it", within(15, lambda: not os.path.exists(home.file("jobs", job.id))), "collected", job.id)
+        job.gone(home, "after its end")
+
+
+def ends(home, jobs):
+    with section("bad ends"):
+        job = jobs.begin("@@daemon@@@@grandchild@@@@stubborn@@@@silent@@")
+        os.kill(job.runner, signal.SIGTERM)
+        job.gone(home, "a cancelled job")
+        job = jobs.begin("@@daemon@@@@grandchild@@@@silent@@")
+        os.kill(job.runner, signal.SIGKILL)
+        job.gone(home, "a job whose runner was killed")
+        job.thread.join(30)
+        check("its caller hears that", isinstance(job.answer, dict) and bool(job.answer.get("isError")), "an error", job.answer)
+        job = jobs.begin("@@daemon@@@@grandchild@@@@silent@@")
+        home.systemctl("stop", f"{UNIT}.service", f"{UNIT}.socket")
+        os.kill(job.runner, signal.SIGKILL)
+        check("a runner that is killed while no gateway runs leaves its provider", alive(job.provider), "alive", job.provider)
+        home.json("start")
+        job.gone(home, "once a gateway runs")
+        job = jobs.begin("@@daemon@@@@silent@@")
+        home.systemctl("stop", job.scope)
+        job.gone(home, "a job whose scope was stopped")
+
+
+def canceling(home, jobs):
+    with section("stop --jobs"):
+        running = [jobs.begin("@@daemon@@@@grandchild@@@@silent@@"), jobs.begin("@@stubborn@@@@silent@@")]
+        began = time.monotonic()
+        told = home.json("stop", "--jobs")
+        equal("cancels what runs, and says how many", (told.status["running"], told.status["jobs"]),
+              (False, {"running": 0, "waiting": 0, "canceled": 2}))
+        print(f"    after {time.monotonic() - began:.1f} s", flush=True)
+        for number, job in enumerate(running):
+            job.gone(home, f"job {number + 1}")
+        equal("nothing waits for the next gateway", [name for name in os.listdir(home.file("jobs")) if not name.startswith(".")], [])
+        home.json("start")
+
+
+def without(home, jobs):
+    with section("a manager that refuses"):
+        # A stdio gateway in a login session: its processes are not the manager's to move.
+        folder = home.world.directory("aside")
+        config = os.path.join(folder, "config.toml")
+        with open(config, "w") as file:
+            file.write(home.read("config.toml"))
+        environment = {**home.environment, "LLM_GATEWAY_HOME": folder, "FAKE_CLI_LOG": jobs.starts}
+        gateway = StdioGateway(home.world, environment, ("--transport=stdio",), LEGACY, True, home.file("current/bin/llm-gateway"))
+        for number in (1, 2):
+            began = time.monotonic()
+            equal(f"a job runs all the same, {number}", text_of(gateway.tool("claude_request", prompt=f"@@say plain {number}@@")), f"plain {number}")
+            check("soon", time.monotonic() - began < 1.5, "< 1.5 s", f"{time.monotonic() - began:.2f} s")
+        told = [line for line in gateway.log if "without a scope" in line]
+        equal("the log says so once", len(told), 1)
+        print(f"    {''.join(told).strip()}", flush=True)
+        equal("the gateway ends well", gateway.hang_up(), 0)
+
+
+def removal(home, jobs):
+    with section("uninstall"):
+        job = jobs.begin("@@daemon@@@@grandchild@@@@silent@@")
+        told = home.json("uninstall", "--yes", "--purge").json
+        equal("cancels what runs, and says how many", (told["removed"], told["canceled_jobs"]), (True, 1))
+        job.gone(home, "its job")
+        equal("nothing of the home is left", os.path.exists(home.state), False)
+        equal("systemd has forgotten scopes and slices", home.systemctl("list-units", "--all", "--plain", "--no-legend", "llm*"), "")
+
+
+def inside(bundle, manager):
+    world = Inside()
+    try:
+        home = ServiceHome(world, manager)
+        home.json("setup", "--port", str(home.port))
+        home.json("install-bundle", *Bundle(bundle).flags)
+        home.program = home.link
+        starts = world.directory("starts")
+        tools = world.directory("tools")
+        os.symlink(os.path.join(os.environ["FIXTURES"], "fakes", "scenario"), os.path.join(tools, "claude"))
+        home.environment["PATH"] += f":{tools}"
+        home.json("setup")
+        with open(home.file("environment"), "a") as file:
+            file.write(f"FAKE_CLI_LOG={starts}\nPYTHONDONTWRITEBYTECODE=1\n")
+        home.write("config.toml", f'[workspaces]\ndefault = "main"\n\n[[workspaces.repos]]\nalias = "main"\npath = "{world.work}"\n'
+                   'kind = "folder"\n')
+        home.json("start")
+        jobs = Jobs(home, starts)
+        for part in (placed, outlives, ends, canceling, without, removal):
+            part(home, jobs)
+    finally:
+        world.close()
+    sys.exit(1 if Tally.failed else 0)
+
+
+def drive(world):
+    ended = under_systemd(world, "EndToEnd/scopes.py", release())
+    equal("everything held under systemd", ended.returncode, 0)
+
+
+if __name__ == "__main__":
+    inside(*sys.argv[2:]) if sys.argv[1:2] == ["inside"] else run(drive)
