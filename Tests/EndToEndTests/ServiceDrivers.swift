@@ -16,7 +16,7 @@ struct ServiceDrivers {
         try await Driver("service.py", "systemd").run()
     }
 
-    @Test("gives each job a scope of its own, leaves running jobs alone or ends them, and never a part of one")
+    @Test("gives each job a scope of its own, and leaves running jobs alone or ends all of them")
     func scopes() async throws {
         try await Driver("scopes.py").run()
     }
