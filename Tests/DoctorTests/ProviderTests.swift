@@ -186,6 +186,6 @@ struct ProviderTests {
             )
         }
         #expect(Set(capabilities.features).count == capabilities.features.count)
-        #expect(capabilities.tools == [provider.requestTool])
+        #expect(capabilities.tools == [provider.requestTool, provider.asyncRequestTool])
     }
 }
