@@ -141,4 +141,7 @@ package struct Configuration: Sendable, Equatable {
     package static let commandLineProviders = [
         "claude", "codex", "gemini", "grok", "mistral", "devin", "cursor",
     ]
+
+    /// The providers whose command line programs this gateway runs.
+    package static let servedProviders = ["claude", "codex", "gemini", "grok", "mistral"]
 }

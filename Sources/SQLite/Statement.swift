@@ -90,6 +90,25 @@ package struct Row {
         isNull(column) ? nil : sqlite3_column_double(handle, Int32(column))
     }
 
+    /// How many columns there are.
+    package var count: Int { Int(sqlite3_column_count(handle)) }
+
+    /// What a column is called.
+    package func name(_ column: Int) -> String {
+        sqlite3_column_name(handle, Int32(column)).map { String(cString: $0) } ?? ""
+    }
+
+    /// A column as it is stored.
+    package func value(_ column: Int) -> SQLiteValue {
+        switch sqlite3_column_type(handle, Int32(column)) {
+        case SQLITE_INTEGER: .integer(sqlite3_column_int64(handle, Int32(column)))
+        case SQLITE_FLOAT: .real(sqlite3_column_double(handle, Int32(column)))
+        case SQLITE_TEXT: .text(text(column) ?? "")
+        case SQLITE_BLOB: .blob(blob(column) ?? [])
+        default: .null
+        }
+    }
+
     /// A column as a truth value; null is `false`.
     package func flag(_ column: Int) -> Bool { integer(column) ?? 0 != 0 }
 }

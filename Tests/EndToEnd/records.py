@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""What is kept of requests and what is not: retention, recording in part or not at all."""
+"""What is kept of requests and what is not: retention, recording in part or not at all, forgetting, exporting."""
+import json
 import os
 import sqlite3
 
-from harness import body_of, check, equal, run, section, text_of, within
+from harness import body_of, check, contains, equal, product, run, section, text_of, within
 
 PAST = "2020-01-01T00:00:00.000Z"
 
@@ -14,6 +15,8 @@ def drive(world):
         recording(world)
     with section("what has expired"):
         expiry(world)
+    with section("forgetting and exporting"):
+        forgetting(world)
 
 
 def files_with(world, secret):
@@ -91,6 +94,89 @@ def expiry(world):
     check("expired jobs and requests are gone", gone)
     equal("what the reference wrote is kept", rows(world, "SELECT prompt FROM requests WHERE id = 'reference'"), [("oldQ7",)])
     equal("the gateway ends well", gateway.hang_up(), 0)
+
+
+def manager(world, *arguments):
+    """-> (status, standard output)"""
+    done = world.call([product("llm-cli-gateway"), *arguments])
+    return done.returncode, done.stdout if isinstance(done.stdout, str) else done.stdout.decode()
+
+
+def forgetting(world):
+    jobs = os.path.join(world.state, "jobs")
+    gateway = world.stdio_gateway()
+    kept = {}
+    for number, tool in enumerate(("claude_request", "codex_request", "claude_request", "codex_request")):
+        body = gateway.tool(tool, prompt=f"ask{number}Z9 @@say reply{number}Z9@@", correlationId=f"z{number}",
+                            createNewSession=True)["structuredContent"]
+        kept[number] = body["sessionId"]
+    # What an earlier program removed without overwriting it.
+    with database(world) as connection:
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute("INSERT INTO requests (id, cli, prompt, datetime_utc) VALUES ('ghost', 'claude', ?, ?)",
+                           ("ghostZ9 " * 4000, PAST))
+        connection.execute("INSERT INTO requests (id, cli, prompt, datetime_utc) VALUES ('elder', 'codex', 'elderZ9', ?)", (PAST,))
+        connection.execute("DELETE FROM requests WHERE id = 'ghost'")
+    connection.close()
+    running = gateway.begin("tools/call", {"name": "claude_request", "arguments": {
+        "prompt": "longZ9 @@wait 3@@@@say lateZ9@@", "correlationId": "zlong", "createNewSession": True}})
+    within(10, lambda: rows(world, "SELECT count(*) FROM jobs WHERE status = 'running'") == [(1,)])
+
+    status, out = manager(world, "export", "--request", "z1")
+    lines = [json.loads(line) for line in out.splitlines()]
+    equal("export gives a request and its job, one a line", [status, [line["type"] for line in lines]], [0, ["request", "job"]])
+    equal("with prompt, answer and metadata", [lines[0]["prompt"], lines[0]["response"], lines[0]["metadata"]["status"]],
+          ["ask1Z9 @@say reply1Z9@@", "reply1Z9", "completed"])
+    file = os.path.join(world.work, "records.jsonl")
+    status, out = manager(world, "export", file, "--provider", "claude", "--json")
+    with open(file) as exported:
+        lines = [json.loads(line) for line in exported]
+    equal("export into a file says what it wrote", [status, json.loads(out)["requests"], json.loads(out)["jobs"]],
+          [0, sum(line["type"] == "request" for line in lines), sum(line["type"] == "job" for line in lines)])
+    check("and has the provider's alone", {line["cli"] for line in lines} == {"claude"})
+    equal("only its owner reads the file", oct(os.stat(file).st_mode & 0o777), "0o600")
+    status, out = manager(world, "export", file, "--json")
+    equal("a file that is there is not replaced", [status, json.loads(out)["error"]["code"]], [2, "file-exists"])
+
+    status, out = manager(world, "forget", "--json")
+    equal("forget without anything said is refused", [status, json.loads(out)["error"]["code"]], [2, "usage"])
+    status, out = manager(world, "forget", "--request", "z0", "--dry-run", "--json")
+    plan = json.loads(out)
+    equal("a rehearsal counts", [status, plan["dry_run"], plan["requests"], plan["jobs"], plan["scrubbed"]], [0, True, 1, 1, None])
+    check("and removes nothing", files_with(world, "reply0Z9"))
+
+    status, out = manager(world, "forget", "--request", "z0", "--json")
+    done = json.loads(out)
+    equal("forget by correlation id, beside a gateway", [status, done["requests"], done["jobs"], done["sessions"], done["scrubbed"]],
+          [0, 1, 1, 0, True])
+    equal("its bytes are in no file", [files_with(world, text) for text in ("ask0Z9", "reply0Z9", "ghostZ9")], [[], [], []])
+    check("the others are there", all(files_with(world, f"reply{number}Z9") for number in (1, 2, 3)))
+    status, out = manager(world, "forget", "--session", kept[1], "--json")
+    done = json.loads(out)
+    equal("forget by session takes its record, too", [done["requests"], done["jobs"], done["sessions"]], [1, 1, 1])
+    equal("in no file either", [files_with(world, text) for text in ("ask1Z9", "reply1Z9", kept[1])], [[], [], []])
+    status, out = manager(world, "forget", "--provider", "claude", "--json")
+    done = json.loads(out)
+    equal("a run that goes on is left alone and counted", [status, done["left_running"]], [0, 1])
+    equal("the provider's other requests are gone", [files_with(world, "reply2Z9"), bool(files_with(world, "reply3Z9"))], [[], True])
+    answer = gateway.finish(running)["result"]
+    equal("and answers", text_of(answer).strip(), "lateZ9")
+    equal("and is recorded", body_of(gateway.tool("llm_request_result", correlationId="zlong"))["request"]["status"], "completed")
+
+    status, out = manager(world, "forget", "--older-than", "1h", "--json")
+    done = json.loads(out)
+    equal("forget by age leaves what is younger", [status, done["requests"], files_with(world, "elderZ9"), bool(files_with(world, "lateZ9"))],
+          [0, 1, [], True])
+    equal("the gateway works on", text_of(gateway.tool("codex_request", prompt="@@say stillZ9@@", createNewSession=True)).strip(), "stillZ9")
+    equal("the gateway ends well", gateway.hang_up(), 0)
+
+    status, out = manager(world, "forget", "--all", "--json")
+    done = json.loads(out)
+    check("forget everything", status == 0 and done["requests"] > 0 and done["scrubbed"] is True, "a count", done)
+    equal("leaves none of it", [files_with(world, text) for text in ("Z9", "Q7")], [[], []])
+    status, out = manager(world, "forget", "--all", "--text")
+    contains("once more there is nothing", out, "there is nothing to forget")
+    equal("the spool is empty", [name for name in os.listdir(jobs) if name[0] != "."], [])
 
 
 run(drive)

@@ -248,7 +248,7 @@ struct Arguments: Sendable {
 
     private func declared(_ name: String) -> Flag? {
         flags.first {
-            name == "--\($0.name)" || (name.count == 2 && name.last == $0.letter && !name.hasPrefix("--"))
+            name == "--\($0.name)" || $0.letter.map { name == "-\($0)" } ?? false
         }
     }
 

@@ -4,5 +4,6 @@ extension Verb {
         setup, installBundle, upgrade, rollback, uninstall, start, stop, restart, status, logs, doctor,
         repair,
         verify, help, version, stdio, printClientConfig, completions, backup, restore,
+        export, forget,
     ]
 }

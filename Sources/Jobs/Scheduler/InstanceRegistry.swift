@@ -65,6 +65,13 @@ final class InstanceRegistry: @unchecked Sendable {
         return FileLock.isHeld(path)
     }
 
+    /// Whether any gateway works in a `jobs` directory.
+    static func isAnyAlive(in directory: String, files: Files) -> Bool {
+        ((try? files.list(directory)) ?? []).contains { name in
+            name.hasPrefix(lockPrefix) && FileLock.isHeld(Layout.join(directory, name))
+        }
+    }
+
     /// Removes what dead gateways have left of themselves.
     ///
     /// Only with `guardChanges` held.

@@ -190,6 +190,20 @@ package final class SessionStore: Sendable {
         }
     }
 
+    // MARK: for the owner of the home
+
+    /// How many sessions, whoever they belong to, are such ones.
+    package func count(where isMeant: (SessionRecord, Timestamp?) -> Bool) -> Int {
+        reading { document in document.sessions.count { isMeant($0.record, $0.lastUsed) } }
+    }
+
+    /// Forgets sessions, whoever they belong to.
+    package func remove(
+        where isMeant: @escaping @Sendable (SessionRecord, Timestamp?) -> Bool
+    ) async throws(GatewayError) -> [SessionRecord] {
+        try await changing { document throws(GatewayError) in document.remove(where: isMeant) }
+    }
+
     // MARK: below
 
     private static func description(of provider: String) -> String {

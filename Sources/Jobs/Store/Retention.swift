@@ -27,24 +27,30 @@ extension Store {
     /// cancelled.
     package func removeExpired() async throws(GatewayError) -> ExpiredRows {
         var removed = ExpiredRows()
+        let now = [SQLiteValue.text(clock.now().iso8601)]
         removed.jobs = try await removeInBatches(
             """
-            SELECT id FROM jobs WHERE expires_at < ?1 AND status <> 'running' ORDER BY expires_at LIMIT ?2
-            """
-        ) { id, connection throws(GatewayError) in
-            try connection.execute("DELETE FROM jobs WHERE id = ?1 AND status <> 'running'", [.text(id)])
-        }
+            SELECT id FROM jobs WHERE expires_at < ?1 AND status <> 'running' ORDER BY expires_at
+            """,
+            now,
+            Store.removeFinishedJob
+        )
         removed.requests = try await removeInBatches(
             """
             SELECT id FROM requests WHERE expires_at < ?1 AND NOT EXISTS (
                 SELECT 1 FROM gateway_metadata m CROSS JOIN jobs j ON j.id = m.async_job_id
                 WHERE m.request_id = requests.id AND j.status = 'running')
-            ORDER BY expires_at LIMIT ?2
-            """
-        ) { id, connection throws(GatewayError) in
-            try Store.removeRequest(id, connection)
-        }
+            ORDER BY expires_at
+            """,
+            now,
+            Store.removeRequest
+        )
         return removed
+    }
+
+    /// Removes a job that is over; returns how many went, 1 or 0.
+    static func removeFinishedJob(_ id: String, _ connection: Connection) throws(GatewayError) -> Int {
+        try connection.execute("DELETE FROM jobs WHERE id = ?1 AND status <> 'running'", [.text(id)])
     }
 
     /// Removes a request's rows; returns how many requests went, 1 or 0.
@@ -53,18 +59,16 @@ extension Store {
         return try connection.execute("DELETE FROM requests WHERE id = ?1", [.text(id)])
     }
 
-    /// Removes row by row what `query` finds until it finds nothing.
-    ///
-    /// The time and the number of rows that are wanted are bound to it.
-    private func removeInBatches(
+    /// Removes row by row what `query` finds, which gets a limit, until it finds nothing.
+    func removeInBatches(
         _ query: String,
+        _ values: [SQLiteValue],
         _ remove: @Sendable (String, Connection) throws(GatewayError) -> Int
     ) async throws(GatewayError) -> Int {
         var removed = 0
-        let values = [SQLiteValue.text(clock.now().iso8601), .integer(Int64(Store.batchRows))]
         while !Task.isCancelled {
             var ids = try await read { connection throws(GatewayError) in
-                try connection.all(query, values) { $0.text(0) ?? "" }
+                try connection.all("\(query) LIMIT \(Store.batchRows)", values) { $0.text(0) ?? "" }
             }[...]
             let before = removed
             while !ids.isEmpty, !Task.isCancelled {
