@@ -95,14 +95,16 @@ extension JobScheduler {
             return nil
         }
         let id = spec.id
-        let isKept = directory == keptDirectory(of: id)
-        guard isKept || directory.id == id, Ownership.admits(spec.owner, caller) else { return nil }
+        let kept = directory == keptDirectory(of: id) ? try keptEnding(in: directory) : nil
+        guard kept != nil || directory.id == id, Ownership.admits(spec.owner, caller) else { return nil }
         let exit = try ExitRecord.of(directory, files: machine.files)
         let hasBegun = machine.files.exists(directory.runner)
-        let status = exit?.verdict.status ?? (isKept ? .failed : hasBegun ? .running : .queued)
+        let status = kept?.status ?? exit?.verdict.status ?? (hasBegun ? .running : .queued)
         let message =
-            status == .canceled && isCancelMarked(id)
-            ? JobScheduler.canceledByCaller : exit.flatMap { JobFiles.message($0, status, spec) }
+            kept != nil
+            ? kept?.message
+            : status == .canceled && isCancelMarked(id)
+                ? JobScheduler.canceledByCaller : exit.flatMap { JobFiles.message($0, status, spec) }
         return FoundJob(
             snapshot: JobSnapshot(
                 id: id,

@@ -404,7 +404,11 @@ package actor JobScheduler {
             try await store.finish(job.spec, ending, instance: registry.name, host: registry.host)
         }
         // Aside before anybody hears of the end, who then has it removed.
-        if job.spec.recording != .full, isCommitted { leave(job.directory, by: keep) }
+        if job.spec.recording != .full, isCommitted {
+            leave(job.directory) { (directory) throws(GatewayError) in
+                try keep(directory, status, outcome.message)
+            }
+        }
         job.handle.resolve(outcome)
         if isCommitted, job.spec.recording == .full { leave(job.directory, by: remove) }
         jobs[job.spec.id] = nil

@@ -7,6 +7,7 @@ import Platform
 /// has the answer, ten minutes after its end at the latest, or when the next gateway starts.
 extension JobScheduler {
     static let keptPrefix = ".kept-"
+    private static let endingName = "ending.json"
     /// How long the caller of an asynchronous job has to collect what is not recorded.
     package static let keptTime = Duration.seconds(600)
 
@@ -15,12 +16,27 @@ extension JobScheduler {
         JobDirectory(Layout.join(layout.jobs, JobScheduler.keptPrefix + id))
     }
 
-    /// Keeps a job's directory aside for its caller; what only its run needed goes at once.
-    func keep(_ directory: JobDirectory) throws(GatewayError) {
+    /// Keeps a job's directory aside for its caller, with how it ended; what only its run needed goes at once.
+    func keep(_ directory: JobDirectory, _ status: JobStatus, _ message: String?) throws(GatewayError) {
         try machine.files.removeFile(directory.standardInput)
+        try RecordFile.write(
+            ["status": .string(status.rawValue), "message": .optional(message)],
+            to: directory.file(JobScheduler.endingName),
+            machine.files
+        )
         let kept = keptDirectory(of: directory.id)
         if try machine.files.status(kept.path) != nil { try machine.files.removeTree(kept.path) }
         try machine.files.rename(directory.path, to: kept.path, durable: false)
+    }
+
+    /// How a job ended whose directory is kept aside; `nil` for any other directory.
+    nonisolated func keptEnding(
+        in directory: JobDirectory
+    ) throws(GatewayError) -> (status: JobStatus, message: String?)? {
+        guard directory.id.hasPrefix(JobScheduler.keptPrefix) else { return nil }
+        let ending = try RecordFile.readIfWhole(directory.file(JobScheduler.endingName), machine.files)
+        let status = ending?["status"]?.string.flatMap(JobStatus.init(rawValue:))
+        return (status ?? .orphaned, ending?["message"]?.string)
     }
 
     /// Removes what was kept of a job that is not recorded, because its caller has the answer.

@@ -18,7 +18,7 @@ package struct RecordSelection: Sendable, Equatable {
     /// Whether nothing narrows it.
     package var isEverything: Bool { self == RecordSelection() }
 
-    /// A condition in SQL with the values for ?1, ?2…
+    /// A condition in SQL, with the values for ?1, ?2 and so on.
     struct Condition: Sendable {
         var text: String
         var values: [SQLiteValue]
