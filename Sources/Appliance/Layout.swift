@@ -14,6 +14,8 @@ package struct Layout: Sendable, Equatable {
     package let configuration: String
     /// Whether `home` is the default place; a second home gets units with a suffix of their own.
     package let isDefaultHome: Bool
+    /// `LLM_GATEWAY_CONFIG`.
+    private let chosenConfiguration: String?
 
     /// Derives every path from an environment.
     ///
@@ -28,7 +30,7 @@ package struct Layout: Sendable, Equatable {
                 help: "set HOME to your home directory, or LLM_GATEWAY_HOME to the directory to use"
             )
         }
-        let standard = Layout.join(anchor, ".llm-cli-gateway")
+        let standard = Layout.standardHome(of: anchor)
         let home = chosen.map(Layout.withoutTrailingSlash) ?? standard
         let file = environment["LLM_GATEWAY_CONFIG"].flatMap { $0.isEmpty ? nil : $0 }
         // A service runs elsewhere than the shell, so that only absolute paths mean the same to both.
@@ -55,11 +57,45 @@ package struct Layout: Sendable, Equatable {
                 help: "choose an empty folder, or one that does not exist yet"
             )
         }
+        self.init(
+            home: home,
+            userHome: anchor,
+            knowsUserHome: userHome != nil,
+            isDefaultHome: home == standard,
+            chosenConfiguration: file
+        )
+    }
+
+    private init(
+        home: String,
+        userHome: String,
+        knowsUserHome: Bool,
+        isDefaultHome: Bool,
+        chosenConfiguration: String?
+    ) {
         self.home = home
-        self.userHome = anchor
-        knowsUserHome = userHome != nil
-        isDefaultHome = home == standard
-        configuration = file ?? Layout.join(home, "config.toml")
+        self.userHome = userHome
+        self.knowsUserHome = knowsUserHome
+        self.isDefaultHome = isDefaultHome
+        self.chosenConfiguration = chosenConfiguration
+        configuration = chosenConfiguration ?? Layout.join(home, "config.toml")
+    }
+
+    /// The default place of a user.
+    package static func standardHome(of userHome: String) -> String { join(userHome, standardName) }
+
+    /// The name of the default place's folder.
+    package static let standardName = ".llm-cli-gateway"
+
+    /// The same home by another of its names, as the default home of `userHome` or as one of several.
+    package func named(_ home: String, userHome: String? = nil, isDefaultHome: Bool) -> Layout {
+        Layout(
+            home: home,
+            userHome: userHome ?? self.userHome,
+            knowsUserHome: knowsUserHome,
+            isDefaultHome: isDefaultHome,
+            chosenConfiguration: chosenConfiguration
+        )
     }
 
     /// The layout itself, for who reads or writes outside of the appliance's directory: commands, units.

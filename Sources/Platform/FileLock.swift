@@ -146,6 +146,34 @@ package final class FileLock: Sendable {
         }
     }
 
+    /// The process that took the lock of a file or folder for itself; `nil` when nobody has it or when that cannot be told.
+    ///
+    /// A process that got the lock handed on is not known to the kernel: the taker is, even when it has ended since. Another
+    /// user's mount may hide it, and some file systems have another device there than in stat(2).
+    package static func holder(of path: String) -> Int32? {
+        var named = stat()
+        guard stat(path, &named) == 0, let table = try? Files().readText("/proc/locks") else { return nil }
+        var device: (UInt32, UInt32) = (0, 0)
+        shim_device_numbers(named.st_dev, &device.0, &device.1)
+        return holder(in: table, device: device, inode: UInt64(named.st_ino))
+    }
+
+    /// Reads one lock's holder out of the kernel's table (proc_locks(5)).
+    static func holder(in table: String, device: (UInt32, UInt32), inode: UInt64) -> Int32? {
+        for line in table.split(separator: "\n") {
+            // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:16236787 0 EOF`; one that waits has an arrow before its kind.
+            let fields = line.split(separator: " ")
+            guard fields.count > 5, fields[1] == "FLOCK", fields[3] == "WRITE" else { continue }
+            let place = fields[5].split(separator: ":")
+            guard place.count == 3, UInt32(place[0], radix: 16) == device.0,
+                UInt32(place[1], radix: 16) == device.1, UInt64(place[2]) == inode
+            else { continue }
+            // The kernel says 0 of a process of another process name space.
+            return Int32(fields[4]).flatMap { $0 > 0 ? $0 : nil }
+        }
+        return nil
+    }
+
     private static func take(
         _ path: String,
         _ kind: Int32,

@@ -254,6 +254,23 @@ package struct Files: Sendable {
         try Files.writeAll(bytes, to: descriptor, path: path)
     }
 
+    /// Writes over the beginning of a file that is there, which needs no room on a full disk.
+    ///
+    /// A reader at the same moment may see parts of both: for small files that mean nothing after a crash. Throws
+    /// `disk-full` when the file is shorter than that.
+    package func overwrite(_ bytes: [UInt8], in path: String) throws(GatewayError) {
+        try step(.open(path))
+        let descriptor = shim_open(path, O_RDWR | O_NOFOLLOW, 0)
+        guard descriptor >= 0 else { throw Files.failure("write", path, -descriptor) }
+        defer { close(descriptor) }
+        var info = stat()
+        guard fstat(descriptor, &info) == 0, info.st_size >= bytes.count else {
+            throw Files.failure("write", path, ENOSPC)
+        }
+        try step(.write(path))
+        try Files.writeAll(bytes, to: descriptor, path: path)
+    }
+
     /// Moves a file or directory inside one file system, replacing a file.
     package func rename(_ from: String, to path: String, durable: Bool = true) throws(GatewayError) {
         try step(.rename(from, path))

@@ -53,7 +53,9 @@ package struct Machine: Sendable {
     }
 
     /// The layout of the appliance in this environment.
-    package func layout() throws(GatewayError) -> Layout { try Layout(environment: environment) }
+    package func layout() throws(GatewayError) -> Layout {
+        try Layout(environment: environment).asInstalled(files: files)
+    }
 
     /// The absolute path of the running program, symlinks resolved.
     package var executable: String { files.destination(ofLink: "/proc/self/exe") ?? "" }

@@ -152,7 +152,7 @@ def at_once(manager, port, supervisor):
     def crowd(*verbs):
         """Runs commands at the same time. -> [(verb, exit code, what it printed)] in their order"""
         with concurrent.futures.ThreadPoolExecutor(len(verbs)) as pool:
-            ended = pool.map(lambda verb: manager.call([manager.program, verb, "--json"]), verbs)
+            ended = pool.map(lambda verb: manager.call([manager.program, *verb.split(), "--json"]), verbs)
             return [(verb, each.returncode, json.loads(each.stdout)) for verb, each in zip(verbs, ended)]
 
     def only_one(title):
@@ -180,10 +180,19 @@ def at_once(manager, port, supervisor):
             # A start that a stop overtakes has started nothing that would go on.
             refused = [each["error"] for verb, code, each in ended if code]
             check("a start ends well, or says that it was stopped or nobody is there any more",
-                  all(error["code"] in ("start-failed", "unhealthy") for error in refused), "start-failed", refused)
+                  all(error["code"] in ("service-stopped", "start-failed", "unhealthy") for error in refused), "start-failed", refused)
         equal("a stop is the last word", manager("stop")["status"]["running"], False)
         with socket.socket() as probe:
             check("the port is free", probe.connect_ex(("127.0.0.1", port)) != 0, "refused", "connected")
+    if supervisor == "systemd":
+        with section("starts with and without systemd"):
+            for _ in range(3):
+                ended = crowd(*["start", "start --detached"] * 3)
+                refused = [(verb, each["error"]["code"]) for verb, code, each in ended if code]
+                check("whoever comes first decides; a start that insists on the other way says so",
+                      all(each == ("start --detached", "already-supervised") for each in refused), "nothing else", refused)
+                only_one("both ways")
+                equal("a stop is the last word", manager("stop")["status"]["running"], False)
     if supervisor == "detached":
         killed_start(manager, port)
 

@@ -21,12 +21,22 @@ struct ServiceDrivers {
         try await Driver("scopes.py").run()
     }
 
+    @Test("obeys the last word of commands that start, stop, replace, move and restore it at once")
+    func lastWord() async throws {
+        try await Driver("last_word.py").run()
+    }
+
+    @Test("does so under a real user service manager")
+    func lastWordBySystemd() async throws {
+        try await Driver("last_word.py", "systemd").run()
+    }
+
     @Test("answers every request of a crowd of clients through upgrades and forced rollbacks")
     func underLoad() async throws {
         try await Driver("upgrade_under_load.py").run()
     }
 
-    @Test("does so under a real user service manager as well")
+    @Test("answers them under a real user service manager as well")
     func underLoadBySystemd() async throws {
         try await Driver("upgrade_under_load.py", "systemd").run(within: .seconds(1000))
     }

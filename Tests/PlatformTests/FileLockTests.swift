@@ -1,7 +1,9 @@
 import Appliance
-import Platform
+import Glibc
 import TestSupport
 import Testing
+
+@testable import Platform
 
 @Suite("A lock")
 struct FileLockTests {
@@ -102,5 +104,29 @@ struct FileLockTests {
         try Files().makeDirectory(path)
         #expect(try FileLock.attempt(folder: path) != nil)
         withExtendedLifetime(holder) {}
+    }
+
+    @Test("names its taker, and nobody once it is free")
+    func holder() throws {
+        let path = directory.path("folder")
+        try Files().makeDirectory(path)
+        #expect(FileLock.holder(of: path) == nil)
+        let lock = try #require(try FileLock.attempt(folder: path))
+        #expect(FileLock.holder(of: path) == getpid())
+        withExtendedLifetime(lock) {}
+        let table = """
+            1: FLOCK  ADVISORY  WRITE 32253 fe:00:16236787 0 EOF
+            1: -> FLOCK  ADVISORY  WRITE 7 fe:00:16236787 0 EOF
+            2: POSIX  ADVISORY  WRITE 9 fe:00:5 0 EOF
+            3: FLOCK  ADVISORY  READ  10 fe:00:6 0 EOF
+            4: FLOCK  ADVISORY  WRITE 0 fe:01:16236787 0 EOF
+            5: FLOCK
+
+            """
+        #expect(FileLock.holder(in: table, device: (0xfe, 0), inode: 16_236_787) == 32253)
+        #expect(FileLock.holder(in: table, device: (0xfe, 1), inode: 16_236_787) == nil)
+        for inode: UInt64 in [5, 6, 7] {
+            #expect(FileLock.holder(in: table, device: (0xfe, 0), inode: inode) == nil)
+        }
     }
 }

@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +79,11 @@ int shim_set_cloexec(int descriptor, bool on) {
 
 int shim_dup_above(int descriptor, int minimum) {
     return value_or_error(fcntl(descriptor, F_DUPFD_CLOEXEC, minimum));
+}
+
+void shim_device_numbers(dev_t device, uint32_t *major_number, uint32_t *minor_number) {
+    *major_number = major(device);
+    *minor_number = minor(device);
 }
 
 int shim_exchange(const char *first, const char *second) {

@@ -11,7 +11,9 @@ struct PendingStart: Sendable, Equatable {
     var isDetached = false
 
     /// How it is started as it ran before.
-    var options: GatewayService.StartOptions { GatewayService.StartOptions(detached: isDetached) }
+    var options: GatewayService.StartOptions {
+        GatewayService.StartOptions(detached: isDetached, pending: self)
+    }
 
     /// What the note of a home says; `nil` when nothing is to be started.
     static func read(_ layout: Layout, files: Files) throws(GatewayError) -> PendingStart? {

@@ -79,13 +79,17 @@ struct Restoration: Sendable {
         let files = machine.files
         let service = { @Sendable () in
             let settings = try? files.settings(of: layout, environment: machine.environment)
-            return GatewayService(machine: machine, layout: layout, settings: settings ?? .standard)
+            var service = GatewayService(machine: machine, layout: layout, settings: settings ?? .standard)
+            service.say = say
+            return service
         }
         gateway = Gateway(
             status: { () async throws(GatewayError) in try await service().status() },
             stop: { () async throws(GatewayError) in _ = try await service().stop() },
             start: { options async throws(GatewayError) in
-                try await GatewayService(machine: machine).start(options)
+                var service = try GatewayService(machine: machine)
+                service.say = say
+                return try await service.start(options)
             }
         )
     }
@@ -231,7 +235,10 @@ struct Restoration: Sendable {
         }
         var sentence = "the gateway did not start with the restored files, so what was there is in use again"
         do throws(GatewayError) {
-            _ = try await gateway.start(pending.options)
+            // Without the note somebody has stopped it since.
+            if let again = try PendingStart.read(layout, files: files) {
+                _ = try await gateway.start(again.options)
+            }
         } catch {
             sentence += ", and it did not start with that either (\(error))"
         }

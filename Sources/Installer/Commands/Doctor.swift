@@ -177,6 +177,19 @@ extension InstalledVersions {
                 if let operation = receipt.operation {
                     facts.findings.append(finding(operation, layout, files))
                 }
+                if altered.isEmpty, strayed(layout, files: files) == nil,
+                    !files.isExecutable(layout.currentGateway)
+                {
+                    facts.findings.append(
+                        Finding(
+                            "current-missing",
+                            .error,
+                            "version in use",
+                            "'\(layout.current)' does not lead to version \(active.version)",
+                            help: "run: \(Product.name) repair"
+                        )
+                    )
+                }
                 if let target = strayed(layout, files: files) {
                     facts.findings.append(
                         Finding(

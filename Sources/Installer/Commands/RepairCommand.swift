@@ -57,7 +57,8 @@ extension Invocation {
     /// An installation that only looks: broken settings do not matter to it.
     fileprivate func bareInstallation(_ layout: Layout) -> Installation {
         let settings = try? machine.files.settings(of: layout, environment: machine.environment)
-        let service = GatewayService(machine: machine, layout: layout, settings: settings ?? .standard)
+        var service = GatewayService(machine: machine, layout: layout, settings: settings ?? .standard)
+        service.say = note
         var installation = Installation(
             machine: machine,
             layout: layout,

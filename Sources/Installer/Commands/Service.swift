@@ -14,7 +14,7 @@ extension Invocation {
     func startPending() async throws(GatewayError) -> [String] {
         guard let pending = try PendingStart.read(layout(), files: machine.files) else { return [] }
         do throws(GatewayError) {
-            _ = try await service().start(pending.options)
+            guard try await service().start(pending.options).running else { return [] }
             return ["started the gateway again, which a restore had stopped"]
         } catch {
             return [

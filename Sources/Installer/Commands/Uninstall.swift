@@ -47,6 +47,7 @@ struct UninstallReport: Report {
         var service = GatewayService(machine: call.machine, layout: layout, settings: settings)
         service.say = call.note
         var removal = Removal(layout: layout, files: files)
+        removal.units = service.units
         removal.isBareHome = try files.list(layout.home) == [Files.name(of: layout.lock)]
         var report = UninstallReport(home: layout.home)
         let (known, flaw) = try Receipt.known(layout, files: files)
@@ -57,6 +58,7 @@ struct UninstallReport: Report {
             report.notices.append(
                 "this home is a copy of '\(home)', whose links, units and service are left alone"
             )
+        case .moved(let home): report.notices.append("this home was moved here from '\(home)'")
         case .missing, .damaged:
             report.notices.append("the receipt is lost; what is ours was found by its place and form")
         }
@@ -87,6 +89,7 @@ struct UninstallReport: Report {
             transport: HTTPClient(environment: call.machine.environment)
         )
         installation.say = call.note
+        installation.units = service.units
         guard let done = try await installation.uninstall(purge: purge, isBareHome: removal.isBareHome) else {
             return UninstallReport(home: layout.home)
         }

@@ -70,8 +70,10 @@ struct UninstallPlan: Sendable, Equatable {
             switch (entry.kind, there.kind) {
             case (.directory, .directory):
                 folders.append(entry.path)
-            // Only `current` is made to point elsewhere by every upgrade.
-            case (.link, .link) where entry.target == there.target || entry.path == layout.current,
+            // `current` is made to point elsewhere by every upgrade, and the command's link after the home was moved.
+            case (.link, .link)
+            where entry.target == there.target || entry.path == layout.current
+                || (entry.path == layout.commandLink && there.target == layout.currentManager),
                 (.file, .file) where entry.wrote(there.sha256),
                 (.unit, .file) where entry.wrote(there.sha256):
                 removals.append(Removal(path: entry.path, kind: .file))

@@ -170,13 +170,7 @@ struct Installation: Sendable {
         _ options: Options,
         _ receipt: inout Receipt
     ) async throws(GatewayError) -> Receipt.Installed {
-        if let there = try files.status(layout.current), there.kind != .link {
-            throw GatewayError(
-                "in-the-way",
-                "'\(layout.current)' is no link to a version, so nothing can be switched to",
-                help: "move it away, then run the command again"
-            )
-        }
+        try checkSwitchable()
         let staging = Layout.join(layout.staging, Hex.encode(machine.random.bytes(8)))
         receipt.operation = Receipt.Operation(
             verb: options.verb,
@@ -261,6 +255,16 @@ struct Installation: Sendable {
         )
     }
 
+    /// Throws `in-the-way` when something else than a link has the name of the link to the version in use.
+    func checkSwitchable() throws(GatewayError) {
+        guard let there = try files.status(layout.current), there.kind != .link else { return }
+        throw GatewayError(
+            "in-the-way",
+            "'\(layout.current)' is no link to a version, so nothing can be switched to",
+            help: "move it away, then run the command again"
+        )
+    }
+
     /// Makes a verified tree durable and gives it its final name.
     private func place(_ staging: String, as directory: String) async throws(GatewayError) {
         let files = files
@@ -295,7 +299,12 @@ struct Installation: Sendable {
         // Until it is healthy nobody knows what runs, not even the command after this one's end.
         receipt.startedWith = nil
         try receipt.write(layout, files: files)
-        try await service.restart()
+        do throws(GatewayError) {
+            try await service.restart()
+        } catch  where error.code == "service-stopped" {
+            // That says nothing about the version: it is in use with the next start.
+            return false
+        }
         try await service.waitUntilHealthy(within: healthLimit)
         receipt.startedWith = wanted
         return true
@@ -404,10 +413,17 @@ struct Installation: Sendable {
         let ours = Receipt.Created(path: link, kind: .link, target: layout.currentManager)
         if let status = try files.status(link) {
             let target = status.kind == .link ? files.destination(ofLink: link) : nil
-            guard target == layout.currentManager else {
+            let isFormer = target != nil && receipt.entry(link)?.target == target
+            guard target == layout.currentManager || isFormer else {
                 return [
                     "'\(link)' is not from this program\(target.map { " (it points to '\($0)')" } ?? "") and was left alone; the installed manager is '\(layout.currentManager)'"
                 ]
+            }
+            if target != layout.currentManager {
+                // Ours, from where this home was before.
+                try files.link(link, to: layout.currentManager)
+                receipt.note(ours)
+                try receipt.write(layout, files: files)
             }
         } else {
             receipt.noteFolders(try files.missingFolders(Files.parent(of: link)))

@@ -85,6 +85,8 @@ struct Receipt: Sendable, Equatable {
         var startedAt: Timestamp
     }
 
+    /// The home that it was written for, by the name that it goes by; `nil` in what an earlier version wrote.
+    var home: String?
     var created: [Created] = []
     /// Whether this program, and nobody else, switched lingering on.
     var enabledLinger = false
@@ -137,7 +139,8 @@ struct Receipt: Sendable, Equatable {
     // MARK: JSON
 
     private static let members = [
-        "schemaVersion", "created", "enabledLinger", "installed", "discarded", "startedWith", "operation",
+        "schemaVersion", "home",
+        "created", "enabledLinger", "installed", "discarded", "startedWith", "operation",
     ]
 
     /// Reads a receipt.
@@ -177,6 +180,7 @@ struct Receipt: Sendable, Equatable {
                 )
             )
         }
+        home = json["home"]?.string
         enabledLinger = json["enabledLinger"]?.bool ?? false
         for entry in json["installed"]?.array ?? [] { installed.append(try Receipt.installed(entry)) }
         for entry in json["discarded"]?.array ?? [] {
@@ -243,6 +247,7 @@ struct Receipt: Sendable, Equatable {
     var json: JSON {
         var json: JSON = [
             "schemaVersion": .int(Int64(Receipt.schemaVersion)),
+            "home": .optional(home),
             "created": .array(
                 created.map { entry in
                     var json: JSON = ["path": .string(entry.path), "kind": .string(entry.kind.rawValue)]
@@ -348,6 +353,9 @@ extension Receipt {
                 known.receipt,
                 "the receipt came from '\(home)', of which this home is a copy; it was begun anew from what is installed here"
             )
+        case .moved(let home):
+            try known.receipt.write(layout, files: files)
+            return (known.receipt, "this home was moved here from '\(home)'; the receipt says so now")
         case .missing:
             try known.receipt.write(layout, files: files)
             return (known.receipt, "the receipt was missing; it was begun anew from what is installed")
@@ -366,8 +374,10 @@ extension Receipt {
     enum Flaw: Sendable {
         /// There is none, but something is installed.
         case missing
-        /// It came with a copy of another home, whose links, units and service it speaks of.
+        /// It came with a copy of another home, which is still there with its links, units and service.
         case copied(String)
+        /// Its home was moved here.
+        case moved(String)
         case damaged(GatewayError)
     }
 
@@ -380,13 +390,9 @@ extension Receipt {
     ) throws(GatewayError) -> (receipt: Receipt, flaw: Flaw?) {
         do throws(GatewayError) {
             let receipt = try read(layout, files: files)
-            if let home = receipt.otherHome(layout, files: files) {
-                var found = try rebuilt(layout, files: files)
-                // What is known of the versions came along with them.
-                found.installed = found.installed.map { version in
-                    receipt.installed.first { $0.directory == version.directory } ?? version
-                }
-                return (found, .copied(home))
+            if let origin = HomeOrigin(of: receipt, layout, files: files) {
+                let found = try origin.receipt(receipt, onto: rebuilt(layout, files: files), files: files)
+                return (found, origin.isMoved ? .moved(origin.home) : .copied(origin.home))
             }
             guard !files.exists(layout.receipt) else { return (receipt, nil) }
             let found = try rebuilt(layout, files: files)
@@ -394,19 +400,6 @@ extension Receipt {
         } catch  where error.code == "receipt-invalid" {
             return (try rebuilt(layout, files: files), .damaged(error))
         }
-    }
-
-    /// The home that this receipt was written for, when that is not this one: a folder may be copied or moved.
-    ///
-    /// Known by `current`, which every installation notes.
-    private func otherHome(_ layout: Layout, files: Files) -> String? {
-        let name = "/" + Files.name(of: layout.current)
-        let links = created.filter { $0.kind == .link && $0.path.hasSuffix(name) }.map(\.path)
-        guard !links.isEmpty, !links.contains(layout.current) else { return nil }
-        let here = files.realPath(layout.home)
-        let homes = links.map { String($0.dropLast(name.count)) }
-        // One home may be reached by two paths.
-        return homes.contains { files.realPath($0) == here } ? nil : homes.first
     }
 
     /// Copies a damaged receipt; one that was copied before is not copied again.
@@ -428,7 +421,7 @@ extension Receipt {
     /// How the names of receipts begin that were kept aside.
     static let damagedPrefix = "receipt.json.damaged-"
 
-    /// What can only be ours, by its place and form; units are noted by the next start, which knows their text.
+    /// What can only be ours, by its place and form; units are noted by who knows their text.
     private static func rebuilt(_ layout: Layout, files: Files) throws(GatewayError) -> Receipt {
         var receipt = Receipt()
         receipt.installed = try InstalledVersions.found(layout, files: files)
@@ -447,6 +440,8 @@ extension Receipt {
 
     /// Writes the receipt durably.
     func write(_ layout: Layout, files: Files) throws(GatewayError) {
-        try files.write(Array((json.prettyText + "\n").utf8), to: layout.receipt)
+        var receipt = self
+        receipt.home = layout.home
+        try files.write(Array((receipt.json.prettyText + "\n").utf8), to: layout.receipt)
     }
 }

@@ -9,6 +9,8 @@ struct Removal {
     var files: Files
     /// Whether the home was made for a lock alone.
     var isBareHome = false
+    /// The units of this home as they would be written now.
+    var units: [UnitFiles.Unit] = []
 
     /// What stays to the end, so that an interrupted removal can be repeated: receipt, lock and home.
     static func frame(_ layout: Layout) -> Set<String> { [layout.receipt, layout.lock, layout.home] }
@@ -32,7 +34,11 @@ struct Removal {
                 var present = UninstallPlan.Present(kind: status.kind)
                 // Nothing that we note by its digest is as large; logs and records are.
                 if status.kind == .file, status.size <= 8 << 20 {
-                    present.sha256 = SHA256.hex(try files.read(path, limit: 8 << 20))
+                    do throws(GatewayError) {
+                        present.sha256 = SHA256.hex(try files.read(path, limit: 8 << 20))
+                    } catch  where error.code == "permission-denied" {
+                        // What cannot be read is not known to be ours.
+                    }
                 }
                 if status.kind == .link { present.target = files.destination(ofLink: path) }
                 return present

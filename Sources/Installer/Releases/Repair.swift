@@ -70,6 +70,10 @@ extension Installation {
             plan.steps.append(
                 .recover(verb: "command (the receipt came with a copy of '\(home)', it will be begun anew)")
             )
+        case .moved(let home):
+            plan.steps.append(
+                .recover(verb: "command (this home was moved here from '\(home)', the receipt will say so)")
+            )
         case .damaged:
             plan.steps.append(.recover(verb: "command (the receipt is damaged, it will be kept aside)"))
         }

@@ -25,7 +25,7 @@ extension Installation {
     /// Goes back to the version before, or to another one that is kept: a switch, a restart, and a wait for health.
     ///
     /// When it does not become healthy, the version that was in use is so again. Throws `busy`, `no-earlier-version`,
-    /// `version-not-kept`, `version-damaged`, `smoke-test-failed`, and `unhealthy-version` after switching forward again.
+    /// `in-the-way`, `version-not-kept`, `version-damaged`, `smoke-test-failed`, and `unhealthy-version` after switching forward again.
     func rollback(to wanted: String?) async throws(GatewayError) -> RollbackReport {
         // A home that is not there keeps no version, and is not made to say so.
         if !files.exists(layout.home) { _ = try rollbackTarget(Receipt(), wanted) }
@@ -36,6 +36,7 @@ extension Installation {
                 try receipt.write(layout, files: files)
                 return report(target, from: from, receipt, notices)
             }
+            try checkSwitchable()
             try await checkIntact(target)
             receipt.operation = Receipt.Operation(
                 verb: "rollback",
@@ -58,6 +59,7 @@ extension Installation {
     func rollbackPlan(to wanted: String?) async throws(GatewayError) -> RollbackReport {
         let receipt = try Receipt.known(layout, files: files).receipt
         let target = try rollbackTarget(receipt, wanted)
+        try checkSwitchable()
         try await checkIntact(target)
         var report = report(target, from: receipt.active?.version, receipt, [])
         report.isDry = true

@@ -35,7 +35,12 @@ extension Installation {
             say: say
         )
         return try await holding(lock) { () async throws(GatewayError) in
-            let removal = Removal(layout: layout, files: files, isBareHome: isBareHome)
+            let removal = Removal(
+                layout: layout,
+                files: files,
+                isBareHome: isBareHome,
+                units: units ?? []
+            )
             guard !madeHome else {
                 try removal.perform([
                     .init(path: layout.lock, kind: .file), .init(path: layout.home, kind: .emptyFolder),
@@ -121,10 +126,19 @@ extension Installation {
 }
 
 extension Removal {
-    /// The receipt with what an interrupted command may have left behind: that goes as well.
+    /// The receipt with what an interrupted command may have left behind, and with units that hold exactly our text for this
+    /// home, which a lost receipt does not name: that goes as well.
     func complete(_ receipt: Receipt) -> Receipt {
-        guard let operation = receipt.operation else { return receipt }
         var receipt = receipt
+        for unit in units {
+            let path = Layout.join(layout.userUnits, unit.name)
+            let bytes = Array(unit.text.utf8)
+            guard receipt.entry(path) == nil, (try? files.status(path))??.kind == .file,
+                (try? files.read(path, limit: 1 << 20)) == bytes
+            else { continue }
+            receipt.note(Receipt.Created(path: path, kind: .unit, sha256: SHA256.hex(bytes)))
+        }
+        guard let operation = receipt.operation else { return receipt }
         if InstalledVersions.current(layout, files: files) != nil {
             receipt.note(Receipt.Created(path: layout.current, kind: .link))
         }

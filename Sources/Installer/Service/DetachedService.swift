@@ -7,6 +7,8 @@ import Platform
 struct DetachedService: Sendable {
     var machine: Machine
     var layout: Layout
+    /// Gets one sentence when another command that starts or stops the gateway is waited for.
+    var say: @Sendable (String) -> Void = { _ in }
 
     /// The record of a supervisor that runs; `nil` when none does.
     func record() throws(GatewayError) -> SupervisorRecord? {
@@ -27,10 +29,16 @@ struct DetachedService: Sendable {
 
     /// Starts the supervisor and waits until the gateway is ready; one that runs already is left alone.
     ///
-    /// Of several at once the first does it, and the others wait for that. Throws `port-in-use`, `start-failed` or `busy`.
-    func start(_ settings: Settings) async throws(GatewayError) {
-        let turn = try await ServiceTurn.take(layout)
+    /// Of several at once the first does it, and the others wait for that. `check` is made when nobody else starts or stops
+    /// the gateway. Throws `port-in-use`, `start-failed`, `busy`, or what the check throws.
+    func start(
+        _ settings: Settings,
+        check: () async throws(GatewayError) -> Void = {}
+    ) async throws(GatewayError) {
+        let turn = try await ServiceTurn.take(layout, clock: machine.clock, say: say)
         defer { withExtendedLifetime(turn) {} }
+        try ServiceTurn.yieldToStop(layout)
+        try await check()
         try await start(settings, turn)
     }
 
@@ -96,16 +104,16 @@ struct DetachedService: Sendable {
 
     /// Stops supervisor and gateway; `false` when neither was running.
     ///
-    /// Also what a command before this one is starting. Throws `stop-failed` or `busy`.
-    func stop() async throws(GatewayError) -> Bool {
+    /// Also what a command before this one is starting: nobody waits for a gateway to become ready, only to stop it then.
+    /// `interrupt` does the same for a start that is not this service's. Throws `stop-failed` or `busy`.
+    func stop(interrupt: () async -> Void = {}) async throws(GatewayError) -> Bool {
         guard machine.files.exists(layout.home) else { return false }
-        if let turn = try ServiceTurn.attempt(layout) {
-            defer { withExtendedLifetime(turn) {} }
-            return try await end()
+        var isInterrupted = false
+        let turn = try await ServiceTurn.takeToStop(layout, clock: machine.clock, say: say) {
+            () async throws(GatewayError) in
+            if try endStart() { isInterrupted = true }
+            await interrupt()
         }
-        // Nobody waits for a gateway to become ready, only to stop it then.
-        let isInterrupted = try endStart()
-        let turn = try await ServiceTurn.take(layout)
         defer { withExtendedLifetime(turn) {} }
         return try await end() || isInterrupted
     }
@@ -136,8 +144,9 @@ struct DetachedService: Sendable {
 
     /// Replaces the gateway by the version that `current` names, and waits for it; the socket stays open.
     func replaceGateway(_ settings: Settings, within limit: Duration) async throws(GatewayError) {
-        let turn = try await ServiceTurn.take(layout)
+        let turn = try await ServiceTurn.take(layout, clock: machine.clock, say: say)
         defer { withExtendedLifetime(turn) {} }
+        try ServiceTurn.yieldToStop(layout)
         guard let before = try record(), before.address == settings.listenAddress else {
             _ = try await end()
             return try await start(settings, turn)
@@ -151,15 +160,23 @@ struct DetachedService: Sendable {
             guard now < deadline else { break }
             // The record is renamed into place at every change, and removed at the end.
             let left = Duration.nanoseconds(Int64(clamping: deadline - now))
-            guard await machine.reactor.readable(watch.descriptor, within: left) else { break }
+            guard await changes(watch.descriptor, or: before.supervisor, within: left) else { break }
             watch.drain()
             guard let record = try record() else {
                 // It has the port until then.
                 _ = await machine.processes.waitForEnd(of: before.supervisor, within: .seconds(5))
+                guard try SupervisorRecord.read(layout, files: machine.files) == nil else {
+                    throw GatewayError(
+                        "start-failed",
+                        "the supervising process was killed while it replaced the gateway",
+                        help: "run: \(Product.name) start"
+                    )
+                }
+                // Whoever is told to stop takes its record away.
                 throw GatewayError(
-                    "start-failed",
-                    "the supervising process ended while it replaced the gateway",
-                    help: "'\(Product.name) logs' shows what it said"
+                    "service-stopped",
+                    "the gateway was stopped while it was being replaced",
+                    help: "run '\(Product.name) start' if you want it to run"
                 )
             }
             // Until the supervisor has heard of it, it speaks of what was before.
@@ -181,6 +198,21 @@ struct DetachedService: Sendable {
         )
     }
 
+    /// Waits until a descriptor can be read or a process is gone; `false` when neither came in time.
+    private func changes(
+        _ descriptor: Int32,
+        or process: ProcessIdentity,
+        within limit: Duration
+    ) async -> Bool {
+        let reactor = machine.reactor, processes = machine.processes
+        return await withTaskGroup(of: Bool.self) { group in
+            group.addTask { await reactor.readable(descriptor, within: limit) }
+            group.addTask { await processes.waitForEnd(of: process, within: limit) }
+            defer { group.cancelAll() }
+            return await group.next() ?? false
+        }
+    }
+
     /// Ends a gateway whose supervisor was killed; `false` when there is none.
     @discardableResult
     private func endStray() async throws(GatewayError) -> Bool {
@@ -195,14 +227,15 @@ struct DetachedService: Sendable {
     }
 }
 
-/// Says when something is renamed into a folder, or removed from it.
+/// Says when something is renamed into a folder or written there, or removed from it.
 struct FolderWatch: ~Copyable {
     let descriptor: Int32
 
     /// Throws `internal-error` when the kernel has no room for another watch.
     init(_ folder: String) throws(GatewayError) {
         descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
-        let events = UInt32(IN_MOVED_TO) | UInt32(IN_DELETE)
+        // The last is how a file is replaced on a full disk.
+        let events = UInt32(IN_MOVED_TO) | UInt32(IN_DELETE) | UInt32(IN_CLOSE_WRITE)
         guard descriptor >= 0, inotify_add_watch(descriptor, folder, events) >= 0 else {
             throw GatewayError("internal-error", "cannot watch '\(folder)': error \(errno)")
         }

@@ -8,7 +8,7 @@ struct GatewayService: Sendable {
     var machine: Machine
     var layout: Layout
     var settings: Settings
-    /// Gets one sentence at a time about what was left alone.
+    /// Gets one sentence at a time about what was left alone, and about who is waited for.
     var say: @Sendable (String) -> Void = { _ in }
 
     /// The service of this environment.
@@ -25,8 +25,8 @@ struct GatewayService: Sendable {
         self.settings = settings
     }
 
-    private var systemd: SystemdService { SystemdService(machine: machine, layout: layout) }
-    private var detached: DetachedService { DetachedService(machine: machine, layout: layout) }
+    var systemd: SystemdService { SystemdService(machine: machine, layout: layout, say: say) }
+    private var detached: DetachedService { DetachedService(machine: machine, layout: layout, say: say) }
     private var unitPath: String { Layout.join(layout.userUnits, "\(layout.unitName).service") }
     /// Whether there is a unit to ask about: its file, or a note that it was written, whose unit may run on without it.
     private var mayHaveUnit: Bool {
@@ -166,7 +166,12 @@ struct GatewayService: Sendable {
     /// Compares what answers at the address with what the service manager says.
     private func weigh(_ answer: Health.Answer, at settings: Settings, _ status: inout ServiceStatus) {
         switch answer {
-        case .gateway(let pid, let version, let sessions) where pid == status.pid:
+        case .gateway(let pid, let version, let sessions) where pid == status.pid || isSupervised(pid):
+            if pid != status.pid {
+                status.pid = pid
+                status.running = true
+                status.state = "active (running)"
+            }
             status.healthy = true
             status.version = version
             status.sessions = sessions
@@ -190,6 +195,12 @@ struct GatewayService: Sendable {
         }
     }
 
+    /// Whether a process is a child of this home's supervisor, whose record may be behind when the disk is full.
+    private func isSupervised(_ pid: Int32) -> Bool {
+        guard let record = try? detached.record() else { return false }
+        return ProcessTable.entry(pid)?.parent == record.supervisor.pid
+    }
+
     // MARK: acting
 
     /// How `start` goes about it.
@@ -200,6 +211,8 @@ struct GatewayService: Sendable {
         var enable = false
         /// Do without systemd even where there is one.
         var detached = false
+        /// Start only what this note says, and nothing any more once it is gone or another one.
+        var pending: PendingStart?
     }
 
     /// Starts the gateway and waits until it answers; a running one is left alone unless it is to be replaced.
@@ -209,25 +222,14 @@ struct GatewayService: Sendable {
         try checkStartable()
         try refuseBesideReference()
         let before = try await runningPID()
-        let runsDetached = try detached.record() != nil
-        let hasStray = try detached.stray() != nil
-        var notices: [String] = []
-        if !runsDetached, !hasStray, !options.detached, ServiceBus.machineHasSystemd(files: machine.files) {
-            notices = try await startUnit(options)
-        } else {
-            if options.enable {
-                throw GatewayError(
-                    "no-user-manager",
-                    "the gateway cannot start with your session: there is no service manager to do it",
-                    help: "run '\(Product.name) start' in a start-up script of yours"
-                )
-            }
-            if options.detached, !runsDetached { try await refuseBesideUnit() }
-            if options.again, runsDetached {
-                try await detached.replaceGateway(settings, within: .seconds(60))
-            } else {
-                try await detached.start(settings)
-            }
+        let notices: [String]
+        do throws(GatewayError) {
+            notices = try await launch(options)
+        } catch  where error.code == "already-supervised" && !options.detached {
+            // A command that was waited for has started it without systemd.
+            notices = try await launch(options)
+        } catch  where error.code == "start-forgotten" {
+            return try await status()
         }
         try await waitUntilHealthy(within: .seconds(10))
         try machine.files.removeFile(layout.pendingStart)
@@ -242,6 +244,48 @@ struct GatewayService: Sendable {
             )
         }
         return status
+    }
+
+    /// Starts it under whatever supervises it now, or is to.
+    private func launch(_ options: StartOptions) async throws(GatewayError) -> [String] {
+        let runsDetached = try detached.record() != nil
+        let hasStray = try detached.stray() != nil
+        if !runsDetached, !hasStray, !options.detached, ServiceBus.machineHasSystemd(files: machine.files) {
+            return try await startUnit(options)
+        }
+        if options.enable {
+            if ServiceBus.machineHasSystemd(files: machine.files) {
+                throw GatewayError(
+                    "already-supervised",
+                    "the gateway runs without systemd, which alone could start it with your session",
+                    help: "run '\(Product.name) stop', then this command again"
+                )
+            }
+            throw GatewayError(
+                "no-user-manager",
+                "the gateway cannot start with your session: there is no service manager to do it",
+                help: "run '\(Product.name) start' in a start-up script of yours"
+            )
+        }
+        if options.again, runsDetached {
+            try await detached.replaceGateway(settings, within: .seconds(60))
+        } else {
+            try await detached.start(settings) { () async throws(GatewayError) in
+                try checkWanted(options)
+                if options.detached, try detached.record() == nil { try await refuseBesideUnit() }
+            }
+        }
+        return []
+    }
+
+    /// What is asked again when nobody else starts or stops the gateway: a `stop` may have come, or an uninstall.
+    ///
+    /// Throws `start-forgotten` or `gateway-missing`.
+    private func checkWanted(_ options: StartOptions) throws(GatewayError) {
+        if let pending = options.pending, try PendingStart.read(layout, files: machine.files) != pending {
+            throw GatewayError("start-forgotten", "the gateway was stopped since")
+        }
+        try checkStartable()
     }
 
     /// The Node gateway of this home has the port, and would go on without being asked.
@@ -272,6 +316,13 @@ struct GatewayService: Sendable {
             )
         }
         guard machine.files.isExecutable(layout.currentGateway) else {
+            if let active = (try? Receipt.known(layout, files: machine.files))?.receipt.active {
+                throw GatewayError(
+                    "gateway-missing",
+                    "version \(active.version) is installed, but '\(layout.currentGateway)' is missing or no program",
+                    help: "run: \(Product.name) repair"
+                )
+            }
             throw GatewayError(
                 "gateway-missing",
                 "no gateway is installed: '\(layout.currentGateway)' does not exist",
@@ -304,14 +355,27 @@ struct GatewayService: Sendable {
     private func startUnit(_ options: StartOptions) async throws(GatewayError) -> [String] {
         // Asked first, so that nothing is written when nobody could read it.
         _ = try await systemd.state()
+        try refuseForeignUnit()
+        try await stopFormerUnits()
         let outcome = try await writeUnits()
-        _ = try await systemd.start(
-            settings: settings,
-            socketChanged: outcome.written.contains("\(layout.unitName).socket"),
-            again: options.again,
-            enable: options.enable
-        )
-        return try await outcome.notices + UpgradeTimer(service: self).restore()
+        do throws(GatewayError) {
+            _ = try await systemd.start(
+                settings: settings,
+                socketChanged: outcome.written.contains("\(layout.unitName).socket"),
+                again: options.again,
+                enable: options.enable
+            ) { () throws(GatewayError) in
+                try checkWanted(options)
+                guard try detached.record() == nil else {
+                    throw GatewayError("already-supervised", "the gateway runs without systemd already")
+                }
+            }
+        } catch {
+            // They may be the reason.
+            for notice in outcome.notices { say(notice) }
+            throw error
+        }
+        return try await outcome.notices + retireFormerUnits() + UpgradeTimer(service: self).restore()
     }
 
     /// The unit files as they should be, those of automatic upgrades included.
@@ -355,10 +419,12 @@ struct GatewayService: Sendable {
 
     /// Stops the gateway, whoever supervises it; a stopped one stays stopped.
     func stop() async throws(GatewayError) -> ServiceStatus {
-        let wasRunning = try await detached.stop()
-        if !wasRunning, mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) {
-            _ = try await systemd.stop()
-        }
+        let hasUnit = mayHaveUnit && ServiceBus.machineHasSystemd(files: machine.files)
+        let wish = ServiceTurn.wish(layout)
+        defer { withExtendedLifetime(wish) {} }
+        let wasRunning = try await detached.stop { if hasUnit { await systemd.interrupt() } }
+        if !wasRunning, hasUnit { _ = try await systemd.stop() }
+        try await stopFormerUnits()
         return try await status()
     }
 
@@ -419,6 +485,7 @@ struct GatewayService: Sendable {
     }
 
     private func disableUnits() async throws(GatewayError) {
+        _ = try await retireFormerUnits()
         guard hasUnits else { return }
         try await systemd.disable()
     }
@@ -442,6 +509,11 @@ extension GatewayService: ServiceControl {
         if try detached.record() != nil {
             return try await detached.replaceGateway(settings, within: .seconds(60))
         }
+        // One whose supervisor was killed ends with that.
+        if try detached.stray() != nil { return try await detached.start(settings) }
+        guard mayHaveUnit else {
+            throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
+        }
         _ = try await systemd.start(settings: settings, socketChanged: false, again: true, enable: false)
     }
 
@@ -451,7 +523,7 @@ extension GatewayService: ServiceControl {
         let answer = await Health.ask(settings, within: limit)
         let expected = try await status().pid
         switch answer {
-        case .gateway(let pid, _, _) where pid == expected: return
+        case .gateway(let pid, _, _) where pid == expected || isSupervised(pid): return
         case .gateway(let pid, let version, _):
             throw GatewayError(
                 "port-in-use",

@@ -26,6 +26,10 @@ extension GatewayService {
     func noteStart() async throws(GatewayError) {
         let fingerprint = try fingerprint()
         try await changingReceipt("start") { (receipt) throws(GatewayError) in
+            // Whoever removed the program meanwhile has stopped it as well.
+            guard receipt.active != nil else {
+                throw GatewayError("gateway-missing", "another command has removed the gateway meanwhile")
+            }
             receipt.startedWith = fingerprint
         }
     }

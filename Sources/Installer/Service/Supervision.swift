@@ -64,8 +64,8 @@ struct Supervision: Sendable, Equatable {
     /// Whether a gateway was started and is not ready yet.
     var isStarting: Bool { phase == .starting }
 
-    /// What to do first.
-    var beginning: [Action] { [.start, .wake(after: Supervision.readyWithin)] }
+    /// What to do first; a start that fails at once asks for another time to wake up, so it comes last.
+    var beginning: [Action] { [.wake(after: Supervision.readyWithin), .start] }
 
     /// What to do about an event.
     mutating func handle(_ event: Event) -> [Action] {
@@ -97,10 +97,10 @@ struct Supervision: Sendable, Equatable {
         case (.pausing, .timeUp):
             phase = .starting
             restarts += 1
-            return [.start, .wake(after: Supervision.readyWithin)]
+            return [.wake(after: Supervision.readyWithin), .start]
         case (.pausing, .replace):
             phase = .starting
-            return [.start, .wake(after: Supervision.readyWithin)]
+            return [.wake(after: Supervision.readyWithin), .start]
         case (.pausing, .stop):
             phase = .over
             return [.leave(0)]
@@ -117,7 +117,7 @@ struct Supervision: Sendable, Equatable {
             if thenStart {
                 phase = .starting
                 pause = Supervision.shortestPause
-                return [.start, .wake(after: Supervision.readyWithin)]
+                return [.wake(after: Supervision.readyWithin), .start]
             }
             phase = .over
             return [.leave(0)]

@@ -44,6 +44,8 @@ struct Supervisor {
     private var replacements = 0
     private var startedFor = 0
     private var wakeAt: UInt64?
+    /// When to write the record again that could not be written, by uptime; `nil` once it is on the disk.
+    private var saveAt: UInt64?
     private var lastSign: UInt64 = 0
     private var exitCode: Int32?
 
@@ -72,6 +74,12 @@ struct Supervisor {
     static func launch() -> Int32 {
         let words = Array(CommandLine.arguments.dropFirst(2))
         guard let program = words.first else { return ExitCode.usage.rawValue }
+        // Until the supervisor has written down that there is this process, nobody could stop what becomes of it.
+        var word: UInt8 = 0
+        guard read(STDIN_FILENO, &word, 1) == 1 else { return ExitCode.internalError.rawValue }
+        let nothing = shim_open("/dev/null", O_RDONLY, 0)
+        dup2(nothing, STDIN_FILENO)
+        close(nothing)
         setenv("LISTEN_PID", "\(getpid())", 1)
         setenv("WATCHDOG_PID", "\(getpid())", 1)
         let failure = Replacement.become(program, words)
@@ -85,7 +93,7 @@ struct Supervisor {
         self.turn = turn
         files = Files()
         clock = .system
-        layout = try Layout(environment: environment)
+        layout = try Layout(environment: environment).asInstalled(files: files)
         let settings = try files.settings(of: layout, environment: environment)
         signal(SIGPIPE, SIG_IGN)
         var wanted = sigset_t()
@@ -111,6 +119,14 @@ struct Supervisor {
     // MARK: the loop
 
     private mutating func loop() throws(GatewayError) -> Int32 {
+        // A command that wants to stop the gateway reads the record; one that came before it was there has left its wish.
+        do throws(GatewayError) {
+            try ServiceTurn.yieldToStop(layout)
+        } catch {
+            close(listener.descriptor)
+            try files.removeFile(layout.supervisor)
+            throw error
+        }
         for action in state.beginning { perform(action) }
         while exitCode == nil {
             var entries = [
@@ -172,9 +188,14 @@ struct Supervisor {
 
     private mutating func start() {
         var ends: [Int32] = [-1, -1]
+        var gate: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { return handle(.ended(.exited(71), after: .zero)) }
-        for end in ends { _ = shim_set_cloexec(end, true) }
-        defer { close(ends[1]) }
+        guard pipe(&gate) == 0 else {
+            for end in ends { close(end) }
+            return handle(.ended(.exited(71), after: .zero))
+        }
+        for end in ends + gate { _ = shim_set_cloexec(end, true) }
+        defer { for end in [ends[1], gate[0], gate[1]] { close(end) } }
         var child = ((try? files.environmentFile(of: layout)) ?? EnvironmentFile()).overriding(environment)
         child["LLM_GATEWAY_HOME"] = layout.home
         child["NOTIFY_SOCKET"] = notificationName
@@ -189,7 +210,7 @@ struct Supervisor {
         do throws(GatewayError) {
             let pid = try ChildProcess.spawn(
                 command,
-                input: -1,
+                input: gate[0],
                 output: ends[1],
                 error: ends[1],
                 extra: listener.descriptor
@@ -202,6 +223,8 @@ struct Supervisor {
             startedFor = replacements
             lastSign = startedAt
             save()
+            var word: UInt8 = 1
+            write(gate[1], &word, 1)
             handle(.started)
         } catch {
             close(ends[0])
@@ -235,6 +258,7 @@ struct Supervisor {
             wakeAt = nil
             handle(.timeUp)
         }
+        if let due = saveAt, clock.uptime() >= due { save() }
         if processDescriptor >= 0, clock.uptime() >= lastSign &+ Supervisor.watchdog.nanoseconds {
             lastSign = clock.uptime()
             note("the gateway has been silent for \(Supervisor.watchdog.components.seconds) s")
@@ -243,7 +267,7 @@ struct Supervisor {
     }
 
     private func timeout() -> Int32 {
-        var due = wakeAt ?? .max
+        var due = min(wakeAt ?? .max, saveAt ?? .max)
         if processDescriptor >= 0 { due = min(due, lastSign &+ Supervisor.watchdog.nanoseconds &+ 1_000_000) }
         guard due != .max else { return -1 }
         let now = clock.uptime()
@@ -295,7 +319,14 @@ struct Supervisor {
 
     private mutating func save() {
         record.replacements = replacements
-        try? record.write(layout, files: files)
+        do throws(GatewayError) {
+            try record.write(layout, files: files)
+            saveAt = nil
+        } catch {
+            // On a full disk the record on it tells of what was before, and everybody who reads it is misled until there is
+            // room.
+            saveAt = clock.uptime() &+ 1_000_000_000
+        }
     }
 
     private func signalGateway(_ number: Int32) {

@@ -42,7 +42,7 @@ struct SupervisorRecord: Sendable, Equatable {
             let supervisor = ProcessIdentity(json: json["supervisor"]),
             let address = json["address"]?.string,
             let startedAt = json["startedAt"]?.string.flatMap({ Timestamp(iso8601: $0) }),
-            case let home = json["home"]?.string, home == nil || home == layout.home
+            case let home = json["home"]?.string, isOf(home, layout, files)
         else { return nil }
         var record = SupervisorRecord(
             home: home,
@@ -58,6 +58,12 @@ struct SupervisorRecord: Sendable, Equatable {
         return record
     }
 
+    /// Whether a record that names `home` is this home's: also one that was moved since goes on with its gateway.
+    private static func isOf(_ home: String?, _ layout: Layout, _ files: Files) -> Bool {
+        guard let home, home != layout.home, let other = files.realPath(home) else { return true }
+        return other == files.realPath(layout.home)
+    }
+
     /// Settings with the address of the record in place of theirs.
     func listening(_ settings: Settings) -> Settings {
         guard let colon = address.lastIndex(of: ":"), let port = Int(address[address.index(after: colon)...])
@@ -69,7 +75,19 @@ struct SupervisorRecord: Sendable, Equatable {
     }
 
     /// Writes the record; it means nothing after a power cut, so it is not synced.
+    ///
+    /// On a full disk it goes over the one before, which has room for it: whoever reads that would take the gateway for a
+    /// stranger.
     func write(_ layout: Layout, files: Files) throws(GatewayError) {
-        try files.write(Array((json.prettyText + "\n").utf8), to: layout.supervisor, durable: false)
+        var text = Array(json.prettyText.utf8)
+        text += Array(repeating: 0x20, count: max(0, SupervisorRecord.size - text.count - 1)) + [0x0A]
+        do throws(GatewayError) {
+            try files.write(text, to: layout.supervisor, durable: false)
+        } catch  where error.code == "disk-full" {
+            try files.overwrite(text, in: layout.supervisor)
+        }
     }
+
+    /// Bytes of the file, blanks at its end included.
+    private static let size = 2048
 }

@@ -13,6 +13,8 @@ struct SystemdService: Sendable {
 
     var machine: Machine
     var layout: Layout
+    /// Gets one sentence when another command that starts or stops the gateway is waited for.
+    var say: @Sendable (String) -> Void = { _ in }
 
     private var service: String { "\(layout.unitName).service" }
     private var socket: String { "\(layout.unitName).socket" }
@@ -31,15 +33,19 @@ struct SystemdService: Sendable {
     /// Starts the gateway, or starts it again, and waits until it says that it is ready.
     ///
     /// The socket is only touched when it is not there yet or listens elsewhere, so that no connection is refused in
-    /// between. Throws `port-in-use`, `start-failed` or `busy`.
+    /// between. `check` is made when nobody else starts or stops the gateway. Throws `port-in-use`, `start-failed`, `busy`,
+    /// or what the check throws.
     func start(
         settings: Settings,
         socketChanged: Bool,
         again: Bool,
-        enable: Bool
+        enable: Bool,
+        check: () throws(GatewayError) -> Void = {}
     ) async throws(GatewayError) -> State {
         let turn = try await turn()
         defer { withExtendedLifetime(turn) {} }
+        try ServiceTurn.yieldToStop(layout)
+        try check()
         return try await talk { (bus) throws(GatewayError) in
             try bus.reload()
             if enable { try bus.setEnabled(true, [self.service, self.socket]) }
@@ -69,10 +75,16 @@ struct SystemdService: Sendable {
         if state.socket.activeState == "failed", let owner = PortOwner.find(settings, files: machine.files) {
             return GatewayService.portInUse(settings, owner)
         }
+        // systemd gives a job up when the opposite is asked for (org.freedesktop.systemd1(5), JobRemoved).
+        if outcome == "canceled" {
+            return GatewayError(
+                "service-stopped",
+                "the gateway was stopped before it was ready",
+                help: "run '\(Product.name) start' if you want it to run"
+            )
+        }
         let reason =
             switch state.service.result {
-            // systemd gives a job up when the opposite is asked for (org.freedesktop.systemd1(5), JobRemoved).
-            case _ where outcome == "canceled": "it was stopped before it was ready"
             case "exit-code": "it exited with an error"
             case "signal", "core-dump": "it crashed"
             case "watchdog": "it stopped answering the watchdog"
@@ -91,17 +103,24 @@ struct SystemdService: Sendable {
     ///
     /// Also what a command before this one is starting. Throws `stop-failed` or `busy`.
     func stop() async throws(GatewayError) -> State {
-        if machine.files.exists(layout.home), try ServiceTurn.attempt(layout) == nil {
-            // Nobody waits for a gateway to become ready, only to stop it then. The manager gives this up when another start
-            // comes after it.
-            _ = try? await talk { (bus) throws(GatewayError) in _ = try self.end(bus) }
+        var turn: FileLock?
+        if machine.files.exists(layout.home) {
+            turn = try await ServiceTurn.takeToStop(layout, clock: machine.clock, say: say) {
+                () async throws(GatewayError) in await interrupt()
+            }
         }
-        let turn = try await turn()
         defer { withExtendedLifetime(turn) {} }
         return try await talk { (bus) throws(GatewayError) in
             _ = try self.end(bus)
             return try self.state(bus)
         }
+    }
+
+    /// Stops what another command is starting: nobody waits for a gateway to become ready, only to stop it then.
+    ///
+    /// The manager gives this up when another start comes after it.
+    func interrupt() async {
+        _ = try? await talk { (bus) throws(GatewayError) in _ = try self.end(bus) }
     }
 
     private func end(_ bus: ServiceBus) throws(GatewayError) -> Bool {
@@ -220,12 +239,21 @@ struct SystemdService: Sendable {
     /// Stops units and takes them out of the session's start.
     func retire(_ units: [String]) async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
-            for unit in units {
-                let state = try bus.unit(unit)
-                guard state.loadState == "loaded" || state.isAtWork else { continue }
-                _ = try bus.perform(.stop, unit, within: .seconds(60))
-            }
+            try Self.halt(units, bus)
             try Self.disable(units, bus)
+        }
+    }
+
+    /// Stops units; they start again with the next session.
+    func halt(_ units: [String]) async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in try Self.halt(units, bus) }
+    }
+
+    private static func halt(_ units: [String], _ bus: ServiceBus) throws(GatewayError) {
+        for unit in units {
+            let state = try bus.unit(unit)
+            guard state.loadState == "loaded" || state.isAtWork else { continue }
+            _ = try bus.perform(.stop, unit, within: .seconds(60))
         }
     }
 
@@ -256,7 +284,7 @@ struct SystemdService: Sendable {
     /// The turn to start or stop the gateway; without a home there is nobody to wait for.
     private func turn() async throws(GatewayError) -> FileLock? {
         guard machine.files.exists(layout.home) else { return nil }
-        return try await ServiceTurn.take(layout)
+        return try await ServiceTurn.take(layout, clock: machine.clock, say: say)
     }
 
     private func talk<Value: Sendable>(

@@ -103,6 +103,20 @@ struct UnitFiles: Sendable, Equatable {
         )
     }
 
+    /// The home whose gateway a unit starts; `nil` when its text does not say.
+    static func home(in text: String) -> String? {
+        for line in text.split(separator: "\n") {
+            for start in ["Environment=LLM_GATEWAY_HOME=", "Environment=\"LLM_GATEWAY_HOME="]
+            where line.hasPrefix(start) {
+                return String(line.dropFirst(start.count)).replacing("\"", with: "").replacing(
+                    "%%",
+                    with: "%"
+                )
+            }
+        }
+        return nil
+    }
+
     static func configurationLine(_ layout: Layout) -> String {
         guard layout.configuration != Layout.join(layout.home, "config.toml") else { return "" }
         return "Environment=" + quoted("LLM_GATEWAY_CONFIG=\(layout.configuration)", false) + "\n"

@@ -12,7 +12,7 @@ struct UpgradeTimer: Sendable {
 
     private var machine: Machine { service.machine }
     private var layout: Layout { service.layout }
-    private var systemd: SystemdService { SystemdService(machine: machine, layout: layout) }
+    private var systemd: SystemdService { SystemdService(machine: machine, layout: layout, say: service.say) }
     private var units: [UnitFiles.Unit] { UpgradeUnits.all(layout) }
     private var timer: String { "\(layout.upgradeUnitName).timer" }
     private var hasUnits: Bool {

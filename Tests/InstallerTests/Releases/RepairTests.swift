@@ -110,34 +110,6 @@ struct RepairTests {
         #expect(try Receipt.read(home.layout, files: files).operation == nil)
     }
 
-    @Test("believes no receipt that came with a copy of another home")
-    func copiedHome() async throws {
-        let home = try await home("1.0.0")
-        let copy = home.layout.home + "-copy"
-        let copied = try await home.machine().processes.run(
-            Command("/bin/cp", ["-a", home.layout.home, copy])
-        )
-        #expect(copied.succeeded)
-        let layout = try Layout(environment: home.environment.merging(["LLM_GATEWAY_HOME": copy]) { $1 })
-        let known = try Receipt.known(layout, files: files)
-        guard case .copied(home.layout.home)? = known.flaw else {
-            Issue.record("the receipt of '\(home.layout.home)' is believed in '\(copy)'")
-            return
-        }
-        #expect(known.receipt.created.allSatisfy { $0.path.hasPrefix(copy) })
-        #expect(
-            known.receipt.active?.sha256
-                == (try Receipt.known(home.layout, files: files).receipt.active?.sha256)
-        )
-        let plan = try await Removal(layout: layout, files: files).planned(known.receipt, purge: true)
-        #expect(plan.removals.allSatisfy { $0.path.hasPrefix(copy) })
-        // By another path it is the same home.
-        let link = home.layout.home + "-link"
-        try files.link(link, to: home.layout.home)
-        let other = try Layout(environment: home.environment.merging(["LLM_GATEWAY_HOME": link]) { $1 })
-        #expect(try Receipt.known(other, files: files).flaw == nil)
-    }
-
     @Test("follows no link to look for leftovers")
     func links() async throws {
         let home = try await home("9.9.9")

@@ -20,7 +20,7 @@ struct SupervisionTests {
     @Test("begins with a start and a deadline, and reports that the gateway is ready")
     func begins() {
         var state = Supervision()
-        #expect(state.beginning == [.start, .wake(after: Supervision.readyWithin)])
+        #expect(state.beginning == [.wake(after: Supervision.readyWithin), .start])
         #expect(state.handle(.started) == [])
         #expect(state.handle(.ready) == [.reportReady])
         // A deadline that was set before means nothing any more.
@@ -49,7 +49,7 @@ struct SupervisionTests {
         for _ in 0..<7 {
             guard case .wake(let pause) = state.handle(crash).first else { break }
             pauses.append(pause)
-            #expect(state.handle(.timeUp) == [.start, .wake(after: Supervision.readyWithin)])
+            #expect(state.handle(.timeUp) == [.wake(after: Supervision.readyWithin), .start])
         }
         #expect(pauses == [1, 2, 4, 8, 16, 30, 30].map { .seconds($0) })
         #expect(state.restarts == 7)
@@ -95,7 +95,7 @@ struct SupervisionTests {
         #expect(state.handle(.replace) == [.terminate, .wake(after: Supervision.stopWithin)])
         #expect(
             state.handle(.ended(.exited(0), after: .seconds(1)))
-                == [.start, .wake(after: Supervision.readyWithin)]
+                == [.wake(after: Supervision.readyWithin), .start]
         )
         #expect(state.restarts == 0)
         var stopped = serving()
@@ -104,7 +104,7 @@ struct SupervisionTests {
         #expect(stopped.handle(.ended(.exited(0), after: .seconds(1))) == [.leave(0)])
         var pausing = serving()
         _ = pausing.handle(crash)
-        #expect(pausing.handle(.replace).first == .start)
+        #expect(pausing.handle(.replace).last == .start)
     }
 
     @Test("ends a gateway that has fallen silent")
@@ -284,6 +284,39 @@ struct ProgressTests {
     }
 }
 
+@Suite("The record of a supervisor")
+struct SupervisorRecordTests {
+    @Test("is written over the one before when the disk is full, so that it never tells of another gateway")
+    func fullDisk() throws {
+        let session = try Session()
+        let layout = session.layout
+        try Files().makeDirectory(layout.home)
+        var record = SupervisorRecord(
+            supervisor: ProcessIdentity(pid: 1, startTime: 2),
+            address: "127.0.0.1:1",
+            startedAt: Timestamp(milliseconds: 1000)
+        )
+        try record.write(layout, files: Files())
+        let full = Files(before: { (step) throws(GatewayError) in
+            // Only what is there already has room.
+            if case .open(let path) = step, path != layout.supervisor {
+                throw GatewayError("disk-full", "cannot write '\(path)': no space left on device")
+            }
+        })
+        record.gateway = ProcessIdentity(pid: 3, startTime: 4)
+        record.failure = String(repeating: "x", count: 200)
+        try record.write(layout, files: full)
+        #expect(try SupervisorRecord.read(layout, files: Files()) == record)
+        record.failure = nil
+        try record.write(layout, files: full)
+        #expect(try SupervisorRecord.read(layout, files: Files()) == record)
+        #expect(try Files().status(layout.supervisor)?.size == 2048)
+        try Files().write([0x7B], to: layout.supervisor)
+        let error = #expect(throws: GatewayError.self) { try record.write(layout, files: full) }
+        #expect(error?.code == "disk-full")
+    }
+}
+
 @Suite("Asking a supervisor for another gateway")
 struct ReplacingGatewayTests {
     @Test("takes no failure of an earlier gateway for one of the new one")
@@ -325,9 +358,18 @@ struct ReplacingGatewayTests {
         )
         try record.write(layout, files: files)
         // One that came with a copy of another home speaks of that one's process.
-        record.home = layout.home + "-of-somebody"
+        record.home = session.scratch.path("of-somebody")
+        try files.makeDirectory(session.scratch.path("of-somebody"))
         try record.write(layout, files: files)
         #expect(try SupervisorRecord.read(layout, files: files) == nil)
+        // One that was moved here, or is reached by another path, is this one.
+        record.home = session.scratch.path("nowhere")
+        try record.write(layout, files: files)
+        #expect(try SupervisorRecord.read(layout, files: files) == record)
+        record.home = session.scratch.path("link")
+        try files.link(session.scratch.path("link"), to: layout.home)
+        try record.write(layout, files: files)
+        #expect(try SupervisorRecord.read(layout, files: files) == record)
         record.home = layout.home
         try record.write(layout, files: files)
         #expect(try SupervisorRecord.read(layout, files: files) == record)

@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Platform
+import Synchronization
 import TestSupport
 import Testing
 
@@ -51,6 +52,7 @@ private struct ScriptedSupervisor {
             terminal: Terminal(write: { _ in }, writeError: { _ in })
         )
         try Files().makeDirectory(session.scratch.path("launches"))
+        try Files().makeDirectory(session.layout.versions)
         try #require(mkfifo(session.scratch.path("gate"), 0o600) == 0)
         let record = session.layout.supervisor
         let lines = steps.map { step in
@@ -151,6 +153,59 @@ struct ServiceTurnTests {
         #expect(try service.record() == nil)
     }
 
+    @Test("a stop ends the start that is under way, and those that wait behind it start nothing")
+    func stopBesideManyStarts() async throws {
+        let supervisor = try ScriptedSupervisor.neverReady()
+        let service = supervisor.service, settings = supervisor.settings
+        async let first = refusal { try await service.start(settings) }
+        try #require(try await supervisor.isKnown())
+        // They come to their turn while the stop waits for its own, or after it: then they are ended as the first was.
+        async let others = withTaskGroup(of: String.self) { group in
+            for _ in 0..<4 { group.addTask { await refusal { try await service.start(settings) }.code } }
+            return await group.reduce(into: [String]()) { $0.append($1) }
+        }
+        let wish = try #require(ServiceTurn.wish(supervisor.layout))
+        #expect(try await service.stop())
+        #expect(await first.message == "it was stopped")
+        #expect(await others == Array(repeating: "service-stopped", count: 4))
+        withExtendedLifetime(wish) {}
+        #expect(try service.record() == nil)
+        #expect(try supervisor.launched == 1)
+    }
+
+    @Test("a start that comes to its turn while somebody waits to stop the gateway starts nothing")
+    func wish() async throws {
+        let supervisor = try ScriptedSupervisor.quick()
+        var wish = ServiceTurn.wish(supervisor.layout)
+        #expect(wish != nil && ServiceTurn.wish(supervisor.layout) == nil)
+        let error = await refusal { try await supervisor.service.start(supervisor.settings) }
+        #expect(error.code == "service-stopped")
+        #expect(error.message == "another command stops the gateway, so it was not started")
+        #expect(try supervisor.launched == 0)
+        wish = nil
+        try await supervisor.service.start(supervisor.settings)
+        await supervisor.end()
+    }
+
+    @Test("a supervisor that is killed while it replaces the gateway is not waited for")
+    func killedWhileReplacing() async throws {
+        let supervisor = try ScriptedSupervisor.quick()
+        let service = supervisor.service, settings = supervisor.settings
+        try await service.start(settings)
+        let pid = try #require(try service.record()).supervisor
+        try #require(try await supervisor.launches(1))
+        async let replacement = refusal {
+            try await service.replaceGateway(settings, within: .seconds(300))
+        }
+        try #require(try await supervisor.launches(2))
+        for entry in ProcessTable.descendants(of: pid.pid) { ProcessTable.signal(entry.identity, SIGKILL) }
+        ProcessTable.signal(pid, SIGKILL)
+        #expect(
+            await replacement.message == "the supervising process was killed while it replaced the gateway"
+        )
+        waitpid(pid.pid, nil, 0)
+    }
+
     @Test("a stop ends a replacement that is under way, and whoever waits for that hears of it at once")
     func stopBesideReplacement() async throws {
         let supervisor = try ScriptedSupervisor.quick()
@@ -163,20 +218,43 @@ struct ServiceTurnTests {
         try #require(try await supervisor.launches(2))
         #expect(try await service.stop())
         #expect(
-            await replacement.message == "the supervising process ended while it replaced the gateway"
+            await replacement.message == "the gateway was stopped while it was being replaced"
         )
     }
 
     @Test("one that waits in vain says for what")
     func busy() async throws {
         let session = try Session()
-        #expect(await refusal { try await ServiceTurn.take(session.layout) }.code == "file-not-found")
+        let homeless = await refusal { try await ServiceTurn.take(session.layout, say: { _ in }) }
+        #expect(homeless.code == "file-not-found")
         try Files().makeDirectory(session.layout.home)
         let turn = try ServiceTurn.attempt(session.layout)
-        let error = await refusal { try await ServiceTurn.take(session.layout, within: .milliseconds(50)) }
+        let said = Mutex<[String]>([])
+        let error = await refusal {
+            try await ServiceTurn.take(
+                session.layout,
+                patience: .milliseconds(10),
+                within: .seconds(2),
+                say: { text in said.withLock { $0.append(text) } }
+            )
+        }
         #expect(error.code == "busy" && error.exitCode == .busy)
-        #expect(error.message == "waited 0 s for another command that starts or stops this gateway")
+        let holder = "process \(getpid()) ("
+        #expect(error.message.hasPrefix("waited 2 s for \(holder)"))
+        #expect(error.message.hasSuffix("), which is still starting or stopping this gateway"))
+        let sentences = said.withLock { $0 }
+        #expect(sentences.count == 1 && sentences[0].hasPrefix("waiting for \(holder)"))
+        #expect(sentences.first?.hasSuffix("), which is starting or stopping this gateway") == true)
         withExtendedLifetime(turn) {}
         #expect(try Files().list(session.layout.home) == [])
+    }
+
+    @Test("nothing is said where nobody is waited for")
+    func silence() async throws {
+        let session = try Session()
+        try Files().makeDirectory(session.layout.home)
+        let said = Mutex(0)
+        _ = try await ServiceTurn.take(session.layout, patience: .zero) { _ in said.withLock { $0 += 1 } }
+        #expect(said.withLock { $0 } == 0)
     }
 }

@@ -50,6 +50,8 @@ int shim_set_nonblocking(int descriptor, bool on);
 int shim_set_cloexec(int descriptor, bool on);
 /// dup(2) to a descriptor of at least `minimum`, close on exec; the descriptor, or the error number negated.
 int shim_dup_above(int descriptor, int minimum);
+/// The two numbers of a device, which the macros of makedev(3) keep from Swift.
+void shim_device_numbers(dev_t device, uint32_t *major_number, uint32_t *minor_number);
 /// rename(2) that swaps two existing names at once.
 int shim_exchange(const char *first, const char *second);
 /// rename(2) that fails with EEXIST instead of replacing.
