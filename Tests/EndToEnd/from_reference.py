@@ -67,6 +67,12 @@ CREATE TABLE gateway_metadata (request_id TEXT PRIMARY KEY REFERENCES requests(i
 CREATE TABLE _migrations (version INTEGER PRIMARY KEY, applied_at TEXT);
 """
 
+# What codex wrote in a run of the Node gateway.
+CODEX_LINES = "\n".join(json.dumps(line) for line in (
+    {"type": "thread.started", "thread_id": "22222222-2222-4333-8444-555555555555"},
+    {"type": "item.completed", "item": {"type": "agent_message", "text": "an old reply"}},
+    {"type": "turn.completed", "usage": {"input_tokens": 10, "output_tokens": 3}})) + "\n"
+
 
 def stamp(ago=0):
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - ago))
@@ -107,6 +113,9 @@ class Reference:
             database.execute("INSERT INTO gateway_metadata (request_id, exit_code, status) VALUES ('old-1', 0, 'completed')")
             database.execute("INSERT INTO jobs (id, cli, status, started_at, expires_at, pid, owner_principal) VALUES "
                              "('old-job', 'codex', 'running', ?, '9999-12-31T23:59:59.999Z', 999999, 'gateway-bearer')", [stamp(60)])
+            database.execute("INSERT INTO jobs (id, cli, status, exit_code, output_format, stdout, stderr, started_at, finished_at, "
+                             "expires_at, owner_principal) VALUES ('done-job', 'codex', 'completed', 0, 'text', ?, '', ?, ?, ?, "
+                             "'gateway-bearer')", [CODEX_LINES, stamp(3600), stamp(3500), stamp(-86400)])
             database.commit()
         os.chmod(home.file("logs.db"), 0o600)
 
@@ -160,6 +169,9 @@ def serves(home, old, title):
     with contextlib.closing(sqlite3.connect(home.file("logs.db"))) as database:
         equal(f"{title}: a run that nobody can end any more is closed",
               database.execute("SELECT status FROM jobs WHERE id = 'old-job'").fetchall(), [("orphaned",)])
+    equal(f"{title}: as its status says", body_of(client.tool("llm_job_status", jobId="old-job"))["job"]["status"], "orphaned")
+    done = body_of(client.tool("llm_job_result", jobId="done-job"))["result"]
+    equal(f"{title}: a finished run's reply is read from its output", [done["status"], done["stdout"]], ["completed", "an old reply"])
     with open(home.file("auth-token"), encoding="utf-8") as file:
         equal(f"{title}: the token is the same to the byte", file.read(), old.token + "\n")
     equal(f"{title}: and nobody else may read it", os.stat(home.file("auth-token")).st_mode & 0o777, 0o600)

@@ -289,6 +289,8 @@ class World:
             "LLM_GATEWAY_AUTH_TOKEN": self.token, "SWIFT_BACKTRACE": "enable=no",
             # A synchronous call waits for its answer however long that takes; drivers about deferral set their own.
             "SYNC_DEADLINE_MS": "0",
+            # A request that is sent again is run again; the driver about sharing sets its own.
+            "LLM_GATEWAY_DEDUP_WINDOW_MS": "0",
         }
 
     def directory(self, *parts):

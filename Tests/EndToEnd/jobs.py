@@ -105,6 +105,10 @@ def start_to_result(gateway):
     ended(gateway, second["job"]["id"])
     equal("a job that continues a conversation tells its own cost", collected(gateway, second["job"]["id"])["parsed"]["costUsd"], 0.01)
 
+    for record in ("metadata", "none"):
+        job = start(gateway, "claude", f"@@say {record} words@@", record=record)["job"]["id"]
+        equal(f"recorded as {record}: it ends", ended(gateway, job).get("status"), "completed")
+        equal(f"recorded as {record}: its caller has the answer", collected(gateway, job)["parsed"]["text"], f"{record} words")
     text = start(gateway, "claude", "@@say plain words@@", outputFormat="text")["job"]["id"]
     ended(gateway, text)
     answer = collected(gateway, text)
@@ -200,8 +204,9 @@ def cancelling(world, gateway):
 
 
 def left_in(world):
-    """What the jobs folder holds beside the gateways' own files."""
-    return [name for name in os.listdir(os.path.join(world.state, "jobs")) if not name.startswith((".instance-", ".adoption"))]
+    """What the jobs folder holds beside the gateways' own files and what is kept aside for a caller."""
+    own = (".instance-", ".adoption", ".kept-")
+    return [name for name in os.listdir(os.path.join(world.state, "jobs")) if not name.startswith(own)]
 
 
 def killed_gateway(world):
@@ -310,10 +315,14 @@ def another_principal(world):
     within(10, lambda: body_of(ask("ann", "session_list"))["total"])
     session = body_of(ask("ann", "session_list"))["sessions"][0]["id"]
     equal("bob sees no session", body_of(ask("bob", "session_list"))["total"], 0)
+    ask("ann", "session_set_active", cli="claude", sessionId=session)
+    made = body_of(ask("bob", "session_create", cli="claude"))["session"]
+    equal("each has an active one of its own", [
+        made["isActive"], body_of(ask("ann", "session_list"))["activeSessions"]["claude"]], [True, session])
     for tool, arguments in (("session_get", {"sessionId": session}), ("session_delete", {"sessionId": session}),
                             ("session_set_active", {"cli": "claude", "sessionId": session})):
         equal(f"{tool} of somebody else's session", ask("bob", tool, **arguments).get("isError"), True)
-    equal("session_clear_all takes bob's own", body_of(ask("bob", "session_clear_all")), {"success": True, "deletedCount": 0, "cli": "all"})
+    equal("session_clear_all takes bob's own", body_of(ask("bob", "session_clear_all")), {"success": True, "deletedCount": 1, "cli": "all"})
     equal("ann still has hers", body_of(ask("ann", "session_list"))["total"], 1)
     gateway.process.terminate()
     equal("the gateway ends well", gateway.process.wait(20), 0)

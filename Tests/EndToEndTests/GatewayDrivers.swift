@@ -36,6 +36,11 @@ struct GatewayDrivers {
         try await Driver("jobs.py").run()
     }
 
+    @Test("runs the same request once, through however many gateways, and whichever of them die")
+    func exactlyOnce() async throws {
+        try await Driver("exactly_once.py").run()
+    }
+
     @Test("reports its state in the published schema, whatever is wrong")
     func doctor() async throws {
         try await Driver("doctor.py").run()

@@ -147,7 +147,14 @@ struct JobLookupTests {
         let request = owned("echo never")
         let directory = shop.scheduler.directory(of: request.id)
         let spec = JobSpec(request, submitted: WallClock.system.now(), boot: nil)
-        try JobFiles.write(request, spec, to: directory, instance: "a-gateway-that-is-gone", files: Files())
+        try JobFiles.stage(
+            request,
+            spec,
+            as: directory,
+            for: directory,
+            instance: "a-gateway-that-is-gone",
+            files: Files()
+        )
         #expect(try await shop.scheduler.find(request.id, for: "ann")?.snapshot.status == .queued)
         #expect(try await shop.scheduler.cancel(request.id, for: "ann") == .accepted)
         _ = await other.scheduler.adopt()

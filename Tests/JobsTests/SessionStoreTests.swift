@@ -87,7 +87,9 @@ struct SessionStoreTests {
         #expect(store.list(caller: "someone").map(\.id) == ["theirs"])
         #expect(store.session("old", caller: "someone") == nil)
         #expect(store.standing(of: "old", caller: "someone")?.isAccessible == false)
-        #expect(store.active("codex", caller: "someone") == nil)
+        // The first of each principal is its active one, whoever else has one.
+        #expect(store.active("codex", caller: "someone")?.id == "theirs")
+        #expect(store.active("codex", caller: "local")?.id == "old")
         #expect(try await store.delete("old", caller: "someone") == nil)
         #expect(try await store.setActive("old", of: "codex", caller: "someone") == false)
         #expect(try await store.clear(caller: "someone").map(\.id) == ["theirs"])
@@ -191,6 +193,55 @@ struct SessionStoreTests {
         #expect(try await store.setActive(nil, of: "claude", caller: "local"))
         #expect(store.active("claude", caller: "local") == nil)
         #expect(try await store.delete("b", caller: "local")?.id == "b")
+    }
+
+    @Test("have an active one for each principal, which no other can change")
+    func activeForEach() async throws {
+        let store = try store()
+        func active() -> [String?] {
+            ["ann", "bob", "local"].map { store.active("claude", caller: $0)?.id }
+        }
+        func shared() throws -> String? {
+            try JSON.parse(try Files().read(path))["activeSession"]?["claude"]?.string
+        }
+        try await store.create("claude", id: "a1", caller: "ann")
+        #expect(try shared() == "a1", "where the reference looks for the first one")
+        try await store.create("claude", id: "b1", caller: "bob")
+        try await store.create("claude", id: "b2", caller: "bob", activation: .always)
+        #expect(active() == ["a1", "b2", nil])
+        try await store.create("claude", id: "l1", caller: "local")
+        #expect(active() == ["a1", "b2", "l1"])
+        #expect(try shared() == "l1")
+        #expect(try await store.setActive(nil, of: "claude", caller: "ann"))
+        #expect(try await store.setActive("b1", of: "claude", caller: "bob"))
+        #expect(try await store.setActive("a1", of: "claude", caller: "bob") == false)
+        #expect(active() == [nil, "b1", "l1"])
+        #expect(try await store.setActive(nil, of: "claude", caller: "local"))
+        #expect(active() == [nil, "b1", nil])
+        // Another gateway reads the same.
+        #expect(try self.store().active("claude", caller: "bob")?.id == "b1")
+        #expect(try await store.clear(caller: "bob").map(\.id) == ["b1", "b2"])
+        #expect(active() == [nil, nil, nil])
+        try await store.create("claude", id: "b3", caller: "bob")
+        #expect(active() == [nil, "b3", nil])
+    }
+
+    @Test(
+        "which the reference has written are active for their owner, and stay so when another becomes active"
+    )
+    func activeOfReference() async throws {
+        let used = Timestamp(milliseconds: now.milliseconds).iso8601
+        try place(
+            """
+            {"sessions":{"old":{"id":"old","cli":"claude","createdAt":"\(used)","lastUsedAt":"\(used)",
+            "description":"Claude Session","ownerPrincipal":"ann"}},"activeSession":{"claude":"old"}}
+            """
+        )
+        let store = try store()
+        #expect(store.active("claude", caller: "ann")?.id == "old")
+        try await store.create("claude", id: "new", caller: "local", activation: .always)
+        #expect(store.active("claude", caller: "ann")?.id == "old")
+        #expect(store.active("claude", caller: "local")?.id == "new")
     }
 
     @Test("are listed fast enough for every call of a busy client")

@@ -46,7 +46,7 @@ struct StoreTests {
                 "request_id", "retry_count", "circuit_breaker_state", "cost_usd", "approval_decision",
                 "optimization_applied", "thinking_blocks", "exit_code", "error_message", "async_job_id",
                 "status",
-                "http_status",
+                "http_status", "shared_with",
             ]
         )
         let versions = try connection.all("SELECT version FROM _migrations ORDER BY version") {

@@ -56,7 +56,10 @@ struct Workshop {
             machine: machine,
             runnerExecutable: runner,
             report: { findings.note($0.description) },
-            onEnd: { ended.note("\($0.spec.id) \($0.status.rawValue)") }
+            onEnd: {
+                ended.note("\($0.spec.id) \($0.status.rawValue)")
+                return RunVerdict()
+            }
         )
     }
 

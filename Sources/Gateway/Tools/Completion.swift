@@ -83,15 +83,11 @@ final class Completion: Sendable {
         }
     }
 
-    /// Brings a finished job to its end; one that no tool of ours started is left alone.
-    func finish(_ outcome: JobOutcome) async {
-        guard let context = Context(json: outcome.spec.context) else { return }
-        let output = RunOutput(
-            standardOutput: outcome.output,
-            standardError: outcome.errorOutput,
-            files: outcome.files,
-            ending: Completion.ending(of: outcome)
-        )
+    /// Brings a finished job to its end, and says what became of it; one that no tool of ours started is left alone.
+    @discardableResult
+    func finish(_ outcome: JobOutcome) async -> RunVerdict {
+        guard let context = Context(json: outcome.spec.context) else { return RunVerdict() }
+        let output = Completion.output(of: outcome)
         let job = outcome.spec.id
         let began = Completion.beginning(of: outcome)
         var base: RunningTotal?
@@ -115,6 +111,41 @@ final class Completion: Sendable {
         expected.withLock { expected in
             if expected[job] != nil { expected[job] = .some(result) }
         }
+        return Completion.verdict(on: result, outcome)
+    }
+
+    /// What `finish` has made of a job, for another request that shares it; `nil` for a job that no tool of ours started.
+    ///
+    /// Changes nothing: the run's part of a running total is told apart as it was then.
+    func reread(_ outcome: JobOutcome) -> ProviderResult? {
+        guard let context = Context(json: outcome.spec.context) else { return nil }
+        let output = Completion.output(of: outcome)
+        let result = OutputReader.read(output, context.reading)
+        guard let id = result.sessionID,
+            let step = conversations.step(of: outcome.spec.id, in: id, owner: context.owner)
+        else { return result }
+        return OutputReader.read(output, context.reading) { _ in step.base }
+    }
+
+    /// Closes the record of a request that shared another one's run; its usage and cost are in the record of that one.
+    func finishShared(_ correlationID: String, _ result: ProviderResult, _ outcome: JobOutcome) async {
+        let end = Completion.ending(result, outcome)
+        await recorder.complete(correlationID, end, job: outcome.spec.id)
+    }
+
+    private static func output(of outcome: JobOutcome) -> RunOutput {
+        RunOutput(
+            standardOutput: outcome.output,
+            standardError: outcome.errorOutput,
+            files: outcome.files,
+            ending: ending(of: outcome)
+        )
+    }
+
+    private static func verdict(on result: ProviderResult, _ outcome: JobOutcome) -> RunVerdict {
+        guard result.isError else { return RunVerdict() }
+        let category = result.category ?? .cliError
+        return RunVerdict(errorCategory: category.rawValue, isRetryable: category.isRetryable)
     }
 
     /// Reads the output of a run for somebody who asks for it later, or before the run has ended; nothing is kept.
@@ -169,6 +200,17 @@ final class Completion: Sendable {
     }
 
     private func record(_ result: ProviderResult, _ outcome: JobOutcome) async {
+        var end = Completion.ending(result, outcome)
+        end.inputTokens = result.usage?.input
+        end.outputTokens = result.usage?.output
+        end.cacheReadTokens = result.usage?.cacheRead
+        end.cacheCreationTokens = result.usage?.cacheCreation
+        end.costUSD = result.costUSD
+        await recorder.complete(outcome.spec.correlationID, end, job: outcome.spec.id)
+    }
+
+    /// How a run ended, without what it used.
+    private static func ending(_ result: ProviderResult, _ outcome: JobOutcome) -> FlightEnd {
         let isCanceled = outcome.status == .canceled
         var end = FlightEnd(
             succeeded: !result.isError && !isCanceled,
@@ -180,15 +222,10 @@ final class Completion: Sendable {
             isCanceled ? "canceled by caller" : outcome.message ?? (result.isError ? result.errorText : nil)
         end.model = result.model
         end.sessionID = result.sessionID
-        end.inputTokens = result.usage?.input
-        end.outputTokens = result.usage?.output
-        end.cacheReadTokens = result.usage?.cacheRead
-        end.cacheCreationTokens = result.usage?.cacheCreation
-        end.costUSD = result.costUSD
         end.thinking = result.thinking
         end.httpStatus = result.apiStatus
         end.recording = outcome.spec.recording
-        await recorder.complete(outcome.spec.correlationID, end, job: outcome.spec.id)
+        return end
     }
 
     /// The contract's response of a failure: standard error, else standard output.

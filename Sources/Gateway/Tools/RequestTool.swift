@@ -92,6 +92,10 @@ struct RequestTool: Sendable {
         let conversation: Conversation
         /// How much of it is kept once it is over.
         let recording: Configuration.Persistence.Recording
+        /// What the same request of the same owner has in common.
+        let key: String
+        /// `nil` when the caller wants a run of its own.
+        let sharing: Sharing?
     }
 
     func prepare(_ call: ToolCall, _ correlation: String) throws(GatewayError) -> Prepared {
@@ -138,7 +142,9 @@ struct RequestTool: Sendable {
             executable: try search.require(provider, files: services.machine.files),
             searchPath: search.path,
             conversation: conversation,
-            recording: try recording(arguments)
+            recording: try recording(arguments),
+            key: try key(of: plan, arguments, options, place, call.principal),
+            sharing: try arguments.bool("forceRefresh") ? nil : sharing(plan)
         )
     }
 
@@ -175,6 +181,8 @@ struct RequestTool: Sendable {
         let correlation: String
         /// The conversation, as far as it is known before the run ends.
         let sessionID: String?
+        /// Whether another request has started it.
+        var isShared = false
         let warnings: [RequestWarning]
     }
 
@@ -188,7 +196,7 @@ struct RequestTool: Sendable {
                 return try await abandoned(begun, call)
             }
             if prepared.recording != .full { await services.jobs.forgetKept(begun.handle.id) }
-            guard let result = services.completion.take(begun.handle.id) else {
+            guard let result = await result(of: begun, outcome) else {
                 throw GatewayError(
                     "internal-error",
                     "the output of the job '\(begun.handle.id)' was not read"
@@ -241,19 +249,35 @@ struct RequestTool: Sendable {
         _ prepared: Prepared,
         isAwaited: Bool
     ) async throws(GatewayError) -> Begun {
-        Begun(
-            handle: try await submit(record.request, isAwaited: isAwaited),
+        let submission = try await submit(record.request, prepared.sharing, isAwaited: isAwaited)
+        guard let leader = submission.leader else {
+            return Begun(
+                handle: submission.handle,
+                correlation: record.request.correlationID,
+                sessionID: record.sessionID,
+                warnings: prepared.plan.warnings + record.warnings
+            )
+        }
+        return Begun(
+            handle: submission.handle,
             correlation: record.request.correlationID,
-            sessionID: record.sessionID,
-            warnings: prepared.plan.warnings + record.warnings
+            sessionID: prepared.conversation.id,
+            isShared: true,
+            warnings: prepared.plan.warnings + record.warnings + [shared(submission.handle.id, leader)]
         )
     }
 
-    /// Hands the job over; one that is refused closes its record.
-    private func submit(_ request: JobRequest, isAwaited: Bool) async throws(GatewayError) -> JobHandle {
+    /// Hands the job over, or finds the one that answers the same request; one that is refused closes its record.
+    private func submit(
+        _ request: JobRequest,
+        _ sharing: Sharing?,
+        isAwaited: Bool
+    ) async throws(GatewayError) -> Submission {
         if isAwaited { services.completion.expect(request.id) }
         do throws(GatewayError) {
-            return try await services.jobs.submit(request)
+            let submission = try await services.jobs.submit(request, sharing: sharing)
+            if submission.leader != nil { _ = services.completion.take(request.id) }
+            return submission
         } catch {
             _ = services.completion.take(request.id)
             var end = FlightEnd(succeeded: false, response: "", durationMilliseconds: 0)
@@ -301,6 +325,8 @@ struct RequestTool: Sendable {
         request.limits.idle = .milliseconds(prepared.plan.idleTimeout)
         request.limits.output = services.configuration.limits.maxJobOutputBytes
         request.owner = call.principal.id
+        // What is not kept cannot be found by another request.
+        if prepared.recording == .full { request.requestKey = prepared.key }
         request.outputFormat = filled.reading.outputFormat
         request.collected = filled.reading.collected
         request.recording = prepared.recording
@@ -345,20 +371,21 @@ struct RequestTool: Sendable {
     /// What a call leaves behind that did not wait to the end.
     ///
     /// At the deadline and when the gateway stops, the run goes on and its answer is collected later. A client that cancelled
-    /// wants the run ended.
+    /// wants the run ended, unless another one waits for it.
     private func abandoned(_ begun: Begun, _ call: ToolCall) async throws(GatewayError) -> ToolResult {
-        _ = services.completion.take(begun.handle.id)
+        if !begun.isShared { _ = services.completion.take(begun.handle.id) }
         switch call.cancellation.reason {
         case nil: return Deferral(provider, begun, .deadline, services).toolResult
         case .shutdown: return Deferral(provider, begun, .shutdown, services).toolResult
         case .client, .disconnected: break
         }
-        do throws(GatewayError) {
-            try await services.jobs.cancel(begun.handle.id)
-        } catch {
-            // It ended in the same moment, which is what was wanted.
-            services.log.debug("nothing was left to cancel", ["job": begun.handle.id])
-        }
-        throw GatewayError("canceled", "the call was canceled, and the run was ended")
+        if begun.isShared { await leaveShared(begun) }
+        let isEnded = await services.jobs.leave(begun.handle.id, correlationID: begun.correlation)
+        throw GatewayError(
+            "canceled",
+            isEnded
+                ? "the call was canceled, and the run was ended"
+                : "the call was canceled; its run is over, or goes on for another caller"
+        )
     }
 }

@@ -28,8 +28,8 @@ extension JobScheduler {
     /// 2. A held lock: the runner lives, watch it. A record: commit it. Neither runner nor record ever: start it, it was
     ///    accepted and never ran; unless it has waited for too long by now, or the machine was restarted since, because a
     ///    power cut may have taken the traces of a run that began. A runner without a record: end what it left, `orphaned`.
-    /// 3. Rows that run and have no directory are of a gateway that kept none: `orphaned` once their process is
-    ///    gone.
+    /// 3. Rows that run and have no directory: of a gateway that kept none, `orphaned` once their process is gone; of one of
+    ///    this home, once it is gone: it had reserved the row and not got as far as the directory.
     ///
     /// Nothing that has ever been started is started again. What is damaged is reported and left alone; what cannot be read
     /// for now is reported and tried again later.
@@ -192,6 +192,25 @@ extension JobScheduler {
         if !gone.isEmpty {
             try await store.orphan(gone, error: "Gateway restarted while job was running")
         }
+        for row in try await store.running(below: layout.jobs) where !knows(row.id) {
+            if try await closeIfAbandoned(row, store) { gone.append(row.id) }
+        }
+        await lookElsewhere()
         return gone
+    }
+
+    /// Closes the row of a job that has no directory and whose gateway is gone: nothing of it was ever started, or its end
+    /// is recorded elsewhere.
+    ///
+    /// Returns whether it did.
+    func closeIfAbandoned(_ row: SharedRow, _ store: Store) async throws(GatewayError) -> Bool {
+        do {
+            let lock = try InstanceRegistry.guardChanges(of: Files.parent(of: row.directory))
+            defer { withExtendedLifetime(lock) {} }
+            let isThere = try machine.files.status(row.directory) != nil
+            if isThere || registry.isAlive(row.instance, in: Files.parent(of: row.directory)) { return false }
+        }
+        try await store.orphan([row.id], error: "the gateway ended before the job was started; ask again")
+        return true
     }
 }

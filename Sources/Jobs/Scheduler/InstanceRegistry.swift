@@ -45,15 +45,22 @@ final class InstanceRegistry: @unchecked Sendable {
 
     /// Held while it is decided who answers for what; only for a moment.
     func guardChanges() throws(GatewayError) -> FileLock {
+        try InstanceRegistry.guardChanges(of: directory)
+    }
+
+    static func guardChanges(of directory: String) throws(GatewayError) -> FileLock {
         try FileLock.wait(Layout.join(directory, ".adoption"), within: .seconds(10))
     }
 
     /// Whether a gateway still lives.
     ///
     /// Only with `guardChanges` held.
-    func isAlive(_ instance: String) -> Bool {
+    func isAlive(_ instance: String) -> Bool { isAlive(instance, in: directory) }
+
+    /// Whether a gateway that shares another `jobs` directory, or this one, still lives; with the directory's guard held.
+    func isAlive(_ instance: String, in directory: String) -> Bool {
         if instance == name { return true }
-        let path = lockFile(instance)
+        let path = Layout.join(directory, InstanceRegistry.lockPrefix + instance)
         if instance.isEmpty || instance.contains("/") { return false }
         do throws(GatewayError) {
             guard try files.status(path) != nil else { return false }
@@ -99,8 +106,11 @@ final class InstanceRegistry: @unchecked Sendable {
 
     /// Where a job's directory is while it is being made or removed: nobody takes it for a job there, and once this gateway is
     /// gone, what is left of it is removed.
-    func staging(_ job: String) -> String {
-        Layout.join(directory, "\(InstanceRegistry.stagingPrefix)\(name).\(job)")
+    func staging(_ job: String) -> String { InstanceRegistry.staging(job, of: name, in: directory) }
+
+    /// Where a gateway has a job's directory while it is being made or removed.
+    static func staging(_ job: String, of instance: String, in directory: String) -> String {
+        Layout.join(directory, "\(stagingPrefix)\(instance).\(job)")
     }
 
     func lockFile(_ instance: String) -> String {

@@ -7,18 +7,15 @@ enum JobFiles {
     /// The largest number of files that are collected from one job.
     private static let collectedLimit = 256
 
-    /// Makes a job's directory whole before it can be seen.
-    static func write(
+    /// Makes a job's directory whole under the name `staged`, before it can be seen; `publish` gives it its own.
+    static func stage(
         _ request: JobRequest,
         _ spec: JobSpec,
-        to directory: JobDirectory,
+        as staged: JobDirectory,
+        for directory: JobDirectory,
         instance: String,
         files: Files
     ) throws(GatewayError) {
-        let parent = Files.parent(of: directory.path)
-        let staged = JobDirectory(
-            Layout.join(parent, InstanceRegistry.stagingPrefix + "\(instance).\(request.id)")
-        )
         guard isPlain(request.id) else {
             throw GatewayError("invalid-input", "'\(request.id)' cannot name a job")
         }
@@ -36,11 +33,19 @@ enum JobFiles {
             if spec.hasInput { try create(staged.standardInput, request.standardInput, files) }
             try create(staged.owner, Array(instance.utf8), files)
             try create(staged.spec, spec.json.compact, files)
-            try files.rename(staged.path, to: directory.path, durable: false)
         } catch {
             try? files.removeTree(staged.path)
             throw error
         }
+    }
+
+    /// Gives a staged directory its name.
+    static func publish(
+        _ staged: JobDirectory,
+        as directory: JobDirectory,
+        files: Files
+    ) throws(GatewayError) {
+        try files.rename(staged.path, to: directory.path, durable: false)
     }
 
     /// A file in a directory that nobody sees yet needs no staging of its own.

@@ -24,6 +24,20 @@ package struct JobOutcome: Sendable {
     package var hasBegun = true
 }
 
+/// What the gateway made of a run's output.
+package struct RunVerdict: Sendable, Equatable {
+    /// The contract's `errorCategory`; `nil` for a run that answered.
+    package var errorCategory: String?
+    /// Whether the same request may succeed later without a change.
+    package var isRetryable: Bool
+
+    /// A run that answered, unless a category is given.
+    package init(errorCategory: String? = nil, isRetryable: Bool = false) {
+        self.errorCategory = errorCategory
+        self.isRetryable = isRetryable
+    }
+}
+
 /// A job that somebody may wait for.
 package final class JobHandle: Sendable {
     private enum State {

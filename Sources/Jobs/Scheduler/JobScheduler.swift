@@ -4,8 +4,9 @@ package import Platform
 
 /// Takes jobs in, starts their runners, watches them and commits how they ended.
 ///
-/// 1. Admission: run now, wait, or be refused as `saturated`.
-/// 2. Write the job's directory under a hidden name and rename it: a job that can be seen is whole.
+/// 1. Write the job's directory under a hidden name. Where the same request may have a job already: find that one or
+///    reserve the row, in one step (`SharedJobs.swift`).
+/// 2. Admission: run now, wait, or be refused as `saturated`. Rename the directory: a job that can be seen is whole.
 /// 3. When its turn comes, start the runner with the job's lock, and watch it by pid descriptor.
 /// 4. Write the row.
 /// 5. When it is gone, read its record and output, tell the gateway, commit, remove the directory.
@@ -25,6 +26,8 @@ package actor JobScheduler {
         /// Whether it has or had a runner.
         var isTaken = false
         var isCancelWanted = false
+        /// The requests whose callers want it, by the ids of their records; those of another gateway are in the store.
+        var callers: Set<String> = []
 
         init(_ spec: JobSpec, _ handle: JobHandle, _ state: JobStateMachine.State) {
             self.spec = spec
@@ -35,8 +38,9 @@ package actor JobScheduler {
         var directory: JobDirectory { handle.directory }
     }
 
-    /// What is done with an outcome before it is committed; it may be called again for the same job after a crash.
-    package typealias EndHook = @Sendable (JobOutcome) async -> Void
+    /// What is done with an outcome before it is committed, and what is thought of it; it may be called again for the same
+    /// job after a crash.
+    package typealias EndHook = @Sendable (JobOutcome) async -> RunVerdict
 
     let layout: Layout
     let store: Store?
@@ -51,6 +55,14 @@ package actor JobScheduler {
     private let executor = ThreadExecutor("jobs")
     private var admission: Admission
     private(set) var jobs: [String: Job] = [:]
+    /// The newest job here of each request key.
+    var keys: [String: String] = [:]
+    /// Requests that are looked for in the store just now, by their keys.
+    var decisions: [String: Task<Result<Submission, GatewayError>, Never>] = [:]
+    /// Jobs of other gateways that somebody here waits for, by their ids.
+    var elsewhere: [String: Elsewhere] = [:]
+    /// `jobs` directories that are watched for the ends of such jobs.
+    var watched: Set<String> = []
     /// The adoption that is going on, or was the last.
     var adoption: Task<AdoptionReport, Never>?
     /// Other gateways whose end is being waited for.
@@ -72,7 +84,7 @@ package actor JobScheduler {
         runnerName: String? = nil,
         scopes: UserScopes? = nil,
         report: @escaping @Sendable (GatewayError) -> Void,
-        onEnd: @escaping EndHook = { _ in }
+        onEnd: @escaping EndHook = { _ in RunVerdict() }
     ) {
         self.layout = layout
         self.store = store
@@ -98,28 +110,73 @@ package actor JobScheduler {
     /// and what the file system throws.
     package func submit(_ request: JobRequest) async throws(GatewayError) -> JobHandle {
         try registry.enrol()
-        let startsNow = try admission.admit(request.id, provider: request.provider)
-        let directory = directory(of: request.id)
+        let (spec, staged) = try stage(request)
+        let handle: JobHandle
+        do throws(GatewayError) {
+            handle = try accept(spec, staged)
+        } catch {
+            try? machine.files.removeTree(staged.path)
+            throw error
+        }
+        // The directory is the promise; the row may be written while the runner starts, and adoption adds a missing one.
+        await note(spec, handle.directory)
+        return handle
+    }
+
+    /// Writes a job's directory under a name that nobody takes for a job's.
+    func stage(_ request: JobRequest) throws(GatewayError) -> (JobSpec, JobDirectory) {
         var spec = JobSpec(request, submitted: machine.clock.now(), boot: registry.boot)
         spec.environment[Leftovers.variable] = request.id
         spec.limits.output = min(spec.limits.output, limits.maxJobOutputBytes)
+        guard jobs[request.id] == nil else {
+            throw GatewayError("invalid-input", "there is a job '\(request.id)' already")
+        }
+        let staged = JobDirectory(registry.staging(request.id))
+        try JobFiles.stage(
+            request,
+            spec,
+            as: staged,
+            for: directory(of: request.id),
+            instance: registry.name,
+            files: machine.files
+        )
+        return (spec, staged)
+    }
+
+    /// Gives a staged job its place among those that run and wait, and its name; from then on it is promised.
+    ///
+    /// What is staged stays when there is no room for it.
+    func accept(_ spec: JobSpec, _ staged: JobDirectory) throws(GatewayError) -> JobHandle {
+        let directory = directory(of: spec.id)
+        let startsNow = try admission.admit(spec.id, provider: spec.provider)
         do throws(GatewayError) {
-            guard jobs[request.id] == nil else {
-                throw GatewayError("invalid-input", "there is a job '\(request.id)' already")
-            }
-            try JobFiles.write(request, spec, to: directory, instance: registry.name, files: machine.files)
+            try JobFiles.publish(staged, as: directory, files: machine.files)
         } catch {
-            if startsNow { release(request.provider) } else { admission.withdraw(request.id) }
+            if startsNow { release(spec.provider) } else { admission.withdraw(spec.id) }
             throw error
         }
         let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
-        jobs[request.id] = Job(spec, handle, .queued)
-        // The directory is the promise; the row may be written while the runner starts, and adoption adds a missing one.
-        if startsNow { take(.turnCame, request.id) } else { expireTurn(of: request.id, after: patience) }
-        await noting { store throws(GatewayError) in
-            try await store.insert(spec, instance: registry.name, host: registry.host)
-        }
+        let job = Job(spec, handle, .queued)
+        job.callers = [spec.correlationID]
+        register(job)
+        if startsNow { take(.turnCame, spec.id) } else { expireTurn(of: spec.id, after: patience) }
         return handle
+    }
+
+    private func register(_ job: Job) {
+        jobs[job.spec.id] = job
+        if let key = job.spec.requestKey { keys[key] = job.spec.id }
+    }
+
+    func note(_ spec: JobSpec, _ directory: JobDirectory) async {
+        await noting { store throws(GatewayError) in
+            try await store.insert(
+                spec,
+                directory: directory.path,
+                instance: registry.name,
+                host: registry.host
+            )
+        }
     }
 
     /// The handle of a job that waits or runs here; `nil` for any other.
@@ -160,6 +217,10 @@ package actor JobScheduler {
             throw GatewayError("job-not-found", "there is no running job '\(id)'")
         }
         job.isCancelWanted = true
+        forget(job)
+        if job.spec.requestKey != nil {
+            Task { await noting { store throws(GatewayError) in try await store.stopSharing(id) } }
+        }
         take(.cancelRequested, id)
     }
 
@@ -191,16 +252,14 @@ package actor JobScheduler {
         let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
         let job = Job(spec, handle, state)
         job.isTaken = state != .queued
-        jobs[spec.id] = job
+        register(job)
         // Counted before anything else can happen to the job, which may give its place back.
         if state == .queued {
             queueAgain(job)
         } else {
             admission.count(spec.provider)
         }
-        await noting { store throws(GatewayError) in
-            try await store.insert(spec, instance: registry.name, host: registry.host)
-        }
+        await note(spec, directory)
         return job
     }
 
@@ -384,7 +443,7 @@ package actor JobScheduler {
 
     private func commit(_ job: Job, _ status: JobStatus) async {
         let outcome = await patiently { () async throws(GatewayError) in try await collect(job, status) }
-        await onEnd(outcome)
+        let verdict = await onEnd(outcome)
         let finished = outcome.exit?.finished ?? machine.clock.now()
         var files: JSON = [:]
         for (name, bytes) in outcome.files.sorted(by: { $0.key < $1.key }) {
@@ -398,10 +457,20 @@ package actor JobScheduler {
             outputTruncated: outcome.exit?.outputTruncated ?? false,
             error: outcome.message,
             finished: finished,
-            payload: ["context": job.spec.context, "files": files]
+            payload: [
+                "context": job.spec.context, "files": files, "exit": outcome.exit?.json ?? .null,
+                "refusal": outcome.refusal?.json["error"] ?? .null, "hasBegun": .bool(outcome.hasBegun),
+            ],
+            verdict: verdict
         )
         let isCommitted = await noting { store throws(GatewayError) in
-            try await store.finish(job.spec, ending, instance: registry.name, host: registry.host)
+            try await store.finish(
+                job.spec,
+                ending,
+                directory: job.directory.path,
+                instance: registry.name,
+                host: registry.host
+            )
         }
         // Aside before anybody hears of the end, who then has it removed.
         if job.spec.recording != .full, isCommitted {
@@ -412,6 +481,12 @@ package actor JobScheduler {
         job.handle.resolve(outcome)
         if isCommitted, job.spec.recording == .full { leave(job.directory, by: remove) }
         jobs[job.spec.id] = nil
+        forget(job)
+    }
+
+    /// Nobody shares a job any more who does not yet.
+    func forget(_ job: Job) {
+        if let key = job.spec.requestKey, keys[key] == job.spec.id { keys[key] = nil }
     }
 
     private func leave(

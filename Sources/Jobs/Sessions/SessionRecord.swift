@@ -68,8 +68,10 @@ package struct SessionRecord: Sendable, Equatable {
 struct SessionDocument: Sendable {
     /// In the order of the file, with the instant of last use; `nil` where it cannot be read.
     var sessions: [(record: SessionRecord, lastUsed: Timestamp?)] = []
-    /// Provider to session id.
-    var active: JSONObject = JSONObject()
+    /// Provider to session id, as the reference has it: one for all principals.
+    private var active: JSONObject = JSONObject()
+    /// Principal to provider to session id: what each one but the local has chosen for itself.
+    private var activeByOwner: JSONObject = JSONObject()
     /// Members and sessions that cannot be understood; they are kept.
     private var foreign: JSONObject = JSONObject()
     private var foreignSessions: JSONObject = JSONObject()
@@ -104,7 +106,9 @@ struct SessionDocument: Sendable {
             }
         }
         active = object["activeSession"]?.object ?? JSONObject()
-        foreign = JSONObject(object.members.filter { $0.name != "sessions" && $0.name != "activeSession" })
+        activeByOwner = object["activeSessionByOwner"]?.object ?? JSONObject()
+        let known = ["sessions", "activeSession", "activeSessionByOwner"]
+        foreign = JSONObject(object.members.filter { !known.contains($0.name) })
     }
 
     mutating func append(_ record: SessionRecord) {
@@ -112,6 +116,38 @@ struct SessionDocument: Sendable {
     }
 
     func index(of id: String) -> Int? { sessions.firstIndex { $0.record.id == id } }
+
+    // MARK: active sessions
+
+    /// The active session of a provider, as a principal has it; whether it may see that one is for the caller to ask.
+    func activeID(_ provider: String, of owner: String) -> String? {
+        if let own = activeByOwner[owner]?[provider] { return own.string }
+        return active[provider]?.string
+    }
+
+    /// Makes a session the active one of its provider for a principal, or none for `nil`; what others have chosen stays.
+    mutating func activate(_ id: String?, of provider: String, for owner: String) {
+        let shared = active[provider]?.string.flatMap { index(of: $0) }.map { sessions[$0].record }
+        let isOwn = shared.map { Ownership.admits($0.owner, owner) } ?? true
+        if owner == Ownership.local {
+            guard id != nil || isOwn else { return }
+            // Whose it was keeps it.
+            if !isOwn, let shared, let other = shared.owner, activeByOwner[other]?[provider] == nil {
+                choose(shared.id, of: provider, for: other)
+            }
+            active[provider] = .optional(id)
+        } else {
+            choose(id, of: provider, for: owner)
+            // Where the reference looks for it.
+            if isOwn { active[provider] = .optional(id) }
+        }
+    }
+
+    private mutating func choose(_ id: String?, of provider: String, for owner: String) {
+        var own = activeByOwner[owner] ?? [:]
+        own[provider] = .optional(id)
+        activeByOwner[owner] = own
+    }
 
     /// Removes sessions, and what points to them.
     mutating func remove(where isGone: (SessionRecord, Timestamp?) -> Bool) -> [SessionRecord] {
@@ -121,6 +157,12 @@ struct SessionDocument: Sendable {
         sessions.removeAll { ids.contains($0.record.id) }
         for member in active.members where member.value.string.map(ids.contains) ?? false {
             active[member.name] = .null
+        }
+        for owner in activeByOwner.members {
+            let left = (owner.value.object?.members ?? []).filter {
+                !($0.value.string.map(ids.contains) ?? false)
+            }
+            activeByOwner[owner.name] = left.isEmpty ? nil : .object(JSONObject(left))
         }
         return gone
     }
@@ -132,6 +174,7 @@ struct SessionDocument: Sendable {
         var sessions = JSONObject(self.sessions.map { (name: $0.record.id, value: $0.record.json) })
         sessions.members += foreignSessions.members
         var document: JSON = ["sessions": .object(sessions), "activeSession": .object(active)]
+        if !activeByOwner.isEmpty { document["activeSessionByOwner"] = .object(activeByOwner) }
         for member in foreign.members { document[member.name] = member.value }
         return document.prettyText + "\n"
     }

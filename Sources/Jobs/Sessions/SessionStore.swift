@@ -79,7 +79,7 @@ package final class SessionStore: Sendable {
 
     /// The caller's active session of a provider.
     package func active(_ provider: String, caller: String) -> SessionRecord? {
-        reading { $0.active[provider]?.string }.flatMap { session($0, caller: caller) }
+        reading { $0.activeID(provider, of: caller) }.flatMap { session($0, caller: caller) }
     }
 
     // MARK: changing
@@ -120,9 +120,9 @@ package final class SessionStore: Sendable {
                 throw GatewayError("session-exists", "there is a session '\(id)' already")
             }
             document.append(record)
-            if activation == .always || (activation == .whenFirst && document.active[provider]?.string == nil)
-            {
-                document.active[provider] = .string(id)
+            let isFirst = !SessionStore.hasActive(provider, caller, document)
+            if activation == .always || (activation == .whenFirst && isFirst) {
+                document.activate(id, of: provider, for: caller)
             }
             return record
         }
@@ -161,14 +161,8 @@ package final class SessionStore: Sendable {
                     document.sessions[index].record.provider == provider,
                     Ownership.admits(document.sessions[index].record.owner, caller)
                 else { return false }
-            } else if let current = document.active[provider]?.string,
-                let index = document.index(of: current),
-                !Ownership.admits(document.sessions[index].record.owner, caller)
-            {
-                // Another's choice is not the caller's to undo.
-                return true
             }
-            document.active[provider] = .optional(id)
+            document.activate(id, of: provider, for: caller)
             return true
         }
     }
@@ -205,6 +199,14 @@ package final class SessionStore: Sendable {
     }
 
     // MARK: below
+
+    /// Whether a session of the caller's own is its active one.
+    private static func hasActive(_ provider: String, _ caller: String, _ document: SessionDocument) -> Bool {
+        guard let id = document.activeID(provider, of: caller), let index = document.index(of: id) else {
+            return false
+        }
+        return Ownership.admits(document.sessions[index].record.owner, caller)
+    }
 
     private static func description(of provider: String) -> String {
         let names = ["grok-api": "Grok API", "gemini": "Gemini", "mistral": "Mistral"]

@@ -262,7 +262,7 @@ package struct FlightRecorder: Sendable {
                 SELECT r.cli, r.model, r.session_id, r.datetime_utc, r.duration_ms, m.status, m.exit_code,
                     m.error_message, m.retry_count, m.circuit_breaker_state, m.cost_usd, m.async_job_id,
                     r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_creation_tokens, r.prompt,
-                    r.response, m.thinking_blocks, r.owner_principal
+                    r.response, m.thinking_blocks, r.owner_principal, m.shared_with
                 FROM requests r LEFT JOIN gateway_metadata m ON m.request_id = r.id
                 WHERE r.id = ?1 AND (r.owner_principal = ?2 OR (r.owner_principal IS NULL AND ?2 = '\(Ownership.local)'))
                 """,
@@ -289,6 +289,7 @@ package struct FlightRecorder: Sendable {
                     "thinkingBlocks": row.text(18).flatMap { try? JSON.parse($0) } ?? .null,
                     "ownerPrincipal": .optional(row.text(19)),
                 ]
+                if let leader = row.text(20) { record["sharedWith"] = .string(leader) }
                 if includePrompt {
                     record["prompt"] = .string(FlightRecorder.prefix(prompt, maximumCharacters).text)
                 }

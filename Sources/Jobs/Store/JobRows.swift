@@ -56,26 +56,34 @@ struct JobEnding: Sendable {
     var outputTruncated: Bool
     var error: String?
     var finished: Timestamp
-    /// The request's context and the collected files.
+    /// The request's context, the runner's record and the collected files.
     var payload: JSON
+    /// What the gateway made of the run.
+    var verdict = RunVerdict()
 }
 
 extension Store {
     /// What the reference writes as the expiry of a job that runs.
-    private static let never = "9999-12-31T23:59:59.999Z"
+    static let never = "9999-12-31T23:59:59.999Z"
 
     /// Writes down that a job was accepted; one that is known already stays as it is.
     ///
-    /// Of a job that is not to be recorded nothing is written.
-    func insert(_ spec: JobSpec, instance: String, host: String) async throws(GatewayError) {
+    /// Of a job that is not to be recorded nothing is written. `directory` is where its files are.
+    func insert(
+        _ spec: JobSpec,
+        directory: String,
+        instance: String,
+        host: String
+    ) async throws(GatewayError) {
         guard spec.recording != .none else { return }
         try await write { connection throws(GatewayError) in
-            try Store.insert(spec, instance: instance, host: host, connection)
+            try Store.insert(spec, directory: directory, instance: instance, host: host, connection)
         }
     }
 
-    private static func insert(
+    static func insert(
         _ spec: JobSpec,
+        directory: String,
         instance: String,
         host: String,
         _ connection: Connection
@@ -83,10 +91,10 @@ extension Store {
         try connection.execute(
             """
             INSERT INTO jobs (id, correlation_id, request_key, cli, args_json, output_format, status, started_at,
-                expires_at, owner_principal, transport, owner_instance, owner_hostname)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'running', ?7, ?8, ?9, 'process', ?10, ?11)
+                expires_at, owner_principal, transport, owner_instance, owner_hostname, directory)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'running', ?7, ?8, ?9, 'process', ?10, ?11, ?12)
             ON CONFLICT (id) DO UPDATE SET owner_instance = excluded.owner_instance,
-                owner_hostname = excluded.owner_hostname WHERE status = 'running'
+                owner_hostname = excluded.owner_hostname, directory = excluded.directory WHERE status = 'running'
             """,
             [
                 // The reference's table takes no null for a key.
@@ -94,7 +102,7 @@ extension Store {
                 .text(spec.recording == .full ? JSON.strings(spec.arguments).compactText : "[]"),
                 .optional(spec.outputFormat),
                 .text(spec.submitted.iso8601), .text(never), .optional(spec.owner), .text(instance),
-                .text(host),
+                .text(host), .text(directory),
             ]
         )
     }
@@ -106,6 +114,7 @@ extension Store {
     func finish(
         _ spec: JobSpec,
         _ ending: JobEnding,
+        directory: String,
         instance: String,
         host: String
     ) async throws(GatewayError) {
@@ -118,12 +127,13 @@ extension Store {
         let (output, errorOutput) = (kept(ending.output), kept(ending.errorOutput))
         try await write { connection throws(GatewayError) in
             try connection.transaction { () throws(GatewayError) in
-                try Store.insert(spec, instance: instance, host: host, connection)
+                try Store.insert(spec, directory: directory, instance: instance, host: host, connection)
                 try connection.execute(
                     """
                     UPDATE jobs SET status = ?2, exit_code = ?3, stdout = ?4, stderr = ?5, output_truncated = ?6,
                         error = ?7, finished_at = ?8, expires_at = ?9, payload_json = ?10, stdout_bytes = ?11,
-                        stderr_bytes = ?12, request_key = CASE WHEN ?13 THEN request_key ELSE '' END
+                        stderr_bytes = ?12, request_key = CASE WHEN ?13 THEN request_key ELSE '' END,
+                        error_category = ?14, retryable = ?15
                     WHERE id = ?1 AND status = 'running'
                     """,
                     [
@@ -133,9 +143,11 @@ extension Store {
                         .text(ending.finished.iso8601), .text(expiry),
                         isFull ? .text(ending.payload.compactText) : .null,
                         .integer(Int64(ending.output.count)), .integer(Int64(ending.errorOutput.count)),
-                        .flag(isFull),
+                        .flag(isFull), .optional(ending.verdict.errorCategory),
+                        .flag(ending.verdict.isRetryable),
                     ]
                 )
+                try Store.closeSharers(of: spec.id, connection)
             }
         }
     }
@@ -222,6 +234,7 @@ extension Store {
                         """,
                         [.text(id), .text(error), .text(now.iso8601), .text(expiry)]
                     )
+                    try Store.closeSharers(of: id, connection)
                 }
             }
         }

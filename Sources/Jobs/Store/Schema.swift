@@ -96,6 +96,20 @@ package enum Schema {
                     """
                 )
             },
+            // Where a job's files are, so that another gateway can see when it is over; and whose run a request shared.
+            Migration("5-shared-runs") { connection throws(GatewayError) in
+                try connection.addColumns(["directory TEXT"], to: "jobs")
+                try connection.addColumns(["shared_with TEXT"], to: "gateway_metadata")
+                try connection.execute(
+                    "CREATE INDEX IF NOT EXISTS idx_jobs_key_started ON jobs (request_key, started_at)"
+                )
+                try connection.execute(
+                    """
+                    CREATE INDEX IF NOT EXISTS idx_gateway_metadata_sharers ON gateway_metadata (async_job_id)
+                    WHERE shared_with IS NOT NULL
+                    """
+                )
+            },
             Migration("6-retention") { connection throws(GatewayError) in
                 // So that the state of a job is told without reading its output.
                 try connection.addColumns(["stdout_bytes INTEGER", "stderr_bytes INTEGER"], to: "jobs")
