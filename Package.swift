@@ -124,7 +124,9 @@ let package = Package(
         ),
         .testTarget(
             name: "GatewayTests",
-            dependencies: ["Gateway", "MCP", "Providers", "Jobs", "Platform", "Appliance", "TestSupport"],
+            dependencies: [
+                "Gateway", "MCP", "Providers", "Jobs", "SQLite", "Platform", "Appliance", "TestSupport",
+            ],
             swiftSettings: settings
         ),
         .testTarget(name: "EndToEndTests", dependencies: ["Platform", "Appliance"], swiftSettings: settings),

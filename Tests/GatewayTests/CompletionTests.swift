@@ -274,6 +274,17 @@ struct CompletionTests {
         #expect(result.errorText?.contains("why") == true)
     }
 
+    @Test("keeps no result for a caller that waits no longer, and the record of the run all the same")
+    func deferred() async throws {
+        let completion = completion()
+        let outcome = try await run("b", .new(id: nil), says: "s", total: "0.01")
+        completion.expect("b")
+        #expect(completion.take("b") == nil)
+        await completion.finish(outcome)
+        #expect(completion.take("b") == nil)
+        #expect(try await recorder.record(of: "b", owner: Ownership.local)?["status"] == "completed")
+    }
+
     @Test(
         "and so does what refused a request before there was a run",
         arguments: [

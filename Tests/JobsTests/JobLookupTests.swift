@@ -142,6 +142,21 @@ struct JobLookupTests {
         #expect(await busy.scheduler.counts == (0, 0))
     }
 
+    @Test("never starts one whose end is wanted, also where its gateway did not notice that")
+    func cancelUnnoticed() async throws {
+        var limits = Configuration.Limits()
+        limits.maxRunningJobs = 1
+        let busy = try Workshop(in: shop.directory, limits: limits)
+        let running = try await busy.scheduler.submit(owned(shop.gate))
+        let waiting = try await busy.scheduler.submit(owned("echo never"))
+        #expect(try await shop.scheduler.cancel(waiting.id, for: "ann") == .accepted)
+        try shop.openGate()
+        #expect(await running.outcome(within: .seconds(20))?.status == .completed)
+        let outcome = try #require(await waiting.outcome(within: .seconds(20)))
+        #expect(outcome.status == .canceled && outcome.message == "canceled by caller" && !outcome.hasBegun)
+        #expect(await busy.scheduler.counts == (0, 0))
+    }
+
     @Test("never starts one that was to be ended while nobody answered for it")
     func cancelOrphan() async throws {
         let request = owned("echo never")

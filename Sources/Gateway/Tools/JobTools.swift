@@ -172,6 +172,7 @@ struct JobTools: Sendable {
         body["stderrNextOffsetChars"] = .integer(shown.errors.next)
         var answer: JSON = ["success": true, "result": body]
         answer["parsed"] = shown.parsed
+        if !shown.warnings.isEmpty { answer["warnings"] = .array(shown.warnings.map(\.json)) }
         return .json(answer)
     }
 
@@ -179,19 +180,21 @@ struct JobTools: Sendable {
         var output: TextWindow
         var errors: TextWindow
         var parsed: JSON?
+        /// Of a finished run, such as that it failed though it ended with status 0.
+        var warnings: [RequestWarning] = []
     }
 
     /// The parts that are asked for; `nil` when the job was removed meanwhile.
     ///
-    /// A reply is read from everything that was written, a stream only as far as it is shown.
+    /// A reply is read from everything that was written, the stream of a run that goes on only as far as it is shown.
     private func shown(_ found: FoundJob, _ call: ToolCall) async throws -> Shown? {
         let limit = call.arguments["maxChars"]?.int ?? 200_000
         let output = TextWindow(offset: call.arguments["stdoutOffsetChars"]?.int ?? 0, limit: limit)
         let errors = TextWindow(offset: call.arguments["stderrOffsetChars"]?.int ?? 0, limit: limit)
         let form = OutputForm(found.snapshot)
         let showsReply = form.holdsReply && call.arguments["rawOutput"]?.bool != true
-        let isParsed = form.isParsed && found.snapshot.status.isFinal
-        guard showsReply || isParsed, let provider = form.provider else {
+        let isOver = found.snapshot.status.isFinal
+        guard showsReply || isOver, let provider = form.provider else {
             guard let windows = try await services.jobs.windows(of: found, output, errors) else { return nil }
             return Shown(output: windows.output, errors: windows.errors)
         }
@@ -207,7 +210,10 @@ struct JobTools: Sendable {
             output: showsReply ? output.over(reading.text) : output.over(written.output),
             errors: errors.over(written.errorOutput)
         )
-        if isParsed { shown.parsed = try await parsed(reading, found.snapshot, call.principal.id) }
+        if isOver { shown.warnings = reading.warnings }
+        if isOver, form.isParsed {
+            shown.parsed = try await parsed(reading, found.snapshot, call.principal.id)
+        }
         return shown
     }
 

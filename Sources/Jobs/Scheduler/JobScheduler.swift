@@ -345,6 +345,11 @@ package actor JobScheduler {
     }
 
     private func startRunner(_ job: Job) {
+        // The notice of it may have been missed, where the kernel had none to give.
+        if isCancelMarked(job.spec.id) {
+            job.isCancelWanted = true
+            return take(.runnerEnded(.canceled), job.spec.id)
+        }
         do throws(GatewayError) {
             // Held by the runner from its first instant on: there is no moment in which a job that is being started
             // looks like one that nobody runs.
