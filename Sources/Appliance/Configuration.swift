@@ -18,6 +18,8 @@ package struct Configuration: Sendable, Equatable {
     package var acp = ACP()
     /// `[limits]`: jobs and prompts.
     package var limits = Limits()
+    /// `[budget]`: how much may be run and spent on one day.
+    package var budget = Budget()
     /// `[compression]`.
     package var compression = Compression()
     /// `[least_cost]`: choosing the cheapest provider.

@@ -31,7 +31,7 @@ private struct ConfigurationLoading {
     var findings: [ConfigurationFinding] = []
 
     private static let tables = [
-        "persistence", "cache_awareness", "providers", "http", "workspaces", "acp", "limits", "compression",
+        "persistence", "cache_awareness", "providers", "http", "workspaces", "acp", "limits", "budget", "compression",
         "least_cost", "admin", "skills",
     ]
 
@@ -54,6 +54,7 @@ private struct ConfigurationLoading {
         configuration.workspaces = workspaces(root, apiProviders: configuration.providers.map(\.name))
         configuration.acp = acp(root)
         configuration.limits = limits(root, &configuration.sources)
+        configuration.budget = budget(root, configuration.persistence)
         read("compression", in: root) {
             configuration.compression.enabled = $0.boolean("enabled", default: false)
         }
@@ -193,6 +194,32 @@ private struct ConfigurationLoading {
             add(fault, .error, "config-acp-disabled", prefix: "Invalid [acp] config, this transport is off: ")
         }
         return faults.isEmpty ? acp : Configuration.ACP()
+    }
+
+    /// A ceiling that was not understood must not become none.
+    private mutating func budget(
+        _ root: TOMLTable,
+        _ persistence: Configuration.Persistence
+    ) -> Configuration.Budget {
+        var section = section("budget", in: root)
+        let budget = Configuration.Budget(&section)
+        if !budget.isNone, persistence.backend == .none {
+            section.fault(
+                "a budget needs a record of what was run, and [persistence] backend is 'none'",
+                help: "choose another backend, or remove [budget]",
+                line: section.line
+            )
+        }
+        for fault in section.finished() {
+            add(
+                fault,
+                .error,
+                "config-invalid-budget",
+                prefix: "Invalid [budget] config: ",
+                stopsStartup: true
+            )
+        }
+        return budget
     }
 
     // MARK: tables where a wrong value leaves the default

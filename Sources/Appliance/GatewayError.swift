@@ -11,6 +11,8 @@ package struct GatewayError: Error, Sendable, Equatable {
     package var help: String?
     /// The error below this one, already worded.
     package var cause: String?
+    /// After which time the same may work; `nil` where nobody knows.
+    package var retryAfter: Duration?
 
     /// Makes an error; `cause` is worded at once, so that the value stays plain data.
     package init(_ code: String, _ message: String, help: String? = nil, cause: (any Error)? = nil) {
@@ -35,6 +37,10 @@ package struct GatewayError: Error, Sendable, Equatable {
         var body: JSON = ["code": .string(code), "message": .string(message)]
         if let help { body["help"] = .string(help) }
         if let cause { body["cause"] = .string(cause) }
+        if let retryAfter {
+            let (seconds, attoseconds) = retryAfter.components
+            body["retryAfterMs"] = .integer(seconds * 1000 + attoseconds / 1_000_000_000_000_000)
+        }
         return ["error": body]
     }
 

@@ -10,13 +10,14 @@ struct Advice: Sendable {
     var exposure: EndpointExposure
     var remote: RemoteAccess
     var cache: CacheAwareness
+    var budget: BudgetFacts
     var clients: ClientFiles
 
     /// The gravest first; what is equally grave stays in the order of a set-up.
     var findings: [Finding] {
         let all =
             tokenFindings + local.findings + configurationFindings + installFindings + serviceFindings
-            + providerFindings + exposureFindings + cache.findings
+            + providerFindings + exposureFindings + cache.findings + budget.findings
         return [Finding.Severity.error, .warning, .info].flatMap { grade in
             all.filter { $0.severity == grade }
         }

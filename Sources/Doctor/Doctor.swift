@@ -52,6 +52,11 @@ package struct Doctor: Sendable {
         async let serviceFacts = service()
         async let installFacts = install()
         async let providerFacts = checks.run()
+        async let budget = BudgetFacts.read(
+            machine: machine,
+            layout: layout,
+            configuration: local.configuration
+        )
         async let cache = CacheAwareness.read(machine: machine, layout: layout, persistence: persistence)
         let exposure = EndpointExposure(local.settings, environment: machine.environment)
         let remote = RemoteAccess(
@@ -73,6 +78,7 @@ package struct Doctor: Sendable {
                 exposure: exposure,
                 remote: remote,
                 cache: await cache,
+                budget: await budget,
                 clients: ClientFiles(
                     files: machine.files,
                     userHome: layout.userHome,
@@ -107,6 +113,7 @@ package struct Doctor: Sendable {
         json["remote_http_oauth"] = advice.remote.json
         json["client_config"] = advice.clients.json
         json["cache_awareness"] = advice.cache.json(configuration.cacheAwareness)
+        json["budget"] = advice.budget.json(configuration.budget)
         json["provider_capabilities"] = CapabilitySummary.json(advice.providers)
         json["least_cost"] = LaterFeatures.leastCost
         json["personal_config"] = LaterFeatures.personalConfiguration(configuration.persistence)

@@ -41,6 +41,7 @@ struct Services: Sendable {
             layout: layout,
             store: store,
             limits: configuration.limits,
+            budget: configuration.budget,
             machine: machine,
             // Not by its path: an upgrade removes a version that a gateway of long life still runs.
             runnerExecutable: "/proc/self/exe",

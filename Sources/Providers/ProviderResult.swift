@@ -174,6 +174,8 @@ package enum ErrorCategory: String, Sendable, CaseIterable {
     case invalidInput = "invalid_input"
     /// No room for another job, or none in time; nothing was started.
     case saturated
+    /// What may be run or spent on one day is used up; nothing was started.
+    case budgetExceeded = "budget_exceeded"
 
     /// The kind of an error that kept a request from starting.
     package init(code: String) {
@@ -186,6 +188,7 @@ package enum ErrorCategory: String, Sendable, CaseIterable {
             "directory-not-found":
             self = .invalidInput
         case "saturated", "turn-missed": self = .saturated
+        case "budget-exceeded": self = .budgetExceeded
         case "canceled": self = .cliError
         default: self = .spawnError
         }
@@ -194,7 +197,7 @@ package enum ErrorCategory: String, Sendable, CaseIterable {
     /// Whether the same request may succeed later without a change.
     package var isRetryable: Bool {
         switch self {
-        case .timeout, .idleTimeout, .saturated: true
+        case .timeout, .idleTimeout, .saturated, .budgetExceeded: true
         default: false
         }
     }

@@ -17,6 +17,8 @@ def drive(world):
         expiry(world)
     with section("forgetting and exporting"):
         forgetting(world)
+    with section("the budget of a day"):
+        budget(world)
 
 
 def files_with(world, secret):
@@ -177,6 +179,39 @@ def forgetting(world):
     status, out = manager(world, "forget", "--all", "--text")
     contains("once more there is nothing", out, "there is nothing to forget")
     equal("the spool is empty", [name for name in os.listdir(jobs) if name[0] != "."], [])
+
+
+def budget(world):
+    world.configure("[budget]\nruns_per_day = 40\n[budget.codex]\nruns_per_day = 5\n")
+    with database(world) as connection:
+        connection.execute("DELETE FROM budget_days")
+    connection.close()
+    gateways = [world.stdio_gateway() for _ in range(2)]
+    before = len(world.starts("codex"))
+    calls = [(gateway, gateway.begin("tools/call", {"name": "codex_request", "arguments": {
+        "prompt": f"number {number} @@say done@@", "createNewSession": True}})) for number in range(25) for gateway in gateways]
+    answers = [gateway.finish(call)["result"] for gateway, call in calls]
+    refused = [answer["structuredContent"] for answer in answers if answer.get("isError")]
+    equal("of 50 requests at once through two gateways five run", [50 - len(refused), len(world.starts("codex")) - before], [5, 5])
+    body = refused[0]
+    equal("the others are refused by kind, to be tried again", [{part["errorCategory"] for part in refused}, body["retryable"]],
+          [{"budget_exceeded"}, True])
+    check("and told when: before the end of the day", 0 < body["retryAfterMs"] <= 86_400_000, "milliseconds of one day at most", body)
+    contains("with the figures", body["response"], "the budget of codex for today is used up: 5 of 5 runs")
+    equal("another provider runs", text_of(gateways[0].tool("claude_request", prompt="@@say other@@", createNewSession=True)).strip(), "other")
+    status, out = manager(world, "doctor", "--json")
+    report = json.loads(out)
+    equal("doctor shows what is used", [report["budget"]["providers"]["codex"]["runs"], report["budget"]["providers"]["codex"]["runs_per_day"],
+                                        report["budget"]["total"]["runs_per_day"]], [5, 5, 40])
+    check("and says that it is used up", any(found["code"] == "budget-used-up" for found in report["findings"]), "budget-used-up",
+          report["findings"])
+    equal("the gateways end well", [gateway.hang_up() for gateway in gateways], [0, 0])
+    world.configure("[budget.codex]\nruns_per_day = -1\n")
+    wrong = world.stdio_gateway(handshake=False)
+    check("a ceiling that is none keeps the gateway from starting", wrong.process.wait(20) != 0)
+    check("and it says why", within(5, lambda: any("Invalid [budget.codex]" in line or "[budget.codex]" in line for line in wrong.log)),
+          "[budget.codex]", wrong.log)
+    world.configure()
 
 
 run(drive)

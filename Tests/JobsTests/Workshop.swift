@@ -31,6 +31,7 @@ struct Workshop {
         store given: Store? = nil,
         files: Files = Files(),
         clock: WallClock = .system,
+        budget: Configuration.Budget = Configuration.Budget(),
         runner: String = Workshop.gateway
     ) throws {
         let directory = try directory ?? TemporaryDirectory()
@@ -53,6 +54,7 @@ struct Workshop {
             layout: layout,
             store: store,
             limits: limits,
+            budget: budget,
             machine: machine,
             runnerExecutable: runner,
             report: { findings.note($0.description) },
@@ -117,6 +119,25 @@ final class Doorway: Sendable {
         let descriptor = writer.withLock { $0 }
         if descriptor >= 0 { close(descriptor) }
     }
+}
+
+/// The machine's clock, set by hand.
+final class HandClock: Sendable {
+    private let offset: Mutex<Int64>
+
+    /// Right, or at an instant.
+    init(at instant: Timestamp? = nil) {
+        let now = WallClock.system.now().milliseconds
+        offset = Mutex(instant.map { $0.milliseconds - now } ?? 0)
+    }
+
+    var clock: WallClock {
+        var clock = WallClock.system
+        clock.now = { WallClock.system.now().advanced(byMilliseconds: self.offset.withLock { $0 }) }
+        return clock
+    }
+
+    func advance(seconds: Int64) { offset.withLock { $0 += seconds * 1000 } }
 }
 
 /// Waits for what no event tells: that a process of somebody else has collected one that ended.

@@ -1,6 +1,7 @@
 import Appliance
 import Jobs
 import MCP
+import Platform
 import Providers
 
 /// The answer of a request tool, in the contract's forms (section 1.6).
@@ -87,6 +88,7 @@ struct Answer: Sendable {
             "exitCode": .integer(category == .spawnError ? ExitRecord.code(of: error) : 1),
             "errorCategory": .string(category.rawValue), "retryable": .bool(category.isRetryable),
         ]
+        if let retryAfter = error.retryAfter { body["retryAfterMs"] = .integer(retryAfter.milliseconds) }
         add(warnings, to: &body)
         return completed(.failure(text, structuredContent: body))
     }

@@ -225,6 +225,7 @@ final class Completion: Sendable {
         end.thinking = result.thinking
         end.httpStatus = result.apiStatus
         end.recording = outcome.spec.recording
+        end.provider = outcome.spec.provider
         return end
     }
 

@@ -48,6 +48,7 @@ package actor JobScheduler {
     let report: @Sendable (GatewayError) -> Void
     let registry: InstanceRegistry
     private let limits: Configuration.Limits
+    let budget: Configuration.Budget
     private let runnerExecutable: String
     private let runnerName: String
     private let scopes: UserScopes?
@@ -79,6 +80,7 @@ package actor JobScheduler {
         layout: Layout,
         store: Store?,
         limits: Configuration.Limits = Configuration.Limits(),
+        budget: Configuration.Budget = Configuration.Budget(),
         machine: Machine,
         runnerExecutable: String,
         runnerName: String? = nil,
@@ -89,6 +91,7 @@ package actor JobScheduler {
         self.layout = layout
         self.store = store
         self.limits = limits
+        self.budget = budget
         self.machine = machine
         self.runnerExecutable = runnerExecutable
         self.runnerName = runnerName ?? runnerExecutable
@@ -113,7 +116,7 @@ package actor JobScheduler {
         let (spec, staged) = try stage(request)
         let handle: JobHandle
         do throws(GatewayError) {
-            handle = try accept(spec, staged)
+            handle = try await acceptWithinBudget(spec, staged)
         } catch {
             try? machine.files.removeTree(staged.path)
             throw error
@@ -462,6 +465,7 @@ package actor JobScheduler {
             outputTruncated: outcome.exit?.outputTruncated ?? false,
             error: outcome.message,
             finished: finished,
+            hasBegun: outcome.hasBegun,
             payload: [
                 "context": job.spec.context, "files": files, "exit": outcome.exit?.json ?? .null,
                 "refusal": outcome.refusal?.json["error"] ?? .null, "hasBegun": .bool(outcome.hasBegun),

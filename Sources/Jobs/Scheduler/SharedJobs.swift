@@ -135,7 +135,7 @@ extension JobScheduler {
             return Submission(handle: handle, leader: found.correlationID)
         }
         do throws(GatewayError) {
-            let handle = try accept(spec, staged)
+            let handle = try await acceptWithinBudget(spec, staged)
             if !isReserved || found != nil { await note(spec, handle.directory) }
             return Submission(handle: handle, leader: nil)
         } catch {

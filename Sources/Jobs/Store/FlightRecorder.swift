@@ -79,6 +79,8 @@ package struct FlightEnd: Sendable {
     package var thinking: [String] = []
     /// The status of the provider's API that ended the run; `nil` where none did or the CLI hides it.
     package var httpStatus: Int?
+    /// Whose budget the cost counts for; `nil` where it counts elsewhere, or not at all.
+    package var provider: String?
     /// How much of it is written down, as its start said.
     package var recording = Configuration.Persistence.Recording.full
 
@@ -191,13 +193,15 @@ package struct FlightRecorder: Sendable {
     /// Callers choose correlation ids; `job` keeps a request whose start could not be written from ending the record of
     /// another one that came with the same id.
     package func complete(_ correlationID: String, _ end: FlightEnd, job: String? = nil) async {
-        guard let store, end.recording != .none else { return }
+        guard let store else { return }
+        let now = store.clock.now()
+        guard end.recording != .none else { return await count(end, at: now, store) }
         var end = end
         if end.recording == .metadata {
             (end.response, end.errorMessage, end.thinking) = ("", nil, [])
         }
         let redacts = redacts
-        let (ended, expiry) = (end, store.expiry(from: store.clock.now()))
+        let (ended, expiry) = (end, store.expiry(from: now))
         await noting { () throws(GatewayError) in
             try await store.write { connection throws(GatewayError) in
                 // On the store's thread, and before anybody has to wait for its lock.
@@ -224,6 +228,9 @@ package struct FlightRecorder: Sendable {
                         ]
                     )
                     guard changed == 1 else { return }
+                    if let provider = ended.provider {
+                        try Store.addCost(ended.costUSD, of: provider, at: now, connection)
+                    }
                     try connection.execute(
                         """
                         UPDATE requests SET response = ?2, duration_ms = ?3, model = COALESCE(?4, model),
@@ -299,6 +306,16 @@ package struct FlightRecorder: Sendable {
     }
 
     // MARK: below
+
+    /// Of a request that is not recorded, what it cost still counts.
+    private func count(_ end: FlightEnd, at now: Timestamp, _ store: Store) async {
+        guard let provider = end.provider, end.costUSD != nil else { return }
+        await noting { () throws(GatewayError) in
+            try await store.write { connection throws(GatewayError) in
+                try Store.addCost(end.costUSD, of: provider, at: now, connection)
+            }
+        }
+    }
 
     private func noting(_ body: () async throws(GatewayError) -> Void) async {
         do throws(GatewayError) {

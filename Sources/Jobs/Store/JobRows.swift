@@ -56,6 +56,8 @@ struct JobEnding: Sendable {
     var outputTruncated: Bool
     var error: String?
     var finished: Timestamp
+    /// Whether its provider may have been started; what never began does not count for the budget.
+    var hasBegun: Bool
     /// The request's context, the runner's record and the collected files.
     var payload: JSON
     /// What the gateway made of the run.
@@ -118,7 +120,12 @@ extension Store {
         instance: String,
         host: String
     ) async throws(GatewayError) {
-        guard spec.recording != .none else { return }
+        guard spec.recording != .none else {
+            guard !ending.hasBegun else { return }
+            return try await write { connection throws(GatewayError) in
+                try Store.uncountRun(of: spec.provider, at: spec.submitted, connection)
+            }
+        }
         let expiry = expiry(from: ending.finished)
         let isFull = spec.recording == .full
         func kept(_ bytes: [UInt8]) -> SQLiteValue {
@@ -128,7 +135,7 @@ extension Store {
         try await write { connection throws(GatewayError) in
             try connection.transaction { () throws(GatewayError) in
                 try Store.insert(spec, directory: directory, instance: instance, host: host, connection)
-                try connection.execute(
+                let changed = try connection.execute(
                     """
                     UPDATE jobs SET status = ?2, exit_code = ?3, stdout = ?4, stderr = ?5, output_truncated = ?6,
                         error = ?7, finished_at = ?8, expires_at = ?9, payload_json = ?10, stdout_bytes = ?11,
@@ -148,6 +155,9 @@ extension Store {
                     ]
                 )
                 try Store.closeSharers(of: spec.id, connection)
+                if changed == 1, !ending.hasBegun {
+                    try Store.uncountRun(of: spec.provider, at: spec.submitted, connection)
+                }
             }
         }
     }

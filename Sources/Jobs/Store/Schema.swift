@@ -128,6 +128,24 @@ package enum Schema {
                     try connection.execute("CREATE INDEX IF NOT EXISTS idx_\(name) ON \(table) (\(columns))")
                 }
             },
+            Migration("7-budget") { connection throws(GatewayError) in
+                try connection.execute(
+                    """
+                    CREATE TABLE IF NOT EXISTS budget_days (
+                        day TEXT NOT NULL, provider TEXT NOT NULL, runs INTEGER NOT NULL, cost_usd REAL NOT NULL,
+                        PRIMARY KEY (day, provider)) WITHOUT ROWID
+                    """
+                )
+                // What was recorded today before the days were counted.
+                try connection.execute(
+                    """
+                    INSERT OR IGNORE INTO budget_days (day, provider, runs, cost_usd)
+                    SELECT date('now'), r.cli, COUNT(*), COALESCE(SUM(m.cost_usd), 0)
+                    FROM requests r LEFT JOIN gateway_metadata m ON m.request_id = r.id
+                    WHERE r.datetime_utc >= date('now') GROUP BY r.cli
+                    """
+                )
+            },
         ]
     }
 }
