@@ -31,7 +31,8 @@ private struct ConfigurationLoading {
     var findings: [ConfigurationFinding] = []
 
     private static let tables = [
-        "persistence", "cache_awareness", "providers", "http", "workspaces", "acp", "limits", "budget", "compression",
+        "persistence", "cache_awareness", "providers", "http", "workspaces", "acp", "limits", "budget",
+        "compression",
         "least_cost", "admin", "skills",
     ]
 

@@ -139,7 +139,7 @@ struct ConfigurationTests {
                 "debug = true", "warning config-unknown-key",
                 "unknown key 'debug' outside of any table (line 1 of '\(Sample.file)')",
                 "known tables are [persistence], [cache_awareness], [providers], [http], [workspaces], [acp], "
-                    + "[limits], [compression], [least_cost], [admin], [skills]"
+                    + "[limits], [budget], [compression], [least_cost], [admin], [skills]"
             ),
             (
                 "[admin]\nzzz = 1", "warning config-unknown-key",

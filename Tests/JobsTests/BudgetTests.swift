@@ -7,7 +7,11 @@ import Testing
 
 @Suite("The budget of a day")
 struct BudgetTests {
-    private func budget(runs: Int? = nil, cost: Double? = nil, of provider: String? = nil) -> Configuration.Budget {
+    private func budget(
+        runs: Int? = nil,
+        cost: Double? = nil,
+        of provider: String? = nil
+    ) -> Configuration.Budget {
         var budget = Configuration.Budget()
         let ceiling = Configuration.Budget.Ceiling(runs: runs, cost: cost)
         if let provider { budget.providers[provider] = ceiling } else { budget.total = ceiling }
@@ -76,7 +80,9 @@ struct BudgetTests {
     func cost() async throws {
         let shop = try Workshop(budget: budget(cost: 1.0, of: "claude"))
         let recorder = FlightRecorder(shop.store) { Issue.record("\($0)") }
-        for (id, recording) in [("a", Configuration.Persistence.Recording.full), ("b", .metadata), ("c", .none)] {
+        for (id, recording) in [
+            ("a", Configuration.Persistence.Recording.full), ("b", .metadata), ("c", .none),
+        ] {
             var start = FlightStart(correlationID: id, provider: "claude", model: "m", prompt: "p")
             start.recording = recording
             await recorder.start(start)

@@ -243,7 +243,7 @@ struct SchedulerTests {
         let shop = try Workshop(in: directory, store: Store(path: path, clock: .system))
         let outcome = try await shop.run(shop.script("echo ok"))
         #expect(outcome.status == .completed)
-        #expect(shop.findings.all.count == 2)
+        #expect(shop.findings.all.count == 3)
         #expect(Files().exists(shop.scheduler.directory(of: outcome.spec.id).exit))
     }
 
