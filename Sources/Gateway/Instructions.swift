@@ -20,7 +20,7 @@ enum Instructions {
         if asyncJobs, let deadline {
             lines.append(
                 """
-                A call that waits longer than \(deadline.components.seconds) s gets such a jobId instead of the reply (status \
+                A call that waits longer than \(deadline) gets such a jobId instead of the reply (status \
                 'deferred'): the run goes on, so do not ask again, collect it.
                 """
             )

@@ -518,6 +518,10 @@ class FakeAPI:
         """The requests to a model so far, each with `body`, `users` (turns carried), `status`."""
         return [entry for entry in self.ask("GET", "/__requests") if entry.get("wire") and wire in (None, entry["wire"])]
 
+    def answering(self):
+        """The wires of the requests to a model that are being answered now."""
+        return self.ask("GET", "/__health")["answering"]
+
     def control(self, **settings):
         return self.ask("POST", "/__control", settings)
 

@@ -21,6 +21,11 @@ struct GatewayDrivers {
         try await Driver("real_providers.py").run(within: .seconds(1200))
     }
 
+    @Test("finishes the jobs of the real CLIs after a crash, and ends them with what they run")
+    func realJobs() async throws {
+        try await Driver("real_jobs.py").run()
+    }
+
     @Test("keeps to the contracts of agy and grok, and ends whatever misbehaves")
     func fakeProviders() async throws {
         try await Driver("fake_providers.py").run()

@@ -40,7 +40,7 @@ Failure modes (--fail, --fail-count N for the first N model requests only,
     reset         TCP reset before any response byte
     empty         200, zero-length body
 
-Runtime control:  GET /__health;  GET /__requests (the recorded log);
+Runtime control:  GET /__health (the wires that are being answered, too);  GET /__requests (the recorded log);
 POST /__reset;  POST /__control {"fail": "500", "fail_count": 1, "token_delay": 0.1}
 """
 from __future__ import annotations
@@ -171,6 +171,7 @@ class Server(ThreadingHTTPServer):
         self.count = 0
         self.model_calls = 0
         self.log: list[dict] = []
+        self.answering: list[dict] = []
         self.sink = open(args.record, "a", buffering=1) if args.record else None
 
     def note(self, entry: dict) -> None:
@@ -298,6 +299,8 @@ class Handler(BaseHTTPRequestHandler):
         self.entry = {"n": number, "id": f"req_{number:06d}", "t": round(time.time(), 3),
                       "method": self.command, "path": self.path, "headers": self.shown_headers(),
                       "body": body, "status": 0}
+        with server.lock:
+            server.answering.append(self.entry)
         try:
             self.route(path, body)
         except Leave:
@@ -307,6 +310,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             self.entry["took_s"] = round(time.monotonic() - self.began, 4)
+            with server.lock:
+                server.answering = [entry for entry in server.answering if entry is not self.entry]
             server.note(self.entry)
 
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_OPTIONS = handle_any
@@ -324,7 +329,9 @@ class Handler(BaseHTTPRequestHandler):
                 setattr(server.args, key, value)
             with server.lock:
                 server.model_calls = 0
-        self.send_json(200, {"ok": True, "requests": len(server.log)})
+        with server.lock:
+            answering = [entry["wire"] for entry in server.answering if "wire" in entry]
+        self.send_json(200, {"ok": True, "requests": len(server.log), "answering": answering})
 
     def route(self, path: str, body) -> None:
         server, args = self.server, self.server.args
