@@ -206,26 +206,35 @@ package final class ChildProcess {
     /// - Parameters:
     ///   - cancel: a descriptor that becomes readable when the run is to be ended; -1 for none.
     ///   - orphans: a signalfd(2) for SIGCHLD, so that a subreaper collects orphans as they end; -1 for none.
+    ///   - settled: called once, when the child has lived for a moment: what would hold up the start and the end of a child that
+    ///     does not, belongs there.
     ///   - sink: gets every byte as it comes, on this thread. An error it throws ends the run and is thrown on.
     /// - Returns: how it ended, and what ended it if that was not itself.
     /// - Throws: what `sink` threw.
     package func supervise(
         cancel: Int32 = -1,
         orphans: Int32 = -1,
+        settled: (() -> Void)? = nil,
         sink: (Stream, UnsafeRawBufferPointer) throws(GatewayError) -> Void
     ) throws(GatewayError) -> (status: ProcessStatus, intervention: ProcessIntervention?) {
         var state = Watch(lastByte: clock.uptime())
         var failure: GatewayError?
+        var settled = settled
+        let settledAt = started &+ ChildProcess.moment
         writeInput()
         while true {
             let now = clock.uptime()
+            if now >= settledAt, let call = settled {
+                settled = nil
+                call()
+            }
             if let reason = overdue(state, now) { intervene(reason, &state, now) }
             if state.intervention != nil, state.killed == false, now >= state.killAt { killAll(&state) }
             if state.ended != nil, outputPipe < 0, errorPipe < 0 { break }
             if let drained = state.drainUntil, now >= drained { break }
             let isCancellable = state.intervention == nil && state.ended == nil
             let events = wait(
-                until: deadline(state),
+                until: settled == nil ? deadline(state) : min(deadline(state), settledAt),
                 // What has happened stays readable; waiting for it again would spin.
                 process: state.ended == nil ? processDescriptor : -1,
                 cancel: isCancellable ? cancel : -1,
@@ -249,6 +258,9 @@ package final class ChildProcess {
     }
 
     // MARK: the watch
+
+    /// After so many nanoseconds a child has settled.
+    private static let moment: UInt64 = 100_000_000
 
     private struct Watch {
         var lastByte: UInt64

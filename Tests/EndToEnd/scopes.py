@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from harness import LEGACY, StdioGateway, Tally, check, contains, equal, matches, run, section, text_of, within
+from harness import LEGACY, StdioGateway, Tally, check, contains, equal, matches, run, section, skip, text_of, within
 from installed import Bundle, alive, release, under_systemd
 from systemd_service import UNIT, Inside, ServiceHome
 
@@ -138,6 +138,57 @@ def outlives(home, jobs):
         job.gone(home, "after its end")
 
 
+def within_scope(job):
+    return all((group_of(pid) or "").endswith(f"/{UNIT}.slice/{job.scope}") for pid in job.all)
+
+
+def many(home, jobs):
+    with section("many at once"):
+        before = set(jobs.records())
+        calls = [Job() for _ in range(12)]
+        for number, call in enumerate(calls):
+            call.thread = threading.Thread(target=call.call, args=(home.client(), f"@@wait 2@@@@say {number}@@", {}), daemon=True)
+            call.thread.start()
+        within(15, lambda: len(set(jobs.records()) - before) == len(calls))
+        found = {identifier: record for identifier, record in jobs.records().items() if identifier not in before}
+        equal("each is in its own scope", [identifier for identifier, record in found.items() if not (
+            group_of(record["provider"]["pid"]) or "").endswith(f"-job-{identifier}.scope")], [])
+        for call in calls:
+            call.thread.join(30)
+        equal("all are answered", [text_of(call.answer) for call in calls], [str(number) for number in range(len(calls))])
+        check("their scopes have gone", within(5, lambda: not home.systemctl("list-units", "--plain", "--no-legend", f"{UNIT}-job-*")),
+              "none", "some")
+
+
+def connections(home, jobs):
+    with section("the connection to the manager"):
+        home.systemctl("daemon-reexec")
+        job = jobs.begin("@@wait 2@@@@say again@@")
+        check("a manager that began anew is asked again", within_scope(job), job.scope, group_of(job.provider))
+        home.systemctl("daemon-reexec")
+        check("and keeps the scopes that it had", within_scope(job), job.scope, group_of(job.provider))
+        job.thread.join(30)
+        job.gone(home, "after its end")
+        bus = os.path.join(os.environ["XDG_RUNTIME_DIR"], "bus")
+        if not os.path.exists(bus):
+            return skip("by the message bus", f"there is no '{bus}'")
+        # Where the manager's own socket is not to be had, the message bus leads to it.
+        folder = home.world.directory("runtime")
+        os.symlink(bus, os.path.join(folder, "bus"))
+        drop_in = os.path.join(home.path, f".config/systemd/user/{UNIT}.service.d")
+        os.makedirs(drop_in)
+        with open(os.path.join(drop_in, "bus.conf"), "w") as file:
+            file.write(f"[Service]\nEnvironment=XDG_RUNTIME_DIR={folder}\n")
+        home.json("restart")
+        job = jobs.begin("@@wait 1@@@@say by the bus@@")
+        check("the message bus will do as well", within_scope(job), job.scope, group_of(job.provider))
+        job.thread.join(30)
+        equal("and the job is answered", text_of(job.answer), "by the bus")
+        os.unlink(os.path.join(drop_in, "bus.conf"))
+        os.rmdir(drop_in)
+        home.json("restart")
+
+
 def ends(home, jobs):
     with section("bad ends"):
         job = jobs.begin("@@daemon@@@@grandchild@@@@stubborn@@@@silent@@")
@@ -220,7 +271,7 @@ def inside(bundle, manager):
                    'kind = "folder"\n')
         home.json("start")
         jobs = Jobs(home, starts)
-        for part in (placed, outlives, ends, canceling, without, removal):
+        for part in (placed, outlives, many, connections, ends, canceling, without, removal):
             part(home, jobs)
     finally:
         world.close()

@@ -153,8 +153,10 @@ struct SystemdService: Sendable {
             _ = try self.end(bus)
             try Self.disable([self.service, self.socket], bus)
             for slice in Self.slices(around: self.layout.unitName) {
-                // An empty slice that stays is no reason to fail.
-                guard let unit = try? bus.unit(slice), unit.activeState == "active",
+                // An empty slice that stays is no reason to fail; ours goes by itself, but for those around it.
+                guard let unit = try? bus.unit(slice) else { return }
+                guard unit.activeState == "active" else { continue }
+                guard
                     unit.file.isEmpty || slice == self.slice, (try? bus.hasProcesses(slice)) == false,
                     (try? bus.perform(.stop, slice, within: .seconds(10))) != nil
                 else { return }

@@ -100,15 +100,15 @@ package enum Runner {
             )
             running.provider = child.identity
             try RecordFile.write(running.json, to: place.runner, files)
-            returnProgramText(files)
             var failure: GatewayError?
             var end: (status: ProcessStatus, intervention: ProcessIntervention?) = (.exited(0), .cancelled)
             do throws(GatewayError) {
-                end = try child.supervise(cancel: termination, orphans: orphans) {
-                    stream,
-                    bytes throws(GatewayError) in
-                    try sink.append(bytes, to: stream)
-                }
+                end = try child.supervise(
+                    cancel: termination,
+                    orphans: orphans,
+                    settled: { returnProgramText(files) },
+                    sink: { stream, bytes throws(GatewayError) in try sink.append(bytes, to: stream) }
+                )
             } catch {
                 failure = error
             }
@@ -144,8 +144,8 @@ package enum Runner {
         )
     }
 
-    /// Gives the program's pages back that starting has touched: a run takes minutes, and what it still needs is read
-    /// again from the page cache.
+    /// Gives the program's pages back that starting has touched: a run that has settled takes minutes, and what it still needs
+    /// is read again from the page cache.
     ///
     /// Only pages that may be executed: nobody has written to those.
     private static func returnProgramText(_ files: Files) {
