@@ -163,7 +163,6 @@ struct Supervisor {
             note("the gateway is ready on \(listener.name)")
             record.readyAt = clock.now()
             record.failure = nil
-            record.restarts = state.restarts
             save()
             if turn >= 0 { close(turn) }
             turn = -1
@@ -319,6 +318,7 @@ struct Supervisor {
 
     private mutating func save() {
         record.replacements = replacements
+        record.restarts = state.restarts
         do throws(GatewayError) {
             try record.write(layout, files: files)
             saveAt = nil
