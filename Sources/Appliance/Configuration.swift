@@ -90,6 +90,8 @@ package struct Configuration: Sendable, Equatable {
         package var completedJobMemoryMilliseconds = 3_600_000
         /// Bytes of standard output and error of one job together.
         package var maxJobOutputBytes = 52_428_800
+        /// Bytes of standard output and error of all jobs that are kept, those that run included.
+        package var maxTotalOutputBytes = 5_368_709_120
         /// Milliseconds after which a call that waits for its run gets the run's handle; 0: it waits however long that takes.
         package var syncDeadlineMilliseconds = 45_000
         /// Characters of one prompt.

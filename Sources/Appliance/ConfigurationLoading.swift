@@ -273,6 +273,7 @@ private struct ConfigurationLoading {
             set("queue_timeout_ms", \.queueTimeoutMilliseconds, times)
             set("completed_job_memory_ttl_ms", \.completedJobMemoryMilliseconds, times)
             set("max_job_output_bytes", \.maxJobOutputBytes, 1...(1 << 40))
+            set("max_total_output_bytes", \.maxTotalOutputBytes, 1...(1 << 50))
             set("sync_deadline_ms", \.syncDeadlineMilliseconds, waits)
             set("max_prompt_chars", \.maxPromptCharacters, 1...Configuration.Limits.highestPromptCharacters)
         }

@@ -32,7 +32,7 @@ package struct GatewayError: Error, Sendable, Equatable {
         (error as? GatewayError) ?? GatewayError("internal-error", "\(error)")
     }
 
-    /// The contract's JSON form: `{"error":{"code","message","help"}}`; `cause` is added when there is one.
+    /// The contract's JSON form: `{"error":{"code","message","help"}}`; `cause` and `retryAfterMs` are added when there are any.
     package var json: JSON {
         var body: JSON = ["code": .string(code), "message": .string(message)]
         if let help { body["help"] = .string(help) }

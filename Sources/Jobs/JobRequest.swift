@@ -39,6 +39,10 @@ package struct JobRequest: Sendable {
     package var limits: ProcessLimits = .job
     /// Who may see the job; `nil` means the local principal.
     package var owner: String?
+    /// Whose turn it uses when jobs wait: a client's connection, or its owner.
+    package var client = ""
+    /// Whether a caller waits for it: such a job goes before those in the background.
+    package var isAwaited = false
     /// The id of the request's record, as `FlightRecorder.start` returned it.
     package var correlationID: String
     /// The dedup key.

@@ -36,6 +36,10 @@ def drive(world):
         dying(world)
     equal("nothing but protocol came on standard output", gateway.noise, [])
     equal("the gateway ends well", gateway.hang_up(), 0)
+    with section("one place for many"):
+        turns(world)
+    with section("too much output"):
+        output(world)
 
 
 def starts(world, part):
@@ -238,6 +242,78 @@ def dying(world):
     within(10, lambda: not [name for name in os.listdir(jobs) if not name.startswith(".")])
     equal("and nothing of them is left", [name for name in os.listdir(jobs) if not name.startswith(".")], [])
     equal("the heir ends well", heir.hang_up(), 0)
+
+
+def turns(world):
+    """Two clients of one gateway that runs one job at a time: each has its turns, and who waits goes first."""
+    world.configure("[limits]\nmax_running_jobs = 1\nmax_queued_jobs = 12\n")
+    gateway = world.http_gateway()
+    tokens = []
+    for _ in range(2):
+        gateway.session = None
+        gateway.initialize()
+        tokens.append(gateway.session)
+
+    def ask(token, tool, prompt):
+        status, _, body = gateway.post(
+            {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": {"prompt": prompt}}},
+            {"MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": token})
+        return json.loads(body)["result"] if status == 200 else {"status": status}
+
+    def job(token, name):
+        return body_of(ask(token, "codex_request_async", f"@@wait 0.2@@@@say turn {name};@@")).get("success")
+
+    first = len(world.starts())
+    check("a client brings nine jobs", all(job(tokens[0], f"busy-{n}") for n in range(9)), "accepted")
+    check("another one brings two", all(job(tokens[1], f"calm-{n}") for n in range(2)), "accepted")
+    result = ask(tokens[0], "codex_request", "@@say turn waits;@@")
+    equal("and the first one waits for an answer", text_of(result), "turn waits;")
+    within(20, lambda: len(world.starts()) == first + 12)
+    order = []
+    for start in world.starts()[first:]:
+        order += [word.split(";")[0] for word in json.dumps([start["argv"], start["stdin"]]).split("@@say turn ")[1:]]
+    equal("all of them ran", sorted(order), sorted([f"busy-{n}" for n in range(9)] + ["calm-0", "calm-1", "waits"]))
+    check("who waits did not wait for the background", order.index("waits") <= 2, "among the first three", order)
+    check("the client with two did not wait for the nine", order.index("calm-1") <= 6, "among the first seven", order)
+    check("each client's jobs ran in order", [name for name in order if name.startswith("busy")] == [f"busy-{n}" for n in range(9)],
+          "in order", order)
+    within(20, lambda: body_of(gateway.tool("llm_process_health", era="2026-07-28"))["runningJobs"] == 0)
+
+    check("the places are taken", all(job(tokens[0], f"long-{n}") for n in range(13)), "accepted")
+    began = time.monotonic()
+    result = ask(tokens[0], "codex_request", "@@say one too many@@")
+    took = time.monotonic() - began
+    seen = result.get("structuredContent", {})
+    equal("one too many is refused", [result.get("isError"), seen.get("errorCategory"), seen.get("retryable")], [True, "saturated", True])
+    check("at once", took < 1, "< 1 s", f"{took:.2f} s")
+    check("with a hint of when", 1000 <= seen.get("retryAfterMs", 0) <= 60_000, "1000 to 60000", seen)
+    contains("in words too", text_of(result), "try again in about")
+    check("another client is not kept out", job(tokens[1], "calm-2"), "accepted")
+    within(20, lambda: starts(world, "turn calm-2;") == 1)
+    equal("and has its turn", starts(world, "turn calm-2;"), 1)
+    within(20, lambda: starts(world, "turn long-12;") == 1)
+    world.end(gateway.process)
+    equal("what was refused was never started", starts(world, "one too many"), 0)
+
+
+def output(world):
+    world.configure("[limits]\nmax_total_output_bytes = 100000\n")
+    gateway = world.stdio_gateway()
+    jobs = []
+    for number in range(5):
+        started = body_of(gateway.tool("claude_request_async", prompt=f"@@flood 40000@@ number {number}", forceRefresh=True))
+        jobs.append(started["job"]["id"])
+        within(20, lambda: body_of(gateway.tool("llm_job_status", jobId=jobs[-1]))["job"]["exited"])
+
+    def kept():
+        with sqlite3.connect(os.path.join(world.state, "logs.db")) as database:
+            return [database.execute("SELECT length(stdout) FROM jobs WHERE id = ?", (job,)).fetchone()[0] for job in jobs]
+
+    within(10, lambda: sum(kept()) <= 100_000)
+    check("the oldest output is removed beyond the limit", sum(kept()) <= 100_000 and kept()[0] == 0 and kept()[-1] > 0, "<= 100000", kept())
+    first = body_of(gateway.tool("llm_job_status", jobId=jobs[0]))["job"]
+    check("what is known of its job stays", first["exited"] and first["stdoutBytes"] >= 40_000 and first["outputTruncated"], "its size", first)
+    equal("the gateway ends well", gateway.hang_up(), 0)
 
 
 run(drive)

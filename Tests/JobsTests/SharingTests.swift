@@ -288,18 +288,23 @@ struct SharingTests {
 
     @Test("a run that was taken over from a gateway that is gone is shared as before")
     func adopted() async throws {
-        let first = try await shop.scheduler.submit(request(waits: true), sharing: rule)
-        #expect(
-            try await changes(in: first.handle.directory.path) {
-                Files().exists(first.handle.directory.runner)
-            }
+        // As that gateway left it: with its runner and its name.
+        let left = request(waits: true)
+        let spec = JobSpec(left, submitted: shop.machine.clock.now(), boot: nil)
+        let directory = shop.scheduler.directory(of: left.id)
+        try JobFiles.stage(
+            left,
+            spec,
+            as: directory,
+            for: directory,
+            instance: "a-gateway-that-is-gone",
+            files: Files()
         )
-        // As if that gateway had died: its directory is claimed by the next one.
-        try Files().write("a-gateway-that-is-gone".utf8, to: first.handle.directory.owner)
-        let heir = try Workshop(in: shop.directory)
-        #expect(await heir.scheduler.adopt().live == [first.handle.id])
-        let second = try await heir.scheduler.submit(request(in: heir), sharing: runningOnly)
-        #expect(second.handle.id == first.handle.id)
+        _ = try shop.machine.processes.launch(Command(Workshop.gateway, ["run-job", directory.path]))
+        #expect(try await changes(in: directory.path) { Files().exists(directory.runner) })
+        #expect(await shop.scheduler.adopt().live == [left.id])
+        let second = try await shop.scheduler.submit(request(), sharing: runningOnly)
+        #expect(second.handle.id == left.id && second.leader == left.correlationID)
         try shop.openGate()
         #expect(try await outcome(second).status == .completed)
         #expect(starts == 1)

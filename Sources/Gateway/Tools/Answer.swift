@@ -61,6 +61,7 @@ struct Answer: Sendable {
             "sessionId": .optional(result.sessionID),
             "durationMs": .integer(outcome.exit?.durationMilliseconds ?? 0),
         ]
+        if let wait = outcome.refusal?.retryAfter { body["retryAfterMs"] = .integer(wait.milliseconds) }
         if let status = result.apiStatus { body["httpStatus"] = .integer(status) }
         if !result.text.isEmpty { body["partialResponse"] = .string(result.text) }
         addWarnings(&body)

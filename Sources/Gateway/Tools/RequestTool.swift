@@ -249,7 +249,9 @@ struct RequestTool: Sendable {
         _ prepared: Prepared,
         isAwaited: Bool
     ) async throws(GatewayError) -> Begun {
-        let submission = try await submit(record.request, prepared.sharing, isAwaited: isAwaited)
+        var request = record.request
+        request.isAwaited = isAwaited
+        let submission = try await submit(request, prepared.sharing)
         guard let leader = submission.leader else {
             return Begun(
                 handle: submission.handle,
@@ -268,12 +270,8 @@ struct RequestTool: Sendable {
     }
 
     /// Hands the job over, or finds the one that answers the same request; one that is refused closes its record.
-    private func submit(
-        _ request: JobRequest,
-        _ sharing: Sharing?,
-        isAwaited: Bool
-    ) async throws(GatewayError) -> Submission {
-        if isAwaited { services.completion.expect(request.id) }
+    private func submit(_ request: JobRequest, _ sharing: Sharing?) async throws(GatewayError) -> Submission {
+        if request.isAwaited { services.completion.expect(request.id) }
         do throws(GatewayError) {
             let submission = try await services.jobs.submit(request, sharing: sharing)
             if submission.leader != nil { _ = services.completion.take(request.id) }
@@ -325,6 +323,8 @@ struct RequestTool: Sendable {
         request.limits.idle = .milliseconds(prepared.plan.idleTimeout)
         request.limits.output = services.configuration.limits.maxJobOutputBytes
         request.owner = call.principal.id
+        let client = call.connection ?? call.clientInfo?["name"]?.string ?? ""
+        request.client = "\(call.principal.id) \(client)"
         // What is not kept cannot be found by another request.
         if prepared.recording == .full { request.requestKey = prepared.key }
         request.outputFormat = filled.reading.outputFormat

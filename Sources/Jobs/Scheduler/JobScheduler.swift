@@ -47,7 +47,7 @@ package actor JobScheduler {
     let machine: Machine
     let report: @Sendable (GatewayError) -> Void
     let registry: InstanceRegistry
-    private let limits: Configuration.Limits
+    let limits: Configuration.Limits
     let budget: Configuration.Budget
     private let runnerExecutable: String
     private let runnerName: String
@@ -64,6 +64,8 @@ package actor JobScheduler {
     var elsewhere: [String: Elsewhere] = [:]
     /// `jobs` directories that are watched for the ends of such jobs.
     var watched: Set<String> = []
+    /// Bytes that finished jobs have added since the stored output was last held to its limit.
+    var writtenSinceTrim = 0
     /// The adoption that is going on, or was the last.
     var adoption: Task<AdoptionReport, Never>?
     /// Other gateways whose end is being waited for.
@@ -116,7 +118,7 @@ package actor JobScheduler {
         let (spec, staged) = try stage(request)
         let handle: JobHandle
         do throws(GatewayError) {
-            handle = try await acceptWithinBudget(spec, staged)
+            handle = try await acceptWithinBudget(spec, staged, request)
         } catch {
             try? machine.files.removeTree(staged.path)
             throw error
@@ -149,13 +151,23 @@ package actor JobScheduler {
     /// Gives a staged job its place among those that run and wait, and its name; from then on it is promised.
     ///
     /// What is staged stays when there is no room for it.
-    func accept(_ spec: JobSpec, _ staged: JobDirectory) throws(GatewayError) -> JobHandle {
+    func accept(
+        _ spec: JobSpec,
+        _ staged: JobDirectory,
+        _ request: JobRequest
+    ) throws(GatewayError) -> JobHandle {
         let directory = directory(of: spec.id)
-        let startsNow = try admission.admit(spec.id, provider: spec.provider)
+        let applicant = Admission.Applicant(
+            spec.id,
+            provider: spec.provider,
+            client: request.client,
+            isAwaited: request.isAwaited
+        )
+        let startsNow = try admission.admit(applicant, now: uptime)
         do throws(GatewayError) {
             try JobFiles.publish(staged, as: directory, files: machine.files)
         } catch {
-            if startsNow { release(spec.provider) } else { admission.withdraw(spec.id) }
+            if startsNow { release(spec.id) } else { admission.withdraw(spec.id) }
             throw error
         }
         let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
@@ -260,7 +272,7 @@ package actor JobScheduler {
         if state == .queued {
             queueAgain(job)
         } else {
-            admission.count(spec.provider)
+            admission.count(spec.id, provider: spec.provider, now: uptime)
         }
         await note(spec, directory)
         return job
@@ -271,25 +283,30 @@ package actor JobScheduler {
         let spec = job.spec
         if isCancelMarked(spec.id) {
             // As if its turn had come, too: its end gives a turn back.
-            admission.count(spec.provider)
+            admission.count(spec.id, provider: spec.provider, now: uptime)
             job.isCancelWanted = true
             return take(.cancelRequested, spec.id)
         }
         let rest = patience - .milliseconds(waited(spec))
         guard rest > .zero else {
             // As if its turn had come: it is not in the queue, so that its end gives a turn back.
-            admission.count(spec.provider)
+            admission.count(spec.id, provider: spec.provider, now: uptime)
             return missTurn(job)
         }
         do throws(GatewayError) {
-            if try admission.admit(spec.id, provider: spec.provider) {
+            let applicant = Admission.Applicant(
+                spec.id,
+                provider: spec.provider,
+                client: spec.owner ?? Ownership.local
+            )
+            if try admission.admit(applicant, now: uptime) {
                 take(.turnCame, spec.id)
             } else {
                 expireTurn(of: spec.id, after: rest)
             }
         } catch {
             // It was accepted once, so it is not refused now.
-            admission.count(spec.provider)
+            admission.count(spec.id, provider: spec.provider, now: uptime)
             take(.turnCame, spec.id)
         }
     }
@@ -317,15 +334,20 @@ package actor JobScheduler {
             if admission.withdraw(id) {
                 Task { await commit(job, status) }
             } else {
-                release(job.spec.provider)
+                release(id)
                 Task { await commit(job, status) }
             }
         }
     }
 
-    private func release(_ provider: String) {
-        for id in admission.release(provider) { take(.turnCame, id) }
+    private func release(_ id: String) {
+        for next in admission.release(id, now: uptime) { take(.turnCame, next) }
     }
+
+    /// Somebody waits for a job that was to run in the background.
+    func prefer(_ id: String) { admission.prefer(id) }
+
+    private var uptime: Int64 { Int64(machine.clock.uptime() / 1_000_000) }
 
     /// How long a job may wait for its turn.
     private var patience: Duration { .milliseconds(limits.queueTimeoutMilliseconds) }
@@ -339,11 +361,15 @@ package actor JobScheduler {
     }
 
     private func missTurn(_ job: Job) {
-        job.refusal = GatewayError(
+        let wait = admission.retryAfter(uptime)
+        var refusal = GatewayError(
             "turn-missed",
             "the job waited \(patience) for its turn",
-            help: "try again in a few seconds, or raise max_running_jobs or queue_timeout_ms in [limits]"
+            help:
+                "try again in about \((wait + 999) / 1000) s, or raise max_running_jobs or queue_timeout_ms in [limits]"
         )
+        refusal.retryAfter = .milliseconds(wait)
+        job.refusal = refusal
         take(.turnMissed, job.spec.id)
     }
 
@@ -491,6 +517,7 @@ package actor JobScheduler {
         if isCommitted, job.spec.recording == .full { leave(job.directory, by: remove) }
         jobs[job.spec.id] = nil
         forget(job)
+        noteOutput(outcome.output.count + outcome.errorOutput.count)
     }
 
     /// Nobody shares a job any more who does not yet.

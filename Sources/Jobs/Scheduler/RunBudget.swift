@@ -9,11 +9,12 @@ extension JobScheduler {
     /// not known then.
     func acceptWithinBudget(
         _ spec: JobSpec,
-        _ staged: JobDirectory
+        _ staged: JobDirectory,
+        _ request: JobRequest
     ) async throws(GatewayError) -> JobHandle {
         try await countRun(spec)
         do throws(GatewayError) {
-            return try accept(spec, staged)
+            return try accept(spec, staged, request)
         } catch {
             await uncountRun(spec)
             throw error

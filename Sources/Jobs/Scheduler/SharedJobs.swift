@@ -106,6 +106,7 @@ extension JobScheduler {
     }
 
     private func link(_ request: JobRequest, to handle: JobHandle, of leader: String) async -> Submission {
+        if request.isAwaited { prefer(handle.id) }
         await noting { store throws(GatewayError) in
             try await store.link(request.correlationID, to: handle.id, of: leader)
         }
@@ -135,7 +136,7 @@ extension JobScheduler {
             return Submission(handle: handle, leader: found.correlationID)
         }
         do throws(GatewayError) {
-            let handle = try await acceptWithinBudget(spec, staged)
+            let handle = try await acceptWithinBudget(spec, staged, request)
             if !isReserved || found != nil { await note(spec, handle.directory) }
             return Submission(handle: handle, leader: nil)
         } catch {

@@ -146,6 +146,15 @@ package enum Schema {
                     """
                 )
             },
+            // Which stored output is the oldest, and how much there is, told without reading it.
+            Migration("8-output-order") { connection throws(GatewayError) in
+                try connection.execute(
+                    """
+                    CREATE INDEX IF NOT EXISTS idx_jobs_output ON jobs (finished_at, stdout_bytes, stderr_bytes)
+                    WHERE payload_json IS NOT NULL AND finished_at IS NOT NULL
+                    """
+                )
+            },
         ]
     }
 }

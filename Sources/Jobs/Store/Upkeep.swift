@@ -4,7 +4,7 @@ package import Platform
 /// What a gateway does for its store from time to time, with one timer for all of it.
 ///
 /// At the start and every half minute: remove the output of unrecorded jobs that nobody collects any more. At the start and
-/// every five minutes: remove what has expired.
+/// every five minutes: remove what has expired, and the oldest output beyond its limit.
 package struct Upkeep: Sendable {
     private let store: Store?
     private let jobs: JobScheduler?
@@ -33,7 +33,10 @@ package struct Upkeep: Sendable {
         var round = 0
         repeat {
             await jobs?.removeExpiredKept()
-            if round % Upkeep.roundsBetweenSweeps == 0 { await sweep() }
+            if round % Upkeep.roundsBetweenSweeps == 0 {
+                await sweep()
+                await jobs?.trimOutput()
+            }
             round += 1
         } while (try? await clock.sleep(Upkeep.interval)) != nil
     }

@@ -148,7 +148,9 @@ package final class MCPEndpoint: Sendable {
             return .answer(initialize(message, request, principal))
         case .legacy(let message):
             return withSession(request, principal, message.id) { session, token in
-                carryOut(server.plan(message, in: session, from: caller), acceptance, session: token)
+                var caller = caller
+                caller.connection = token
+                return carryOut(server.plan(message, in: session, from: caller), acceptance, session: token)
             }
         case .legacyNotification(let method, let params):
             return withSession(request, principal, nil) { _, token in

@@ -214,6 +214,7 @@ package struct Server: Sendable {
                 arguments: arguments,
                 principal: context.caller.principal,
                 transport: context.caller.transport,
+                connection: context.caller.connection,
                 version: context.version,
                 requestID: request.id,
                 clientInfo: context.clientInfo,
@@ -286,6 +287,8 @@ package struct Server: Sendable {
 struct Caller: Sendable {
     let principal: Principal
     let transport: Transport
+    /// The session of a legacy client over HTTP.
+    var connection: String?
 }
 
 /// What a method knows of its request, whatever the era.

@@ -10,6 +10,10 @@ package struct ToolCall: Sendable {
     package let principal: Principal
     /// How the call came in; what came over HTTP is confined to workspaces.
     package let transport: Transport
+    /// Tells clients of one principal apart, for nothing but a fair order; `nil` where nothing does.
+    ///
+    /// It is a secret of the client's.
+    package var connection: String?
     /// The revision of the protocol that the request is served in.
     package let version: ProtocolVersion
     /// Unique among the running calls of one client, not beyond.
