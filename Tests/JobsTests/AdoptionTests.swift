@@ -270,14 +270,29 @@ struct AdoptionTests {
         #expect(shop.ended.all == [] && other.ended.all.count == 1)
     }
 
-    @Test("reports a job that cannot be read and leaves it where it is")
+    @Test("reports a job that cannot be read, gives it up and puts it aside")
     func damaged() async throws {
         let place = try leave("true")
+        try await shop.store.write { connection throws(GatewayError) in
+            try connection.execute(
+                """
+                INSERT INTO jobs (id, cli, status, started_at, expires_at, owner_principal, owner_instance)
+                VALUES (?1, 'claude', 'running', '2026-01-01T00:00:00.000Z', '9999-12-31T23:59:59.999Z', NULL, 'gone')
+                """,
+                [.text(place.id)]
+            )
+        }
         try Files().write("{".utf8, to: place.spec)
         let report = await shop.scheduler.adopt()
         #expect(report == AdoptionReport())
         #expect(shop.findings.all.first?.hasPrefix("'\(place.spec)' is damaged: invalid JSON") == true)
-        #expect(Files().exists(place.spec))
+        let aside = Layout.join(shop.layout.jobs, ".damaged-\(place.id)")
+        #expect(try !Files().exists(place.path) && Files().list(aside).contains("spec.json"))
+        let row = try #require(try await shop.store.job(place.id))
+        #expect(row.status == .orphaned)
+        #expect(row.error == "the job's files were damaged; they are in '\(aside)'")
+        #expect(await shop.scheduler.adopt() == AdoptionReport())
+        #expect(shop.findings.all.count == 1)
     }
 
     @Test("closes rows of the reference whose process is gone, and no others")

@@ -10,6 +10,7 @@ import Appliance
 /// stdin         the provider's standard input, where it has one
 /// stdout stderr what it wrote
 /// exit.json     how it ended
+/// spare         room on the disk for exit.json, until that is written
 /// ```
 /// Files that the request brings along lie beside them.
 package struct JobDirectory: Sendable, Hashable {
@@ -39,9 +40,13 @@ package struct JobDirectory: Sendable, Hashable {
     /// An `ExitRecord`, renamed into place: it is there whole, or the job is not over.
     package var exit: String { file("exit.json") }
 
+    /// Some bytes that are given back when the disk is too full to write how the job ended.
+    package var spare: String { file("spare") }
+
     /// The names above: no request may bring a file that is called like one of them.
     static let reserved: Set<String> = [
         "spec.json", "owner", "lock", "runner.json", "stdin", "stdout", "stderr", "exit.json",
+        "spare",
     ]
 
     /// Something else in the directory.

@@ -24,11 +24,31 @@ package enum Runner {
         do throws(GatewayError) {
             guard let lock = try claim(place) else { return ExitCode.busy.rawValue }
             let record = try run(place, scope)
-            try RecordFile.write(record.json, to: place.exit, Files())
+            try keep(record, place)
             withExtendedLifetime(lock) {}
             return ExitCode.done.rawValue
         } catch {
             return ExitCode.internalError.rawValue
+        }
+    }
+
+    /// Writes down how the job ended, whatever the disk is full of.
+    ///
+    /// Without that the job would count as lost. On a full disk there is room where the spare file was; where even that does not
+    /// do, the runner waits until somebody has made some.
+    private static func keep(_ record: ExitRecord, _ place: JobDirectory) throws(GatewayError) {
+        let files = Files()
+        var pause: UInt32 = 0
+        while true {
+            do throws(GatewayError) {
+                try RecordFile.write(record.json, to: place.exit, files)
+                try? files.removeFile(place.spare)
+                return
+            } catch  where error.code == "disk-full" && files.exists(place.path) {
+                try? files.removeFile(place.spare)
+                sleep(pause)
+                pause = min(pause + 1, 60)
+            }
         }
     }
 
@@ -88,6 +108,7 @@ package enum Runner {
         do throws(GatewayError) {
             let spec = try JobSpec(place, files: files)
             let sink = try OutputFiles(place)
+            try files.append([UInt8](repeating: 0x20, count: 8192), to: place.spare)
             let group = scope?.settle(clock)
             running.group = group?.path
             try RecordFile.write(running.json, to: place.runner, files)

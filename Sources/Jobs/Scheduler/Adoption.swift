@@ -31,7 +31,7 @@ extension JobScheduler {
     /// 3. Rows that run and have no directory: of a gateway that kept none, `orphaned` once their process is gone; of one of
     ///    this home, once it is gone: it had reserved the row and not got as far as the directory.
     ///
-    /// Nothing that has ever been started is started again. What is damaged is reported and left alone; what cannot be read
+    /// Nothing that has ever been started is started again. What is damaged is reported and put aside; what cannot be read
     /// for now is reported and tried again later.
     package func adopt() async -> AdoptionReport { await adopt(pause: JobScheduler.firstPause) }
 
@@ -99,6 +99,7 @@ extension JobScheduler {
                     try await adopt(directory, &result)
                 } catch {
                     failed(error)
+                    if error.code == "job-damaged" { await setAside(directory) }
                 }
             }
         } catch {
@@ -170,6 +171,27 @@ extension JobScheduler {
                     "the machine was restarted, and whether the job had begun is not known; it is not run again"
             }
             runnerEnded(job, exit)
+        }
+    }
+
+    /// Gives a job up whose description cannot be read, as a power cut may leave it: it is over for who asks, and what is there of
+    /// it stays under a name that nobody takes for a job.
+    private func setAside(_ directory: JobDirectory) async {
+        let aside = Layout.join(
+            Files.parent(of: directory.path),
+            InstanceRegistry.damagedPrefix + directory.id
+        )
+        do throws(GatewayError) {
+            guard try FileLock.attempt(directory.lock) != nil else { return }
+            let isClosed = await noting { store throws(GatewayError) in
+                try await store.orphan(
+                    [directory.id],
+                    error: "the job's files were damaged; they are in '\(aside)'"
+                )
+            }
+            if isClosed { try machine.files.rename(directory.path, to: aside, durable: false) }
+        } catch {
+            report(error)
         }
     }
 

@@ -15,6 +15,9 @@ final class InstanceRegistry: @unchecked Sendable {
     /// Marks of jobs that a caller of another gateway wants ended; the job's id follows.
     static let cancelPrefix = ".cancel-"
 
+    /// Directories of jobs that could not be read; the job's id follows.
+    static let damagedPrefix = ".damaged-"
+
     /// A UUID.
     let name: String
     let host: String

@@ -12,7 +12,7 @@ package import Platform
 /// 5. When it is gone, read its record and output, tell the gateway, commit, remove the directory.
 ///
 /// A store that cannot be written is a finding and never stops a job: the directory is kept until its end is
-/// committed, and a later start commits it.
+/// committed, which is tried again and again, also by a later gateway.
 package actor JobScheduler {
     final class Job {
         let spec: JobSpec
@@ -66,6 +66,9 @@ package actor JobScheduler {
     var watched: Set<String> = []
     /// Bytes that finished jobs have added since the stored output was last held to its limit.
     var writtenSinceTrim = 0
+    /// Whether jobs are looked for again that have ended and could not be committed, and how long after the next failure.
+    private var isCommitAwaited = false
+    private var commitPause = JobScheduler.firstPause
     /// The adoption that is going on, or was the last.
     var adoption: Task<AdoptionReport, Never>?
     /// Other gateways whose end is being waited for.
@@ -513,11 +516,27 @@ package actor JobScheduler {
                 try keep(directory, status, outcome.message)
             }
         }
+        if isCommitted { commitPause = JobScheduler.firstPause } else { commitLater() }
         job.handle.resolve(outcome)
         if isCommitted, job.spec.recording == .full { leave(job.directory, by: remove) }
         jobs[job.spec.id] = nil
         forget(job)
         noteOutput(outcome.output.count + outcome.errorOutput.count)
+    }
+
+    /// Looks again for ended jobs whose end could not be committed, once for all of them.
+    ///
+    /// A service runs for weeks: the next start would be too late for who asks for such a job.
+    private func commitLater() {
+        guard !isCommitAwaited else { return }
+        isCommitAwaited = true
+        let pause = commitPause
+        commitPause = JobScheduler.longer(pause)
+        Task {
+            try? await machine.clock.sleep(pause)
+            isCommitAwaited = false
+            _ = await adopt()
+        }
     }
 
     /// Nobody shares a job any more who does not yet.

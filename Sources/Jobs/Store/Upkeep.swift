@@ -4,7 +4,8 @@ package import Platform
 /// What a gateway does for its store from time to time, with one timer for all of it.
 ///
 /// At the start and every half minute: remove the output of unrecorded jobs that nobody collects any more. At the start and
-/// every five minutes: remove what has expired, and the oldest output beyond its limit.
+/// every five minutes: close what was begun by gateways that are gone and never became a job, and remove what has expired and
+/// the oldest output beyond its limit.
 package struct Upkeep: Sendable {
     private let store: Store?
     private let jobs: JobScheduler?
@@ -44,6 +45,7 @@ package struct Upkeep: Sendable {
     private func sweep() async {
         guard let store else { return }
         do throws(GatewayError) {
+            try await jobs?.closeAbandonedRequests()
             _ = try await store.removeExpired()
         } catch {
             report(error)
