@@ -69,12 +69,32 @@ package struct UnfinishedJobs: Sendable {
     /// Those that are there now, ordered by id; what is damaged is the gateway's to report.
     package func list() throws(GatewayError) -> [UnfinishedJob] { try find().map(\.job) }
 
+    /// How far those that are there now have come, for who only counts them: a description may hold a long prompt.
+    package func states() throws(GatewayError) -> [UnfinishedJob.State] {
+        try each { (directory) throws(GatewayError) in try standing(directory)?.state }
+    }
+
     private func find() throws(GatewayError) -> [Found] {
-        var found: [Found] = []
+        try each { (directory) throws(GatewayError) in
+            guard let (state, record) = try standing(directory) else { return nil }
+            let spec = try JobSpec(directory, files: machine.files)
+            let job = UnfinishedJob(
+                id: spec.id,
+                provider: spec.provider,
+                state: state,
+                since: record?.started ?? spec.submitted
+            )
+            return Found(job: job, spec: spec, record: record, directory: directory)
+        }
+    }
+
+    private func each<Value>(
+        _ look: (JobDirectory) throws(GatewayError) -> Value?
+    ) throws(GatewayError) -> [Value] {
+        var found: [Value] = []
         for name in try machine.files.list(layout.jobs) where !name.hasPrefix(".") {
-            let directory = JobDirectory(layout.job(name))
             do throws(GatewayError) {
-                if let job = try look(directory) { found.append(job) }
+                if let value = try look(JobDirectory(layout.job(name))) { found.append(value) }
             } catch {
                 // It was just removed, or is no job.
                 guard ["file-not-found", "job-damaged"].contains(error.code) else { throw error }
@@ -83,10 +103,12 @@ package struct UnfinishedJobs: Sendable {
         return found
     }
 
-    private func look(_ directory: JobDirectory) throws(GatewayError) -> Found? {
+    /// `nil` for a job that is over, and for what is no job.
+    private func standing(
+        _ directory: JobDirectory
+    ) throws(GatewayError) -> (state: UnfinishedJob.State, record: RunnerRecord?)? {
         let files = machine.files
         guard try files.status(directory.spec) != nil else { return nil }
-        let spec = try JobSpec(directory, files: files)
         let record = try RunnerRecord.of(directory, files: files)
         var state = UnfinishedJob.State.waiting
         if let record {
@@ -94,13 +116,7 @@ package struct UnfinishedJobs: Sendable {
         }
         // A runner that has written how it ended is about to end itself.
         if state != .running, try files.status(directory.exit) != nil { return nil }
-        let job = UnfinishedJob(
-            id: spec.id,
-            provider: spec.provider,
-            state: state,
-            since: record?.started ?? spec.submitted
-        )
-        return Found(job: job, spec: spec, record: record, directory: directory)
+        return (state, record)
     }
 
     // MARK: cancelling

@@ -13,10 +13,9 @@ struct JobCounts: Sendable, Equatable {
     /// Nothing was looked for yet.
     init() {}
 
-    init(_ jobs: [UnfinishedJob], canceled: Int? = nil) {
-        running = jobs.count { $0.state == .running }
-        waiting = jobs.count { $0.state == .waiting }
-        self.canceled = canceled
+    init(_ states: [UnfinishedJob.State]) {
+        running = states.count { $0 == .running }
+        waiting = states.count { $0 == .waiting }
     }
 
     /// `{"running","waiting","canceled"}`; the last one is `null` for a command that cancels nothing.
@@ -49,7 +48,7 @@ extension GatewayService {
     var jobs: UnfinishedJobs { UnfinishedJobs(layout: layout, machine: machine) }
 
     /// What can be said of the jobs now; a folder that cannot be read is the gateway's to report.
-    var jobCounts: JobCounts { JobCounts((try? jobs.list()) ?? []) }
+    var jobCounts: JobCounts { JobCounts((try? jobs.states()) ?? []) }
 
     /// How long cancelled jobs may take to end.
     static let jobLimit = Duration.seconds(60)
