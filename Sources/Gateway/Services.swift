@@ -48,6 +48,7 @@ struct Services: Sendable {
             runnerName: machine.executable,
             scopes: Self.scopes(machine, log),
             report: { log.error($0) },
+            judge: { Completion.judge($0, newSessionID: machine.random.uuid()) },
             onEnd: { await completion.finish($0) }
         )
         models = ModelCache(machine: machine, userHome: layout.userHome)

@@ -43,6 +43,8 @@ package struct JobRequest: Sendable {
     package var client = ""
     /// Whether a caller waits for it: such a job goes before those in the background.
     package var isAwaited = false
+    /// For how long after its acceptance another attempt may begin; `nil`: for as long as there are attempts.
+    package var retryTime: Duration?
     /// The id of the request's record, as `FlightRecorder.start` returned it.
     package var correlationID: String
     /// The dedup key.

@@ -6,6 +6,8 @@ package struct JobStateMachine: Sendable, Equatable {
         case queued
         /// Its runner was started or found alive.
         case running
+        /// Its last attempt failed and another one was decided on, whose time has not come.
+        case resting
         /// Its runner was told to end it.
         case canceling
         /// Its runner is gone without a word; what it started is being ended.
@@ -19,10 +21,14 @@ package struct JobStateMachine: Sendable, Equatable {
     package enum Event: Sendable, Equatable {
         /// It is the job's turn.
         case turnCame
-        /// It waited too long for its turn.
+        /// It waited too long for its turn, or may not be tried again when its time has come.
         case turnMissed
         /// The runner could not be started.
         case startFailed
+        /// The runner is gone, its attempt failed, and the next one is written down.
+        case attemptFailed
+        /// The time of the next attempt has come.
+        case restOver
         /// A caller wants the job ended.
         case cancelRequested
         /// The runner is gone and left its record.
@@ -37,6 +43,8 @@ package struct JobStateMachine: Sendable, Equatable {
     package enum Action: Sendable, Equatable {
         /// Start the runner; what comes of it is `startFailed` or, later, `runnerEnded`.
         case startRunner
+        /// Wait for the time of the next attempt.
+        case rest
         /// Tell the runner to end the provider, SIGTERM first; it writes its record nevertheless.
         case signalRunner
         /// End what the lost runner started.
@@ -55,7 +63,7 @@ package struct JobStateMachine: Sendable, Equatable {
     package var status: JobStatus {
         switch state {
         case .queued: .queued
-        case .running, .canceling, .clearing: .running
+        case .running, .resting, .canceling, .clearing: .running
         case .ended(let status): status
         }
     }
@@ -63,11 +71,15 @@ package struct JobStateMachine: Sendable, Equatable {
     /// Takes an event and says what is to be done; one that does not fit the state changes nothing.
     package mutating func handle(_ event: Event) -> Action? {
         switch (state, event) {
-        case (.queued, .turnCame):
+        case (.queued, .turnCame), (.resting, .restOver):
             state = .running
             return .startRunner
-        case (.queued, .cancelRequested): return end(.canceled)
-        case (.queued, .turnMissed), (.running, .startFailed), (.canceling, .startFailed):
+        case (.running, .attemptFailed):
+            state = .resting
+            return .rest
+        case (.queued, .cancelRequested), (.resting, .cancelRequested): return end(.canceled)
+        case (.queued, .turnMissed), (.resting, .turnMissed), (.running, .startFailed),
+            (.canceling, .startFailed):
             return end(.failed)
         case (.running, .cancelRequested):
             state = .canceling

@@ -19,6 +19,12 @@ package struct CLIContract: Sendable {
     package let streams: Bool
     /// Texts on standard error, lower case, that mean: trying again may help.
     package let transientFailures: [String]
+    /// Exit codes, in the contract's numbers, that mean the same whatever is written.
+    package let transientExits: [Int32]
+    /// HTTP statuses of the provider's API, where the CLI tells them, that mean the same.
+    package let transientStatuses: [Int]
+    /// Whether the CLI's output shows every tool that it ran, so that a run without one has changed nothing.
+    package let tellsTools: Bool
 
     /// One command of a CLI with the flags that it takes.
     package struct Command: Sendable {
@@ -118,6 +124,12 @@ package struct CLIContract: Sendable {
         case file
         /// As one argument: at most `ContractCheck.maximumArgumentBytes`.
         case argument
+    }
+
+    /// Whether a run that ended like this may succeed at the next attempt.
+    package func isTransient(exit: Int32, status: Int?, text: String) -> Bool {
+        transientExits.contains(exit) || status.map { transientStatuses.contains($0) } ?? false
+            || isTransient(text)
     }
 
     /// Whether an error text names a failure that may be gone at the next attempt.

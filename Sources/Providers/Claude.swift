@@ -76,7 +76,10 @@ enum Claude {
         promptRoute: .standardInput,
         idleTimeout: 600_000,
         streams: true,
-        transientFailures: ["econnreset", "etimedout", "econnrefused", "epipe", "connection_failed"]
+        transientFailures: ["econnreset", "etimedout", "econnrefused", "epipe", "connection_failed"],
+        transientExits: [124],
+        transientStatuses: [408, 429, 500, 502, 503, 504, 529],
+        tellsTools: true
     )
 
     static func plan(_ plan: inout PlanBuilder) throws(GatewayError) {

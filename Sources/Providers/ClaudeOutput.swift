@@ -16,6 +16,8 @@ extension Reading {
         result.sessionID = lines.session
         result.thinking = lines.thinking
         result.model = lines.model
+        // The first line comes before anything is done.
+        if lines.sawObject || bytes.isEmpty { toolsRun = lines.sawTool }
         guard let last = lines.results.last else {
             result.text = lines.sawObject ? lines.replies.last ?? "" : OutputReader.plainText(bytes)
             if lines.sawObject, !result.text.isEmpty {
@@ -84,9 +86,15 @@ struct ClaudeLines {
     var session: String?
     var model: String?
     var sawObject = false
+    /// A tool of any kind, of a subagent's too.
+    var sawTool = false
 
     mutating func take(_ object: JSON, _ line: ArraySlice<UInt8>) {
         sawObject = true
+        for block in object["message"]?["content"]?.array ?? [] {
+            let type = block["type"]?.string ?? ""
+            if type.hasSuffix("tool_use") || type.hasSuffix("tool_result") { sawTool = true }
+        }
         if let id = object["session_id"]?.string { session = id }
         switch object["type"]?.string {
         case "system" where object["subtype"]?.string == "init":

@@ -62,7 +62,11 @@ enum Codex {
         streams: true,
         transientFailures: [
             "econnreset", "etimedout", "econnrefused", "epipe", "stream disconnected", "high demand",
-        ]
+            "unexpected status 429", "unexpected status 5",
+        ],
+        transientExits: [124],
+        transientStatuses: [],
+        tellsTools: true
     )
 
     static func plan(_ plan: inout PlanBuilder) throws(GatewayError) {

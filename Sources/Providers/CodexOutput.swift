@@ -12,8 +12,12 @@ extension Reading {
         var failed: String?
         var usage: JSON?
         var turns = 0
+        var sawTool = false
         OutputReader.objects(in: bytes) { object, _ in
             sawObject = true
+            if let type = object["item"]?["type"]?.string, !Reading.codexWords.contains(type) {
+                sawTool = true
+            }
             switch object["type"]?.string {
             case "thread.started": result.sessionID = object["thread_id"]?.string ?? result.sessionID
             case "item.completed": takeItem(object["item"] ?? .null, &reply)
@@ -26,6 +30,7 @@ extension Reading {
             default: break
             }
         }
+        if sawObject || bytes.isEmpty { toolsRun = sawTool }
         failure = failed ?? (turns == 0 ? lastError : nil)
         result.turns = turns == 0 ? nil : turns
         takeUsage(usage)
@@ -38,6 +43,9 @@ extension Reading {
             result.text = reply ?? failure ?? (sawObject ? "" : OutputReader.plainText(bytes))
         }
     }
+
+    /// Items that are words only; whatever else there is may have done something.
+    private static let codexWords: Set<String> = ["agent_message", "reasoning", "error", "todo_list"]
 
     private mutating func takeItem(_ item: JSON, _ reply: inout String?) {
         switch item["type"]?.string {

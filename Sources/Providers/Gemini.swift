@@ -32,7 +32,10 @@ enum Gemini {
         promptRoute: .argument,
         idleTimeout: 3_600_000,
         streams: false,
-        transientFailures: ["econnreset", "etimedout", "econnrefused", "epipe"]
+        transientFailures: ["econnreset", "etimedout", "econnrefused", "epipe"],
+        transientExits: [124],
+        transientStatuses: [],
+        tellsTools: false
     )
 
     static func plan(_ plan: inout PlanBuilder) throws(GatewayError) {

@@ -43,7 +43,10 @@ enum Mistral {
         promptRoute: .standardInput,
         idleTimeout: 3_600_000,
         streams: false,
-        transientFailures: ["econnreset", "etimedout", "econnrefused", "epipe"]
+        transientFailures: ["econnreset", "etimedout", "econnrefused", "epipe"],
+        transientExits: [124],
+        transientStatuses: [],
+        tellsTools: true
     )
 
     static func plan(_ plan: inout PlanBuilder) throws(GatewayError) {

@@ -53,6 +53,8 @@ struct Reading {
     var failure: String?
     /// Whether a document without any reply in it stands in `result.text`.
     var hasNoReply = false
+    /// Whether a tool was run; `nil` where nobody can say.
+    var toolsRun: Bool?
     /// What the CLI says that the whole conversation has used.
     var total: RunningTotal?
     /// Whether the CLI reports running totals when it resumes.
@@ -155,8 +157,13 @@ struct Reading {
             result.runningTotal = nil
         }
         result.isTransient =
-            wording.category == .timeout
-            || wording.category == .cliError && context.provider.contract.isTransient(failure ?? errors)
+            (wording.category == .timeout || wording.category == .cliError)
+            && context.provider.contract.isTransient(
+                exit: result.exitCode,
+                status: result.apiStatus,
+                text: failure ?? errors
+            )
+        result.hasRunNoTool = context.provider.contract.tellsTools && toolsRun == false
         result.category = wording.category
         result.errorText = wording.text
     }

@@ -20,6 +20,8 @@ package struct ProviderResult: Sendable, Equatable {
     package var errorText: String?
     /// Whether the same request may succeed at the next attempt: the network failed, or the wall clock ran out.
     package var isTransient = false
+    /// Whether the output shows that no tool was run; `false` also where it does not show tools.
+    package var hasRunNoTool = false
     /// The HTTP status of the provider's API that ended the run.
     package var apiStatus: Int?
     /// Turns of the model in this run.
@@ -187,7 +189,7 @@ package enum ErrorCategory: String, Sendable, CaseIterable {
             "path-refused",
             "directory-not-found":
             self = .invalidInput
-        case "saturated", "turn-missed": self = .saturated
+        case "saturated", "turn-missed", "circuit-open": self = .saturated
         case "budget-exceeded": self = .budgetExceeded
         case "canceled": self = .cliError
         default: self = .spawnError

@@ -5,6 +5,14 @@ extension Reading {
     mutating func readVibe(_ bytes: [UInt8], export: [UInt8]?) {
         var entries: [JSON] = []
         OutputReader.objects(in: bytes) { object, _ in entries.append(object) }
+        // It prints the entries of a run that failed as well; without any, nobody knows.
+        if !entries.isEmpty {
+            toolsRun = entries.contains { entry in
+                let role = entry["role"]?.string
+                return entry["type"]?.string != "message" || role != "user" && role != "assistant"
+                    || entry["tool_calls"]?.array?.isEmpty == false
+            }
+        }
         var reply: String?
         var denied: [String] = []
         for entry in entries {

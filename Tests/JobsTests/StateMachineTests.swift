@@ -9,7 +9,10 @@ struct StateMachineTests {
     typealias Action = JobStateMachine.Action
 
     static let events: [Event] =
-        [.turnCame, .turnMissed, .startFailed, .cancelRequested, .runnerLost, .cleared]
+        [
+            .turnCame, .turnMissed, .startFailed, .attemptFailed, .restOver, .cancelRequested, .runnerLost,
+            .cleared,
+        ]
         + ExitRecord.Verdict.allCases.map { .runnerEnded($0) }
 
     /// Everything that changes something; any other event in any other state changes nothing.
@@ -18,6 +21,10 @@ struct StateMachineTests {
         (.queued, .turnMissed, .ended(.failed), .commit(.failed)),
         (.queued, .cancelRequested, .ended(.canceled), .commit(.canceled)),
         (.running, .startFailed, .ended(.failed), .commit(.failed)),
+        (.running, .attemptFailed, .resting, .rest),
+        (.resting, .restOver, .running, .startRunner),
+        (.resting, .turnMissed, .ended(.failed), .commit(.failed)),
+        (.resting, .cancelRequested, .ended(.canceled), .commit(.canceled)),
         (.running, .cancelRequested, .canceling, .signalRunner),
         (.running, .runnerEnded(.succeeded), .ended(.completed), .commit(.completed)),
         (.running, .runnerEnded(.failed), .ended(.failed), .commit(.failed)),
@@ -35,7 +42,7 @@ struct StateMachineTests {
     @Test("change as the table says, and in no other way")
     func followsTable() {
         let states: [State] =
-            [.queued, .running, .canceling, .clearing(.orphaned), .clearing(.canceled)]
+            [.queued, .running, .resting, .canceling, .clearing(.orphaned), .clearing(.canceled)]
             + [JobStatus.completed, .failed, .canceled, .orphaned].map { .ended($0) }
         for state in states {
             for event in Self.events {
@@ -48,27 +55,43 @@ struct StateMachineTests {
         }
     }
 
-    @Test("commit once in every order of events, to a depth of five")
+    @Test("commit once in every order of events, to a depth of eight")
     func commitsOnce() {
-        var reached: Set<String> = []
-        func walk(_ machine: JobStateMachine, _ commits: Int, _ depth: Int) {
-            reached.insert("\(machine.state)")
-            guard depth > 0 else { return }
-            for event in Self.events {
-                var next = machine
-                var count = commits
-                if case .commit(let status) = next.handle(event) {
-                    count += 1
-                    #expect(next.status == status && status.isFinal)
+        // What is reached by several ways is gone on from once: the machine remembers nothing else.
+        var reached: [String: (machine: JobStateMachine, commits: Int)] = [:]
+        var front = ["start": (machine: JobStateMachine(), commits: 0)]
+        reached["\(JobStateMachine().state) 0"] = front["start"]
+        for _ in 0..<8 {
+            var next: [String: (machine: JobStateMachine, commits: Int)] = [:]
+            for (machine, commits) in front.values {
+                for event in Self.events {
+                    var after = machine
+                    var count = commits
+                    if case .commit(let status) = after.handle(event) {
+                        count += 1
+                        #expect(after.status == status && status.isFinal)
+                    }
+                    #expect(count <= 1, "a second commit after \(event)")
+                    let name = "\(after.state) \(count)"
+                    if reached[name] == nil { next[name] = (after, count) }
+                    reached[name] = (after, count)
                 }
-                guard count <= 1 else {
-                    Issue.record("a second commit after \(event)")
-                    return
-                }
-                walk(next, count, depth - 1)
             }
+            front = next
         }
-        walk(JobStateMachine(), 0, 5)
-        #expect(reached.count == 9, "every state is reached, none is unknown: \(reached.sorted())")
+        #expect(front.isEmpty, "everything is reached within eight events")
+        #expect(reached.count == 10, "every state is reached, none is unknown: \(reached.keys.sorted())")
+        // From every state that is not final an end is reached.
+        for (machine, _) in reached.values where !machine.status.isFinal {
+            let ways = Self.events.map { event in
+                var after = machine
+                _ = after.handle(event)
+                return after
+            }
+            #expect(
+                ways.contains { $0.status.isFinal || $0.state != machine.state },
+                "\(machine.state) is stuck"
+            )
+        }
     }
 }

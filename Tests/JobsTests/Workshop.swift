@@ -32,6 +32,7 @@ struct Workshop {
         files: Files = Files(),
         clock: WallClock = .system,
         budget: Configuration.Budget = Configuration.Budget(),
+        judge: @escaping JobScheduler.Judge = { _ in FailedAttempt() },
         runner: String = Workshop.gateway
     ) throws {
         let directory = try directory ?? TemporaryDirectory()
@@ -58,6 +59,7 @@ struct Workshop {
             machine: machine,
             runnerExecutable: runner,
             report: { findings.note($0.description) },
+            judge: judge,
             onEnd: {
                 ended.note("\($0.spec.id) \($0.status.rawValue)")
                 return RunVerdict()

@@ -31,7 +31,7 @@ struct Answer: Sendable {
         }
         body["costUsd"] = result.costUSD.map { .double($0) }
         body["exitCode"] = 0
-        body["retryCount"] = 0
+        body["retryCount"] = .integer(outcome.retryCount)
         if let turns = result.turns { body["numTurns"] = .integer(turns) }
         if isResumptionTold { body["resumable"] = .bool(result.sessionID != nil) }
         addWarnings(&body)
@@ -62,6 +62,8 @@ struct Answer: Sendable {
             "durationMs": .integer(outcome.exit?.durationMilliseconds ?? 0),
         ]
         if let wait = outcome.refusal?.retryAfter { body["retryAfterMs"] = .integer(wait.milliseconds) }
+        body["retryCount"] = .integer(outcome.retryCount)
+        body["circuitBreakerState"] = .string(outcome.circuit)
         if let status = result.apiStatus { body["httpStatus"] = .integer(status) }
         if !result.text.isEmpty { body["partialResponse"] = .string(result.text) }
         addWarnings(&body)

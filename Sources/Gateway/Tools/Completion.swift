@@ -127,6 +127,26 @@ final class Completion: Sendable {
         return OutputReader.read(output, context.reading) { _ in step.base }
     }
 
+    /// Whether a failed run may succeed at the next attempt, and what that would run.
+    ///
+    /// There is none where a tool may have been run, or a conversation would be told the same twice: one that is continued,
+    /// and one that the caller has named.
+    static func judge(_ outcome: JobOutcome, newSessionID: String) -> FailedAttempt {
+        guard var context = Context(json: outcome.spec.context) else { return FailedAttempt() }
+        let result = OutputReader.read(output(of: outcome), context.reading)
+        var judgement = FailedAttempt(isTransient: result.isTransient)
+        guard result.isTransient, result.hasRunNoTool, case .new(nil) = context.reading.session else {
+            return judgement
+        }
+        var arguments = outcome.spec.arguments
+        if let chosen = context.reading.chosenSessionID {
+            arguments = arguments.map { $0 == chosen ? newSessionID : $0 }
+            context.reading.chosenSessionID = newSessionID
+        }
+        judgement.next = FailedAttempt.Next(arguments: arguments, context: context.json)
+        return judgement
+    }
+
     /// Closes the record of a request that shared another one's run; its usage and cost are in the record of that one.
     func finishShared(_ correlationID: String, _ result: ProviderResult, _ outcome: JobOutcome) async {
         let end = Completion.ending(result, outcome)
@@ -220,6 +240,8 @@ final class Completion: Sendable {
         end.exitCode = outcome.exit?.exitCode
         end.errorMessage =
             isCanceled ? "canceled by caller" : outcome.message ?? (result.isError ? result.errorText : nil)
+        end.retryCount = outcome.retryCount
+        end.circuitBreakerState = outcome.circuit
         end.model = result.model
         end.sessionID = result.sessionID
         end.thinking = result.thinking

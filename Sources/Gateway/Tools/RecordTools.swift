@@ -66,7 +66,7 @@ struct RecordTools: Sendable {
             name: "llm_process_health",
             title: "Gateway process health",
             description:
-                "Show the jobs that run now with the state, memory and processor use of their processes, and where records are kept.",
+                "Show the jobs that run now with the state, memory and processor use of their processes, which providers are not tried for now, and where records are kept.",
             inputSchema: ["type": "object", "properties": [:], "additionalProperties": false],
             annotations: .readOnlyLookup,
             handler: .asynchronous { call in
@@ -78,6 +78,7 @@ struct RecordTools: Sendable {
                         "queuedJobs": .integer(await services.jobs.counts.queued),
                         "deadJobs": .integer(health.dead),
                         "zombieJobs": .integer(health.zombies), "jobs": .array(visible.map(\.json)),
+                        "circuitBreakers": await services.jobs.circuitReport(),
                         "persistence": persistence, "outboundProviders": outboundProviders,
                     ]
                 )

@@ -251,6 +251,7 @@ struct RequestTool: Sendable {
     ) async throws(GatewayError) -> Begun {
         var request = record.request
         request.isAwaited = isAwaited
+        if isAwaited { request.retryTime = services.syncDeadline }
         let submission = try await submit(request, prepared.sharing)
         guard let leader = submission.leader else {
             return Begun(

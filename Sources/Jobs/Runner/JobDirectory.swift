@@ -11,6 +11,7 @@ import Appliance
 /// stdout stderr what it wrote
 /// exit.json     how it ended
 /// spare         room on the disk for exit.json, until that is written
+/// retry.json    that it is run once more, and how; what the attempts before left is in attempt-1, attempt-2…
 /// ```
 /// Files that the request brings along lie beside them.
 package struct JobDirectory: Sendable, Hashable {
@@ -43,10 +44,13 @@ package struct JobDirectory: Sendable, Hashable {
     /// Some bytes that are given back when the disk is too full to write how the job ended.
     package var spare: String { file("spare") }
 
+    /// A `RetryRecord`, replaced atomically before each attempt after the first.
+    package var retry: String { file("retry.json") }
+
     /// The names above: no request may bring a file that is called like one of them.
     static let reserved: Set<String> = [
-        "spec.json", "owner", "lock", "runner.json", "stdin", "stdout", "stderr", "exit.json",
-        "spare",
+        "spec.json", "owner", "lock", "runner.json", "stdin", "stdout", "stderr", "exit.json", "spare",
+        "retry.json",
     ]
 
     /// Something else in the directory.

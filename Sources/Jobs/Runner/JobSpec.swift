@@ -21,6 +21,8 @@ package struct JobSpec: Sendable {
     package var collected: [String]
     /// How much of it is kept once it is over.
     package var recording: Configuration.Persistence.Recording
+    /// For how long after its acceptance another attempt may begin; `nil`: for as long as there are attempts.
+    package var retryTime: Duration?
     /// When the gateway accepted it, by the wall clock.
     package var submitted: Timestamp
     /// The kernel's id of the boot in which it was accepted; `nil` where that was not kept.
@@ -49,6 +51,7 @@ package struct JobSpec: Sendable {
                 "owner": .optional(owner), "context": context, "collected": .strings(collected),
                 "record": .string(recording.rawValue), "submittedAt": .string(submitted.iso8601),
                 "bootId": .optional(boot),
+                "retryMs": .optional(retryTime.map(\.milliseconds)),
             ],
             "run": [
                 "executable": .string(executable), "arguments": .strings(arguments),
@@ -90,6 +93,7 @@ package struct JobSpec: Sendable {
         recording = job["record"]?.string.map { .init(rawValue: $0) ?? .none } ?? .full
         self.submitted = submitted
         boot = job["bootId"]?.string
+        retryTime = job["retryMs"]?.int.map { .milliseconds($0) }
         self.executable = executable
         self.arguments = arguments.compactMap(\.string)
         self.environment = Dictionary(
@@ -106,9 +110,13 @@ package struct JobSpec: Sendable {
         )
     }
 
-    /// Reads the `spec.json` of a job.
+    /// Reads the `spec.json` of a job, and what its `retry.json` has changed since.
     package init(_ directory: JobDirectory, files: Files = Files()) throws(GatewayError) {
         try self.init(json: try RecordFile.read(directory.spec, files), path: directory.spec)
+        if let retry = try RetryRecord(directory, files: files) {
+            arguments = retry.arguments
+            context = retry.context
+        }
     }
 
     init(_ request: JobRequest, submitted: Timestamp, boot: String?) {
@@ -118,6 +126,7 @@ package struct JobSpec: Sendable {
         requestKey = request.requestKey
         outputFormat = request.outputFormat
         owner = request.owner
+        retryTime = request.retryTime
         context = request.context
         collected = request.collected
         recording = request.recording

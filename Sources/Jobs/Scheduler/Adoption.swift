@@ -31,7 +31,8 @@ extension JobScheduler {
     /// 3. Rows that run and have no directory: of a gateway that kept none, `orphaned` once their process is gone; of one of
     ///    this home, once it is gone: it had reserved the row and not got as far as the directory.
     ///
-    /// Nothing that has ever been started is started again. What is damaged is reported and put aside; what cannot be read
+    /// Nothing that has ever been started is started again, unless that was decided and written down before its gateway was
+    /// gone (`retry.json`). What is damaged is reported and put aside; what cannot be read
     /// for now is reported and tried again later.
     package func adopt() async -> AdoptionReport { await adopt(pause: JobScheduler.firstPause) }
 
@@ -152,25 +153,38 @@ extension JobScheduler {
             throw GatewayError("job-damaged", "'\(directory.spec)' describes the job '\(spec.id)'")
         }
         let isRunning = try FileLock.attempt(directory.lock) == nil
+        let retry = try RetryRecord(directory, files: machine.files)
+        // A decision that was written down and not carried out; while a runner lives it was.
+        if !isRunning {
+            try retry?.moveAside(directory, collected: spec.collected, files: machine.files)
+        }
         let record = try RunnerRecord.of(directory, files: machine.files)
         let exit = try ExitRecord.of(directory, files: machine.files)
         switch (isRunning, record) {
         case (true, _):
             // Without a record its gateway died between starting the runner and the runner's first words.
             result.live.append(spec.id)
-            watch(await adopt(spec, directory, as: .running), record?.runner)
+            let job = await adopt(spec, directory, as: .running)
+            job.retry = retry
+            watch(job, record?.runner)
             if isCancelMarked(spec.id) { try? cancel(spec.id) }
+        case (false, nil) where exit == nil && isOfThisBoot(spec) && retry != nil:
+            result.queued.append(spec.id)
+            let job = await adopt(spec, directory, as: .resting)
+            job.retry = retry
+            Task { await rest(job) }
         case (false, nil) where exit == nil && isOfThisBoot(spec):
             if mayWait(spec) { result.queued.append(spec.id) } else { result.missed.append(spec.id) }
             _ = await adopt(spec, directory, as: .queued)
         case (false, _):
             if exit != nil { result.finished.append(spec.id) } else { result.lost.append(spec.id) }
             let job = await adopt(spec, directory, as: .running)
+            job.retry = retry
             if exit == nil, record == nil {
                 job.message =
                     "the machine was restarted, and whether the job had begun is not known; it is not run again"
             }
-            runnerEnded(job, exit)
+            await runnerEnded(job, exit, mayRetry: false)
         }
     }
 

@@ -22,6 +22,10 @@ package struct JobOutcome: Sendable {
     package var refusal: GatewayError?
     /// Whether the provider may have been started, as far as its runner's record says.
     package var hasBegun = true
+    /// Attempts after the first one.
+    package var retryCount = 0
+    /// The provider's circuit when the job ended: `closed`, `open`, `half_open`.
+    package var circuit = "closed"
 }
 
 /// What the gateway made of a run's output.

@@ -15,7 +15,7 @@ package import Platform
 /// committed, which is tried again and again, also by a later gateway.
 package actor JobScheduler {
     final class Job {
-        let spec: JobSpec
+        var spec: JobSpec
         let handle: JobHandle
         var machine: JobStateMachine
         var runner: ProcessIdentity?
@@ -23,6 +23,8 @@ package actor JobScheduler {
         var refusal: GatewayError?
         /// What the outcome says in place of what follows from the record.
         var message: String?
+        /// The decision on its present attempt; `nil` in the first one.
+        var retry: RetryRecord?
         /// Whether it has or had a runner.
         var isTaken = false
         var isCancelWanted = false
@@ -36,11 +38,15 @@ package actor JobScheduler {
         }
 
         var directory: JobDirectory { handle.directory }
+        /// 1 for the first one.
+        var attempt: Int { retry?.attempt ?? 1 }
     }
 
     /// What is done with an outcome before it is committed, and what is thought of it; it may be called again for the same
     /// job after a crash.
     package typealias EndHook = @Sendable (JobOutcome) async -> RunVerdict
+    /// What is thought of an attempt that failed; changes nothing.
+    package typealias Judge = @Sendable (JobOutcome) -> FailedAttempt
 
     let layout: Layout
     let store: Store?
@@ -52,6 +58,7 @@ package actor JobScheduler {
     private let runnerExecutable: String
     private let runnerName: String
     private let scopes: UserScopes?
+    let judge: Judge
     private let onEnd: EndHook
     private let executor = ThreadExecutor("jobs")
     private var admission: Admission
@@ -64,6 +71,8 @@ package actor JobScheduler {
     var elsewhere: [String: Elsewhere] = [:]
     /// `jobs` directories that are watched for the ends of such jobs.
     var watched: Set<String> = []
+    /// Of every provider that was tried.
+    var circuits: [String: CircuitBreaker] = [:]
     /// Bytes that finished jobs have added since the stored output was last held to its limit.
     var writtenSinceTrim = 0
     /// Whether jobs are looked for again that have ended and could not be committed, and how long after the next failure.
@@ -91,6 +100,7 @@ package actor JobScheduler {
         runnerName: String? = nil,
         scopes: UserScopes? = nil,
         report: @escaping @Sendable (GatewayError) -> Void,
+        judge: @escaping Judge = { _ in FailedAttempt() },
         onEnd: @escaping EndHook = { _ in RunVerdict() }
     ) {
         self.layout = layout
@@ -102,6 +112,7 @@ package actor JobScheduler {
         self.runnerName = runnerName ?? runnerExecutable
         self.scopes = scopes
         self.report = report
+        self.judge = judge
         self.onEnd = onEnd
         admission = Admission(limits)
         registry = InstanceRegistry(directory: layout.jobs, machine: machine)
@@ -166,10 +177,18 @@ package actor JobScheduler {
             client: request.client,
             isAwaited: request.isAwaited
         )
-        let startsNow = try admission.admit(applicant, now: uptime)
+        try beginCircuit(spec.provider)
+        let startsNow: Bool
+        do throws(GatewayError) {
+            startsNow = try admission.admit(applicant, now: uptime)
+        } catch {
+            settleCircuit(spec.provider, .other)
+            throw error
+        }
         do throws(GatewayError) {
             try JobFiles.publish(staged, as: directory, files: machine.files)
         } catch {
+            settleCircuit(spec.provider, .other)
             if startsNow { release(spec.id) } else { admission.withdraw(spec.id) }
             throw error
         }
@@ -331,6 +350,7 @@ package actor JobScheduler {
         guard let job = jobs[id], let action = job.machine.handle(event) else { return }
         switch action {
         case .startRunner: startRunner(job)
+        case .rest: Task { await rest(job) }
         case .signalRunner: signalRunner(job)
         case .clear: Task { await clear(job) }
         case .commit(let status):
@@ -350,7 +370,7 @@ package actor JobScheduler {
     /// Somebody waits for a job that was to run in the background.
     func prefer(_ id: String) { admission.prefer(id) }
 
-    private var uptime: Int64 { Int64(machine.clock.uptime() / 1_000_000) }
+    var uptime: Int64 { Int64(machine.clock.uptime() / 1_000_000) }
 
     /// How long a job may wait for its turn.
     private var patience: Duration { .milliseconds(limits.queueTimeoutMilliseconds) }
@@ -421,12 +441,18 @@ package actor JobScheduler {
                 }
                 return try ExitRecord.of(job.directory, files: machine.files)
             }
-            runnerEnded(job, record)
+            await runnerEnded(job, record)
         }
     }
 
     /// What follows from the record of a runner that is gone; `nil`: it left none.
-    func runnerEnded(_ job: Job, _ record: ExitRecord?) {
+    ///
+    /// Only who has watched its end may decide that the run is tried again.
+    func runnerEnded(_ job: Job, _ record: ExitRecord?, mayRetry: Bool = true) async {
+        if let record, record.verdict == .failed, mayRetry, job.machine.state == .running {
+            return await attemptFailed(job, record)
+        }
+        if record?.verdict == .succeeded { settleCircuit(job.spec.provider, .answered) }
         take(record.map { .runnerEnded($0.verdict) } ?? .runnerLost, job.spec.id)
     }
 
@@ -479,6 +505,8 @@ package actor JobScheduler {
     }
 
     private func commit(_ job: Job, _ status: JobStatus) async {
+        // Its trial is over, if it had the one that a half-open circuit allows.
+        settleCircuit(job.spec.provider, .other)
         let outcome = await patiently { () async throws(GatewayError) in try await collect(job, status) }
         let verdict = await onEnd(outcome)
         let finished = outcome.exit?.finished ?? machine.clock.now()
@@ -498,6 +526,7 @@ package actor JobScheduler {
             payload: [
                 "context": job.spec.context, "files": files, "exit": outcome.exit?.json ?? .null,
                 "refusal": outcome.refusal?.json["error"] ?? .null, "hasBegun": .bool(outcome.hasBegun),
+                "retryCount": .integer(outcome.retryCount), "circuit": .string(outcome.circuit),
             ],
             verdict: verdict
         )
@@ -566,7 +595,7 @@ package actor JobScheduler {
     }
 
     /// Reads what a job left in its directory.
-    private func collect(_ job: Job, _ status: JobStatus) async throws(GatewayError) -> JobOutcome {
+    func collect(_ job: Job, _ status: JobStatus) async throws(GatewayError) -> JobOutcome {
         let exit = try ExitRecord.of(job.directory, files: machine.files)
         let directory = job.directory
         let spec = job.spec
@@ -579,6 +608,8 @@ package actor JobScheduler {
             ? JobScheduler.canceledByCaller
             : refusal?.description ?? job.message ?? JobFiles.message(exit, status, spec)
         let provider = try RunnerRecord.of(job.directory, files: machine.files)?.provider
+        let retryCount = job.attempt - 1
+        let circuit = circuit(spec.provider).state.name
         let hasBegun = job.isTaken && (exit?.error == nil || provider != nil)
         let read: @Sendable () throws(GatewayError) -> JobOutcome = { () throws(GatewayError) in
             JobOutcome(
@@ -590,7 +621,9 @@ package actor JobScheduler {
                 files: try JobFiles.collect(spec.collected, from: directory, limit: limit, files: files),
                 message: message,
                 refusal: refusal,
-                hasBegun: hasBegun
+                hasBegun: hasBegun,
+                retryCount: retryCount,
+                circuit: circuit
             )
         }
         // Much output would hold up this thread, which starts the other jobs.

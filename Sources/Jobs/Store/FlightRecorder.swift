@@ -69,7 +69,7 @@ package struct FlightEnd: Sendable {
     package var cacheCreationTokens: Int?
     /// US dollars of this run; `nil` where unknown.
     package var costUSD: Double?
-    /// Attempts after the first one; a provider run is never repeated by itself.
+    /// Attempts after the first one.
     package var retryCount = 0
     /// `closed`, `open`, `half_open`.
     package var circuitBreakerState = "closed"

@@ -183,7 +183,9 @@ extension Store {
             errorOutput: kept.error,
             files: kept.files,
             message: row.error,
-            hasBegun: payload["hasBegun"]?.bool ?? false
+            hasBegun: payload["hasBegun"]?.bool ?? false,
+            retryCount: payload["retryCount"]?.int ?? 0,
+            circuit: payload["circuit"]?.string ?? "closed"
         )
         if let code = payload["refusal"]?["code"]?.string,
             let message = payload["refusal"]?["message"]?.string

@@ -1,0 +1,191 @@
+import Appliance
+import Glibc
+import Platform
+import TestSupport
+import Testing
+
+@testable import Jobs
+
+@Suite("The circuit of a provider")
+struct CircuitBreakerTests {
+    private func circuit(_ state: CircuitBreaker.State) -> CircuitBreaker {
+        var circuit = CircuitBreaker()
+        switch state {
+        case .closed(let failures):
+            for _ in 0..<failures { circuit.end(.failedTransiently, now: 0) }
+        case .open:
+            for _ in 0..<CircuitBreaker.threshold { circuit.end(.failedTransiently, now: 0) }
+        case .halfOpen(let isTrying):
+            for _ in 0..<CircuitBreaker.threshold { circuit.end(.failedTransiently, now: 0) }
+            circuit.settle(now: CircuitBreaker.reset)
+            if isTrying { try? circuit.begin(now: CircuitBreaker.reset) }
+        }
+        return circuit
+    }
+
+    @Test("changes as the table says")
+    func table() {
+        let reset = CircuitBreaker.reset
+        let rows: [(CircuitBreaker.State, CircuitBreaker.Ending, Int64, CircuitBreaker.State)] = [
+            (.closed(failures: 0), .answered, 0, .closed(failures: 0)),
+            (.closed(failures: 3), .answered, 0, .closed(failures: 0)),
+            (.closed(failures: 3), .other, 0, .closed(failures: 3)),
+            (.closed(failures: 3), .failedTransiently, 0, .closed(failures: 4)),
+            (.closed(failures: 4), .failedTransiently, 7, .open(until: 7 + reset)),
+            (.open(until: reset), .answered, 1, .closed(failures: 0)),
+            (.open(until: reset), .failedTransiently, 1, .open(until: reset)),
+            (.open(until: reset), .other, 1, .open(until: reset)),
+            (.open(until: reset), .other, reset, .halfOpen(isTrying: false)),
+            (.halfOpen(isTrying: true), .answered, reset, .closed(failures: 0)),
+            (.halfOpen(isTrying: true), .other, reset, .halfOpen(isTrying: false)),
+            (.halfOpen(isTrying: true), .failedTransiently, reset + 5, .open(until: 2 * reset + 5)),
+        ]
+        for (before, ending, now, after) in rows {
+            var circuit = circuit(before)
+            #expect(circuit.state == before)
+            circuit.end(ending, now: now)
+            #expect(circuit.state == after, "\(before) \(ending)")
+        }
+    }
+
+    @Test(
+        "lets one trial through when its time is over, and says how long until then in the contract's words"
+    )
+    func trial() throws {
+        var circuit = circuit(.open(until: 60_000))
+        var refusal = Result { () throws(GatewayError) in try circuit.begin(now: 18_001) }
+        var error = #expect(throws: GatewayError.self) { try refusal.get() }
+        #expect(
+            error?.message
+                == "[CircuitBreaker] Circuit is open. Failing fast. Will not try for another 42s."
+        )
+        #expect(error?.code == "circuit-open" && error?.retryAfter == .milliseconds(41_999))
+        try circuit.begin(now: 60_000)
+        #expect(circuit.state == .halfOpen(isTrying: true))
+        refusal = Result { () throws(GatewayError) in try circuit.begin(now: 60_000) }
+        error = #expect(throws: GatewayError.self) { try refusal.get() }
+        #expect(error?.code == "circuit-open")
+        circuit.end(.answered, now: 61_000)
+        try circuit.begin(now: 61_000)
+        #expect(circuit.state.name == "closed")
+    }
+
+    @Test("waits longer and longer, never more than half a minute, and not as long as everybody else")
+    func backoff() {
+        let longest = (2...9).map { Backoff.pause(before: $0, chance: 255).milliseconds }
+        #expect(longest == [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000])
+        let shortest = (2...5).map { Backoff.pause(before: $0, chance: 0).milliseconds }
+        #expect(shortest == [500, 1000, 2000, 4000])
+    }
+}
+
+@Suite("Trying a run again")
+struct RetryTests {
+    private let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    /// A gateway that takes status 75 for a failure that may pass.
+    private func shop() throws -> Workshop {
+        try Workshop(
+            in: directory,
+            judge: { outcome in
+                guard outcome.exit?.exitCode == 75 else { return FailedAttempt() }
+                let next = FailedAttempt.Next(
+                    arguments: outcome.spec.arguments + ["again"],
+                    context: ["attempts": .integer((outcome.spec.context["attempts"]?.int ?? 1) + 1)]
+                )
+                return FailedAttempt(isTransient: true, next: next)
+            }
+        )
+    }
+
+    /// Fails so many times for a reason that may pass, counted in the file `runs`.
+    private func failing(_ times: Int, _ shop: Workshop, then: String = "echo done $#") -> JobRequest {
+        let runs = directory.path("runs")
+        return shop.script(
+            "echo x >>'\(runs)'; [ $(wc -l <'\(runs)') -gt \(times) ] || { echo failed; exit 75; }; \(then)"
+        )
+    }
+
+    private var runs: Int {
+        ((try? Files().read(directory.path("runs"))) ?? []).count { $0 == UInt8(ascii: "x") }
+    }
+
+    @Test("succeeds at the next attempt, whose output alone is the answer")
+    func succeeds() async throws {
+        let shop = try shop()
+        let outcome = try await shop.run(failing(1, shop))
+        #expect(outcome.status == .completed && outcome.retryCount == 1 && outcome.circuit == "closed")
+        // The next attempt's arguments and context are its own.
+        #expect(String(decoding: outcome.output, as: UTF8.self) == "done 0\n")
+        #expect(outcome.spec.context["attempts"] == 2 && runs == 2)
+        #expect(shop.ended.all.count == 1)
+        #expect(try await shop.store.job(outcome.spec.id)?.status == .completed)
+        #expect(await shop.scheduler.circuit("claude").state == .closed(failures: 0))
+    }
+
+    @Test("is not done where the caller's time would be over, and never for another failure")
+    func bounded() async throws {
+        let shop = try shop()
+        var request = failing(9, shop)
+        request.retryTime = .milliseconds(400)
+        let outcome = try await shop.run(request)
+        #expect(outcome.status == .failed && outcome.retryCount == 0 && outcome.exit?.exitCode == 75)
+        #expect(String(decoding: outcome.output, as: UTF8.self) == "failed\n")
+        #expect(await shop.scheduler.circuit("claude").state == .closed(failures: 1))
+        #expect(try await shop.run(shop.script("exit 3")).retryCount == 0)
+        #expect(runs == 1)
+    }
+
+    @Test("can be canceled while it waits")
+    func canceled() async throws {
+        let shop = try shop()
+        let handle = try await shop.scheduler.submit(failing(9, shop))
+        #expect(try await changes(in: handle.directory.path) { Files().exists(handle.directory.retry) })
+        try await shop.scheduler.cancel(handle.id)
+        let outcome = try #require(await handle.outcome(within: .seconds(20)))
+        #expect(outcome.status == .canceled && runs == 1)
+        #expect(await shop.scheduler.counts == (0, 0))
+    }
+
+    @Test("stops when the circuit opens, and nothing of the provider is begun until its time")
+    func opens() async throws {
+        let shop = try shop()
+        for _ in 0..<4 { await shop.scheduler.settleCircuit("claude", .failedTransiently) }
+        let outcome = try await shop.run(failing(9, shop))
+        #expect(outcome.status == .failed && outcome.retryCount == 0 && outcome.circuit == "open")
+        let error = await #expect(throws: GatewayError.self) {
+            try await shop.scheduler.submit(shop.script("true"))
+        }
+        #expect(error?.code == "circuit-open")
+        #expect(await shop.scheduler.circuitReport()["claude"]?["state"] == "open")
+        #expect(try await shop.run(shop.script("true", provider: "codex")).status == .completed)
+        #expect(runs == 1 && shop.findings.all == [])
+    }
+
+    @Test("goes on under the next gateway as it was decided, and not otherwise", arguments: [true, false])
+    func adopted(isDecided: Bool) async throws {
+        let shop = try shop()
+        let request = failing(1, shop)
+        let spec = JobSpec(request, submitted: shop.machine.clock.now(), boot: nil)
+        let place = shop.scheduler.directory(of: request.id)
+        try JobFiles.stage(request, spec, as: place, for: place, instance: "gone", files: Files())
+        let runner = try shop.machine.processes.launch(Command(Workshop.gateway, ["run-job", place.path]))
+        #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
+        if isDecided {
+            // Written down, and killed before anything followed from it.
+            let next = FailedAttempt.Next(arguments: request.arguments, context: ["attempts": 2])
+            let decision = RetryRecord(attempt: 2, next: next, notBefore: shop.machine.clock.now())
+            try Files().write(decision.json.compact, to: place.retry)
+        }
+        let report = await shop.scheduler.adopt()
+        #expect(isDecided ? report.queued == [place.id] : report.finished == [place.id])
+        if let handle = await shop.scheduler.handle(place.id) {
+            let outcome = try #require(await handle.outcome(within: .seconds(20)))
+            #expect(outcome.retryCount == (isDecided ? 1 : 0))
+        }
+        #expect(try await shop.store.job(place.id)?.status == (isDecided ? .completed : .failed))
+        #expect(runs == (isDecided ? 2 : 1))
+    }
+}
