@@ -36,6 +36,10 @@ def drive(world):
         dying(world)
     equal("nothing but protocol came on standard output", gateway.noise, [])
     equal("the gateway ends well", gateway.hang_up(), 0)
+    with section("another attempt"):
+        attempts(world)
+    with section("a provider that keeps failing"):
+        failing(world)
     with section("one place for many"):
         turns(world)
     with section("too much output"):
@@ -242,6 +246,70 @@ def dying(world):
     within(10, lambda: not [name for name in os.listdir(jobs) if not name.startswith(".")])
     equal("and nothing of them is left", [name for name in os.listdir(jobs) if not name.startswith(".")], [])
     equal("the heir ends well", heir.hang_up(), 0)
+
+
+def attempts(world):
+    """A failure that may pass is tried again, where nothing can have been done twice; also after a crash."""
+    gateway = world.stdio_gateway()
+    result = gateway.tool("claude_request", prompt="@@fails 2 fetch failed: ECONNRESET one@@@@say third time@@", createNewSession=True)
+    seen = result.get("structuredContent", {})
+    equal("a run is tried again until it answers", [text_of(result), seen.get("retryCount")], ["third time", 2])
+    found = [start["argv"] for start in world.starts("claude") if "third time" in json.dumps([start["argv"], start["stdin"]])]
+    equal("at the third start", len(found), 3)
+    equal("each with a conversation of its own", len({argv[argv.index("--session-id") + 1] for argv in found}), 3)
+    equal("the answer is of the last one", seen.get("sessionId"), found[-1][found[-1].index("--session-id") + 1])
+    kept = record(gateway, seen.get("correlationId") or "?")
+    equal("and its record says so", [kept.get("status"), kept.get("retryCount"), kept.get("circuitBreakerState")], ["completed", 2, "closed"])
+    for title, tool, arguments in (
+            ("a run that has used a tool", "claude_request", {"prompt": "@@tool@@@@fails 9 ECONNRESET two@@", "createNewSession": True}),
+            ("a command that codex has run", "codex_request", {"prompt": "@@tool@@@@fails 9 ECONNRESET three@@"}),
+            ("a conversation that goes on", "claude_request", {"prompt": "@@fails 9 ECONNRESET four@@", "sessionId": seen.get("sessionId")}),
+            ("a CLI that does not tell its tools", "grok_request", {"prompt": "@@exit 1 ECONNRESET five@@"}),
+            ("a failure that will not pass", "claude_request", {"prompt": "@@fails 9 the disk is on fire@@", "createNewSession": True})):
+        before = len(world.starts())
+        result = gateway.tool(tool, **arguments)
+        equal(f"{title} is not tried again", [result.get("isError"), result["structuredContent"].get("retryCount"), len(world.starts()) - before],
+              [True, 0, 1])
+
+    # Killed in the pause before the next attempt: it is written down, so the next gateway makes it, once.
+    brief = world.stdio_gateway()
+    brief.begin("tools/call", {"name": "claude_request", "arguments": {
+        "prompt": "@@fails 1 ECONNRESET six@@@@say after the crash@@", "createNewSession": True, "correlationId": "crashed"}})
+    jobs = os.path.join(world.state, "jobs")
+    written = within(10, lambda: [name for name in os.listdir(jobs) if os.path.exists(os.path.join(jobs, name, "attempt-1", "exit.json"))])
+    brief.process.kill()
+    brief.process.wait()
+    check("the decision is on disk before the next attempt", bool(written), "attempt-1", written)
+    within(20, lambda: record(gateway, "crashed").get("status") != "started")
+    kept = record(gateway, "crashed")
+    equal("another gateway goes on as it was decided", [kept.get("response"), kept.get("retryCount")], ["after the crash", 1])
+    equal("with one more start", starts(world, "after the crash"), 2)
+    equal("the gateway ends well", gateway.hang_up(), 0)
+
+
+def failing(world):
+    gateway = world.stdio_gateway()
+    results = together("failing", {f"request {n}": lambda n=n: gateway.tool("codex_request", prompt=f"@@fails 9 ECONNREFUSED {n}@@")
+                                   for n in range(3)})
+    check("all fail", all(result.get("isError") for result in results.values()), "isError", results)
+    started = len(world.starts("codex"))
+    result = gateway.tool("codex_request", prompt="@@say too early@@")
+    seen = result.get("structuredContent", {})
+    contains("then nothing of it is tried for a while", text_of(result),
+             "[CircuitBreaker] Circuit is open. Failing fast. Will not try for another")
+    equal("which is a refusal that may pass", [seen.get("errorCategory"), seen.get("retryable")], ["saturated", True])
+    check("with the time", 0 < seen.get("retryAfterMs", 0) <= 60_000, "up to 60000", seen)
+    equal("nothing was started", len(world.starts("codex")), started)
+    circuits = body_of(gateway.tool("llm_process_health"))["circuitBreakers"]
+    equal("llm_process_health shows it", circuits["codex"]["state"], "open")
+    kept = [record(gateway, result["structuredContent"]["correlationId"]) for result in results.values()]
+    check("so do the records", "open" in [entry.get("circuitBreakerState") for entry in kept], "open", kept)
+    equal("another provider is not concerned", text_of(gateway.tool("claude_request", prompt="@@say fine@@", createNewSession=True)), "fine")
+    if DEEP:
+        time.sleep(circuits["codex"]["retryAfterMs"] / 1000 + 0.5)
+        equal("after its time it is tried again", text_of(gateway.tool("codex_request", prompt="@@say back again@@")), "back again")
+        equal("and all is well", body_of(gateway.tool("llm_process_health"))["circuitBreakers"]["codex"]["state"], "closed")
+    equal("the gateway ends well", gateway.hang_up(), 0)
 
 
 def turns(world):

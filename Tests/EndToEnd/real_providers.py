@@ -152,9 +152,19 @@ def failures(world, gateway, api, there):
     results = each("status 401", there, lambda name, tool, wire: gateway.tool(tool, prompt="@@fail 401@@", createNewSession=True))
     for name, result in results.items():
         error(f"{name}: status 401 of the API", result, "auth_error", codes=[1])
-    results = each("a broken stream", there, lambda name, tool, wire: gateway.tool(tool, prompt="@@fail garbage@@", createNewSession=True))
+    # A broken stream may be whole at the next attempt; a gateway of its own, because it leaves the provider alone then.
+    other = world.stdio_gateway()
+    results = each("a broken stream", there, lambda name, tool, wire: other.tool(tool, prompt="@@fail garbage@@", createNewSession=True))
     for name, result in results.items():
         error(f"{name}: an answer that is no answer", result, "cli_error", codes=[1, 2])
+    equal("the other gateway ends well", other.hang_up(), 0)
+    for name in [name for name in there if name != "vibe"]:
+        api.control(fail="500", fail_count=1)
+        result = gateway.tool(PROVIDERS[name][0], prompt="hello after all", createNewSession=True)
+        seen = result.get("structuredContent", {})
+        check(f"{name}: one status 500 is followed by another attempt", not result.get("isError") and seen.get("retryCount") == 1
+              and text_of(result).strip().endswith("hello after all"), "an answer, retryCount 1", result)
+    api.control(fail=None, fail_count=0)
     world.nothing_left("after the failures nothing runs", expected=[gateway.process])
 
 

@@ -34,6 +34,49 @@ private func read(
 
 private func text(_ path: String) throws -> String { String(decoding: try fixture(path), as: UTF8.self) }
 
+@Suite("What may be tried again")
+struct TransientFailureTests {
+    @Test(
+        "is told by the provider's status, by the wall clock, and by words of the network",
+        arguments: [
+            (429, true), (500, true), (503, true), (529, true), (400, false), (401, false), (404, false),
+        ]
+    )
+    func statuses(status: Int, isTransient: Bool) {
+        let line =
+            #"{"type":"result","subtype":"success","is_error":true,"result":"API Error","api_error_status":\#(status)}"#
+        let result = read(.claude, line, ending: .exited(1))
+        #expect(result.isTransient == isTransient && result.hasRunNoTool)
+        for provider in Provider.allCases {
+            #expect(read(provider, "", ending: .timedOut).isTransient)
+            #expect(!read(provider, "", ending: .idleTimeout).isTransient)
+            #expect(read(provider, "", error: "read ECONNRESET", ending: .exited(1)).isTransient)
+        }
+    }
+
+    @Test("is nothing that has run a tool, or of which nobody can say so")
+    func tools() {
+        func line(_ type: String, _ content: String) -> String {
+            #"{"type":"\#(type)","message":{"content":[{"type":"\#(content)","text":"x"}]}}"#
+        }
+        #expect(read(.claude, line("assistant", "text"), ending: .timedOut).hasRunNoTool)
+        for content in ["tool_use", "server_tool_use", "tool_result", "web_search_tool_result"] {
+            #expect(!read(.claude, line("assistant", content), ending: .timedOut).hasRunNoTool, "\(content)")
+        }
+        #expect(read(.claude, "", ending: .timedOut).hasRunNoTool)
+        #expect(!read(.claude, "garbage", ending: .timedOut).hasRunNoTool)
+        let user = #"{"type":"message","role":"user","content":[]}"#
+        #expect(read(.mistral, user, ending: .timedOut).hasRunNoTool)
+        #expect(
+            !read(.mistral, user + "\n" + #"{"type":"effect","title":"bash"}"#, ending: .timedOut)
+                .hasRunNoTool
+        )
+        for provider in [Provider.mistral, .gemini, .grok] {
+            #expect(!read(provider, "", ending: .timedOut).hasRunNoTool, "\(provider)")
+        }
+    }
+}
+
 @Suite("Reading claude's output")
 struct ClaudeOutputTests {
     static let id = "8542a5d3-e501-49f4-8bbe-b6f0ba80485f"
@@ -228,6 +271,18 @@ struct CodexOutputTests {
         #expect(!result.isTransient)
         let login = #"{"type":"turn.failed","error":{"message":"Missing environment variable: `FAKE_KEY`."}}"#
         #expect(read(.codex, login, ending: .exited(1)).category == .authError)
+    }
+
+    @Test("shows whether a command was run, so that a run without one may be tried again")
+    func tools() {
+        let reset = #"{"type":"turn.failed","error":{"message":"unexpected status 503 Service Unavailable"}}"#
+        let command = #"{"type":"item.started","item":{"id":"i","type":"command_execution","command":"ls"}}"#
+        let words = #"{"type":"item.completed","item":{"id":"i","type":"reasoning","text":"hm"}}"#
+        let result = read(.codex, words + "\n" + reset, ending: .exited(1))
+        #expect(result.isTransient && result.hasRunNoTool)
+        #expect(!read(.codex, command + "\n" + reset, ending: .exited(1)).hasRunNoTool)
+        #expect(read(.codex, "", error: "ECONNREFUSED", ending: .exited(1)).hasRunNoTool)
+        #expect(!read(.codex, "no JSON", error: "ECONNREFUSED", ending: .exited(1)).hasRunNoTool)
     }
 
     @Test("takes no message for no answer, and plain text for itself")

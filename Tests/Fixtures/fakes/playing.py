@@ -13,6 +13,8 @@ A scene is chosen by directives in the prompt, or by the same in $FAKE_CLI_SCENE
     @@flood BYTES@@       so many bytes on standard output instead of the answer
     @@stderr TEXT@@       this on standard error, too
     @@exit CODE TEXT@@    no answer; this text on standard error, and this exit status
+    @@fails COUNT TEXT@@  the first COUNT starts with this text end like `@@exit 1 TEXT@@`, those after them go on
+    @@tool@@              run a tool first, as far as the output tells (claude and codex)
     @@signal NUMBER@@     die of this signal
     @@stubborn@@          ignore SIGTERM
     @@grandchild@@        leave a `sleep` in a session of its own behind, its pid in the record
@@ -27,7 +29,7 @@ import subprocess
 import sys
 import time
 
-DIRECTIVE = re.compile(r"@@(say|empty|wait|slow|silent|flood|stderr|exit|signal|stubborn|grandchild|daemon)(?:\s+(.*?))?@@", re.S)
+DIRECTIVE = re.compile(r"@@(say|empty|wait|slow|silent|flood|stderr|exit|fails|tool|signal|stubborn|grandchild|daemon)(?:\s+(.*?))?@@", re.S)
 
 
 def usage_error(message):
@@ -145,6 +147,14 @@ def play(scene, answer, start, emit, finish):
         code, _, text = scene["exit"].partition(" ")
         print(text, file=sys.stderr, flush=True)
         raise SystemExit(int(code))
+    if "fails" in scene:
+        count, _, text = scene["fails"].partition(" ")
+        with open(os.path.join(start.directory, "fails-" + text.encode().hex()[:200]), "a+") as file:
+            file.seek(0)
+            if len(file.read()) < int(count):
+                file.write("x")
+                print(text, file=sys.stderr, flush=True)
+                raise SystemExit(1)
     if "flood" in scene:
         left, block = int(scene["flood"]), b"x" * 65535 + b"\n"
         while left > 0:
