@@ -93,13 +93,18 @@ package enum Redaction {
     // MARK: text
 
     /// A text without private keys, provider keys, access tokens, passwords in URLs and `password=` values.
-    package static func secrets(in text: String) -> String {
+    package static func secrets(in text: String) -> String { counting(secretsIn: text).text }
+
+    /// The same, with the number of times that a byte was looked at, for a test that the time is linear.
+    package static func counting(secretsIn text: String) -> (text: String, looks: Int) {
         var text = text
+        let effort = Effort()
         let redacted: [UInt8]? = text.withUTF8 { bytes in
-            let scan = SecretScan(bytes: bytes)
+            let scan = SecretScan(bytes: bytes, effort: effort)
             var out: [UInt8] = []
             var copied = 0, index = 0
             while index < bytes.count {
+                effort.looks += 1
                 guard let found = scan.secret(at: index) else {
                     index += 1
                     continue
@@ -111,12 +116,17 @@ package enum Redaction {
             }
             return copied == 0 ? nil : out + bytes[copied...]
         }
-        return redacted.map { String(decoding: $0, as: UTF8.self) } ?? text
+        return (redacted.map { String(decoding: $0, as: UTF8.self) } ?? text, effort.looks)
     }
 
     fileprivate static func lower(_ byte: UInt8) -> UInt8 {
         (0x41...0x5A).contains(byte) ? byte | 0x20 : byte
     }
+}
+
+/// How often a scan has looked at a byte; of one scan, on one thread.
+private final class Effort {
+    var looks = 0
 }
 
 /// Finds secrets in bytes.
@@ -125,6 +135,7 @@ package enum Redaction {
 /// length or lies before the next place where the same pattern can begin, so that the whole scan stays linear.
 private struct SecretScan {
     let bytes: UnsafeBufferPointer<UInt8>
+    let effort: Effort
 
     /// The secret that a pattern beginning at `index` finds; it lies at or after `index`.
     func secret(at index: Int) -> Range<Int>? {
@@ -151,6 +162,7 @@ private struct SecretScan {
                 return index..<run(from: last, limit: 5) { $0 == UInt8(ascii: "-") }
             }
             next += 1
+            effort.looks += 1
         }
         return index..<bytes.count
     }
@@ -209,6 +221,7 @@ private struct SecretScan {
     private func credentials(at index: Int) -> Range<Int>? {
         guard has("://", at: index) else { return nil }
         let end = run(from: index + 3) { $0 > 0x20 && !"/?#\"'<>@".utf8.contains($0) }
+        effort.looks += end - index
         guard has("@", at: end), bytes[(index + 3)..<end].contains(UInt8(ascii: ":")) else { return nil }
         return (index + 3)..<end
     }
@@ -233,6 +246,7 @@ private struct SecretScan {
                 name.append(Redaction.lower(bytes[start]))
             }
         }
+        effort.looks += index - start
         name.reverse()
         guard name.count >= 3, SecretScan.names.contains(where: { name.suffix($0.count).elementsEqual($0) })
         else {
@@ -251,17 +265,20 @@ private struct SecretScan {
     // MARK: bytes
 
     private func has(_ text: StaticString, at index: Int) -> Bool {
+        effort.looks += text.utf8CodeUnitCount
         guard index >= 0, index + text.utf8CodeUnitCount <= bytes.count else { return false }
         return UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
             .elementsEqual(bytes[index..<(index + text.utf8CodeUnitCount)])
     }
 
     private func has(_ text: String, at index: Int) -> Bool {
+        effort.looks += text.utf8.count
         guard index + text.utf8.count <= bytes.count else { return false }
         return text.utf8.elementsEqual(bytes[index..<(index + text.utf8.count)])
     }
 
     private func hasWord(_ word: String, at index: Int) -> Bool {
+        effort.looks += word.utf8.count
         guard index + word.utf8.count <= bytes.count else { return false }
         return word.utf8.elementsEqual(bytes[index..<(index + word.utf8.count)].lazy.map(Redaction.lower))
     }
@@ -270,6 +287,7 @@ private struct SecretScan {
     private func run(from start: Int, limit: Int = .max, _ isPart: (UInt8) -> Bool) -> Int {
         var end = min(start, bytes.count)
         while end < bytes.count, end - start < limit, isPart(bytes[end]) { end += 1 }
+        effort.looks += end - start + 1
         return end
     }
 

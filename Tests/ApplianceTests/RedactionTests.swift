@@ -88,3 +88,33 @@ struct RedactionTests {
         #expect(best(100_000) < best(12_500) * 30 + .milliseconds(50))
     }
 }
+
+@Suite("Looking for secrets")
+struct RedactionEffortTests {
+    /// What begins like a secret again and again, and is none or ends late.
+    private static let hostile = [
+        "-----BEGIN ", "-----BEGIN PRIVATE KEY----- ", "://", "://a:b", "://a:b@", "a:", "password=",
+        "password=\"",
+        "password: ", "api_key='", "pwd=12345 ", "sk-", "sk-ant-", "sk-aaaaaaaaaaaaaaa ", "xox", "xoxb-",
+        "xai-",
+        "AIza", "AKIA", "ghp_", "eyJ", "eyJ.", "eyJa.eyJ", "eyJa.a", " eyJa.b ", "bearer ", "Bearer         ",
+        "bearer a", "Bearer aaaaaaaaaaa ", "=", ":", "-", "\"\\=", "'", "a_-", "x", "::::", "= = ", "\n", "é",
+    ]
+
+    @Test("looks at each byte a bounded number of times, whatever the text is made of", arguments: hostile)
+    func isLinear(_ piece: String) {
+        for (head, tail) in [("", ""), ("eyJ", ""), ("password=\"", "\""), ("://a:", "@"), ("Bearer ", ".")] {
+            for other in ["", "a", " ", "=", "\"", "eyJ"] {
+                let unit = piece + other
+                func looks(_ bytes: Int) -> Double {
+                    let text =
+                        head + String(repeating: unit, count: max(1, bytes / unit.utf8.count)) + tail
+                    return Double(Redaction.counting(secretsIn: text).looks) / Double(text.utf8.count)
+                }
+                let few = looks(4096), many = looks(65_536)
+                #expect(many <= 160, "\(many) looks at each byte of repeated '\(unit)' after '\(head)'")
+                #expect(many <= few * 1.25 + 1, "\(few), then \(many) looks at each byte of '\(unit)'")
+            }
+        }
+    }
+}

@@ -1,9 +1,10 @@
 import Appliance
-import Jobs
 import Platform
 import SQLite
 import TestSupport
 import Testing
+
+@testable import Jobs
 
 @Suite("What has expired")
 struct RetentionTests {
@@ -151,6 +152,8 @@ struct QueryPlanTests {
         _ = try await store.closeAbandoned(keeping: [], error: "e")
         _ = await workshop.scheduler.adopt()
         _ = try await store.removeExpired()
+        await workshop.scheduler.keepLeases()
+        try await store.renewLease(of: "somebody")
         let writing = try await store.write { connection throws(GatewayError) in
             try QueryPlanTests.scans(connection)
         }

@@ -126,6 +126,7 @@ final class Doorway: Sendable {
 /// The machine's clock, set by hand.
 final class HandClock: Sendable {
     private let offset: Mutex<Int64>
+    private let passed = Mutex<Int64>(0)
 
     /// Right, or at an instant.
     init(at instant: Timestamp? = nil) {
@@ -136,10 +137,20 @@ final class HandClock: Sendable {
     var clock: WallClock {
         var clock = WallClock.system
         clock.now = { WallClock.system.now().advanced(byMilliseconds: self.offset.withLock { $0 }) }
+        clock.uptime = {
+            WallClock.system.uptime() &+ UInt64(max(0, self.passed.withLock { $0 })) * 1_000_000
+        }
         return clock
     }
 
-    func advance(seconds: Int64) { offset.withLock { $0 += seconds * 1000 } }
+    /// Lets time pass.
+    func advance(seconds: Int64) {
+        passed.withLock { $0 += seconds * 1000 }
+        set(by: seconds)
+    }
+
+    /// Sets the time of day forward or back, while no time passes.
+    func set(by seconds: Int64) { offset.withLock { $0 += seconds * 1000 } }
 }
 
 /// Waits for what no event tells: that a process of somebody else has collected one that ended.

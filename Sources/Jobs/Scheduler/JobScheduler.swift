@@ -55,6 +55,8 @@ package actor JobScheduler {
     let registry: InstanceRegistry
     let limits: Configuration.Limits
     let budget: Configuration.Budget
+    /// What is known of the gateways of other homes that share the store.
+    var leases = LeaseWatch()
     private let runnerExecutable: String
     private let runnerName: String
     private let scopes: UserScopes?

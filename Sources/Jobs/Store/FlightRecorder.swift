@@ -214,7 +214,9 @@ package struct FlightRecorder: Sendable {
                         UPDATE gateway_metadata SET status = ?2, exit_code = ?3, error_message = ?4, cost_usd = ?5,
                             retry_count = ?6, circuit_breaker_state = ?7, optimization_applied = ?8,
                             thinking_blocks = ?9, http_status = ?10
-                        WHERE request_id = ?1 AND status = 'started'
+                        WHERE request_id = ?1
+                            AND (status = 'started'
+                                OR status = 'failed' AND exit_code IS NULL AND error_message = '\(Store.orphanedRecord)')
                             AND (?11 IS NULL OR async_job_id IS NULL OR async_job_id = ?11)
                         """,
                         [

@@ -90,13 +90,17 @@ extension Store {
         host: String,
         _ connection: Connection
     ) throws(GatewayError) {
+        try takeLease(of: instance, host: host, at: spec.submitted, connection)
+        // Who holds a job's files knows better than one who took it for lost.
         try connection.execute(
             """
             INSERT INTO jobs (id, correlation_id, request_key, cli, args_json, output_format, status, started_at,
                 expires_at, owner_principal, transport, owner_instance, owner_hostname, directory)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'running', ?7, ?8, ?9, 'process', ?10, ?11, ?12)
             ON CONFLICT (id) DO UPDATE SET owner_instance = excluded.owner_instance,
-                owner_hostname = excluded.owner_hostname, directory = excluded.directory WHERE status = 'running'
+                owner_hostname = excluded.owner_hostname, directory = excluded.directory, status = 'running',
+                error = NULL, finished_at = NULL, expires_at = excluded.expires_at
+            WHERE status IN ('running', 'orphaned')
             """,
             [
                 // The reference's table takes no null for a key.
@@ -230,7 +234,10 @@ extension Store {
         return abandoned.count
     }
 
-    /// Closes jobs that nothing is left of.
+    /// What the record of a request says whose job is `orphaned`, until its true end is known after all.
+    static let orphanedRecord = "orphaned: the gateway that answered for the job is gone"
+
+    /// Closes jobs that nothing is left of, and the records of their requests.
     func orphan(_ ids: [String], error: String) async throws(GatewayError) {
         let now = clock.now()
         let expiry = expiry(from: now)
@@ -243,6 +250,13 @@ extension Store {
                             expires_at = ?4 WHERE id = ?1 AND status = 'running'
                         """,
                         [.text(id), .text(error), .text(now.iso8601), .text(expiry)]
+                    )
+                    try connection.execute(
+                        """
+                        UPDATE gateway_metadata SET status = 'failed', error_message = ?2
+                        WHERE async_job_id = ?1 AND status = 'started' AND shared_with IS NULL
+                        """,
+                        [.text(id), .text(Store.orphanedRecord)]
                     )
                     try Store.closeSharers(of: id, connection)
                 }

@@ -155,6 +155,21 @@ package enum Schema {
                     """
                 )
             },
+            // The reference's later versions have a table 'gateway_instances' of another form.
+            Migration("9-leases") { connection throws(GatewayError) in
+                try connection.execute(
+                    """
+                    CREATE TABLE IF NOT EXISTS gateway_leases (
+                        instance TEXT PRIMARY KEY, host TEXT NOT NULL, beat INTEGER NOT NULL, renewed_at TEXT NOT NULL)
+                    """
+                )
+                try connection.execute(
+                    "CREATE INDEX IF NOT EXISTS idx_gateway_leases_renewed ON gateway_leases (renewed_at)"
+                )
+                try connection.execute(
+                    "CREATE INDEX IF NOT EXISTS idx_jobs_owner ON jobs (owner_instance) WHERE status = 'running'"
+                )
+            },
         ]
     }
 }

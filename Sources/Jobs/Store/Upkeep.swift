@@ -3,9 +3,9 @@ package import Platform
 
 /// What a gateway does for its store from time to time, with one timer for all of it.
 ///
-/// At the start and every half minute: remove the output of unrecorded jobs that nobody collects any more. At the start and
-/// every five minutes: close what was begun by gateways that are gone and never became a job, and remove what has expired and
-/// the oldest output beyond its limit.
+/// At the start and every half minute: remove the output of unrecorded jobs that nobody collects any more, show other homes'
+/// gateways that this one lives, and look whether they do. At the start and
+/// every five minutes: remove what has expired.
 package struct Upkeep: Sendable {
     private let store: Store?
     private let jobs: JobScheduler?
@@ -34,10 +34,8 @@ package struct Upkeep: Sendable {
         var round = 0
         repeat {
             await jobs?.removeExpiredKept()
-            if round % Upkeep.roundsBetweenSweeps == 0 {
-                await sweep()
-                await jobs?.trimOutput()
-            }
+            await jobs?.keepLeases()
+            if round % Upkeep.roundsBetweenSweeps == 0 { await sweep() }
             round += 1
         } while (try? await clock.sleep(Upkeep.interval)) != nil
     }
