@@ -71,7 +71,27 @@ def recording(world):
     check("llm_request_result finds none of it", body_of(gateway.tool("llm_request_result", correlationId="c-none"))["success"] is False)
     equal("nothing is left in the spool", [name for name in os.listdir(os.path.join(world.state, "jobs")) if "instance" not in name
                                            and name != ".adoption"], [])
+
+    job = body_of(gateway.tool("claude_request_async", prompt="@@wait 1@@@@say laterQ7@@", record="none", createNewSession=True))["job"]["id"]
+    finished = body_of(gateway.tool("llm_job_watch", jobId=job, until="end"))["job"]["status"]
+    equal("a job in the background that is not recorded ends", finished, "completed")
+    equal("it is outside of what is recorded", {name.split("/")[1] for name in files_with(world, "laterQ7")}, {f".kept-{job}"})
+    check("its caller collects it", "laterQ7" in body_of(gateway.tool("llm_job_result", jobId=job, rawOutput=True))["result"]["stdout"])
+    equal("nothing of it is in the database", [name for name in files_with(world, job) if not name.startswith("jobs/")], [])
     equal("the gateway ends well", gateway.hang_up(), 0)
+    heir = world.stdio_gateway()
+    check("also from the next gateway", "laterQ7" in body_of(heir.tool("llm_job_result", jobId=job, rawOutput=True))["result"]["stdout"])
+    directory = os.path.join(world.state, "jobs", f".kept-{job}")
+    with open(os.path.join(directory, "exit.json")) as file:
+        record = json.load(file)
+    past = json.loads(json.dumps(record).replace(record["finishedAt"], PAST)) if "finishedAt" in record else None
+    check("its record says when it ended", past is not None, "finishedAt", record)
+    with open(os.path.join(directory, "exit.json"), "w") as file:
+        json.dump(past, file)
+    equal("the heir ends well", heir.hang_up(), 0)
+    last = world.stdio_gateway()
+    check("when its time is over, it is removed", within(10, lambda: not os.path.exists(directory)))
+    equal("the last one ends well", last.hang_up(), 0)
 
     world.configure('[persistence]\nrecord = "metadata"\n')
     strict = world.stdio_gateway()

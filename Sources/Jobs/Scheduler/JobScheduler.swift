@@ -57,6 +57,8 @@ package actor JobScheduler {
     let budget: Configuration.Budget
     /// What is known of the gateways of other homes that share the store.
     var leases = LeaseWatch()
+    /// Whether a timer runs until the next look after leases and kept output.
+    var isAttended = false
     private let runnerExecutable: String
     private let runnerName: String
     private let scopes: UserScopes?
@@ -205,6 +207,7 @@ package actor JobScheduler {
     private func register(_ job: Job) {
         jobs[job.spec.id] = job
         if let key = job.spec.requestKey { keys[key] = job.spec.id }
+        attend()
     }
 
     func note(_ spec: JobSpec, _ directory: JobDirectory) async {

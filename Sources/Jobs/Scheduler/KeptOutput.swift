@@ -60,6 +60,11 @@ extension JobScheduler {
         }
     }
 
+    /// Whether anything is kept.
+    var hasKept: Bool {
+        ((try? machine.files.list(layout.jobs)) ?? []).contains { $0.hasPrefix(JobScheduler.keptPrefix) }
+    }
+
     private func removeKept(_ path: String) {
         do throws(GatewayError) {
             try machine.files.removeTree(path)

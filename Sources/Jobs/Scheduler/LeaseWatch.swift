@@ -17,6 +17,9 @@ struct LeaseWatch: Sendable, Equatable {
 
     private var seen: [String: Sight] = [:]
 
+    /// Whether no other gateway answers for a job.
+    var isEmpty: Bool { seen.isEmpty }
+
     /// Takes in the numbers of the gateways that answer for jobs; returns those that were silent for too long.
     mutating func observe(_ beats: [String: Int], at instant: UInt64) -> Set<String> {
         seen = seen.filter { beats[$0.key] != nil }

@@ -8,33 +8,45 @@ extension Store {
     /// Everything else that is known of them stays, the size of the output too; they are not shared any more. What the
     /// reference has stored is not counted and stays.
     func trimOutput(to limit: Int) async throws(GatewayError) -> Int {
-        let oldest = try await read { connection throws(GatewayError) -> [String] in
-            var size = 0
-            var ids: [String] = []
-            try connection.each(
+        let size = try await survey { connection throws(GatewayError) in
+            try connection.first(
                 """
-                SELECT id, stdout_bytes + stderr_bytes FROM jobs
-                WHERE payload_json IS NOT NULL AND finished_at IS NOT NULL ORDER BY finished_at DESC
+                SELECT SUM(stdout_bytes + stderr_bytes) FROM jobs
+                WHERE payload_json IS NOT NULL AND finished_at IS NOT NULL
                 """
-            ) { row throws(GatewayError) in
-                size += row.integer(1) ?? 0
-                if size > limit, let id = row.text(0), (row.integer(1) ?? 0) > 0 { ids.append(id) }
-            }
-            return ids
+            ) { $0.integer(0) ?? 0 } ?? 0
         }
+        var excess = size - limit
         var removed = 0
-        for id in oldest.reversed() {
-            if Task.isCancelled { break }
-            removed += try await write { connection throws(GatewayError) in
-                try connection.execute(
+        while excess > 0, !Task.isCancelled {
+            let oldest = try await survey { connection throws(GatewayError) in
+                try connection.all(
                     """
-                    UPDATE jobs SET stdout = '', stderr = '', payload_json = NULL, request_key = '', output_truncated = 1
-                    WHERE id = ?1 AND status <> 'running'
-                    """,
-                    [.text(id)]
-                )
+                    SELECT id, stdout_bytes + stderr_bytes FROM jobs
+                    WHERE payload_json IS NOT NULL AND finished_at IS NOT NULL AND stdout_bytes + stderr_bytes > 0
+                    ORDER BY finished_at LIMIT 100
+                    """
+                ) { (id: $0.text(0) ?? "", bytes: $0.integer(1) ?? 0) }
             }
+            var gone = 0
+            for job in oldest where excess > 0 && !Task.isCancelled {
+                gone += try await removeOutput(of: job.id)
+                excess -= job.bytes
+            }
+            removed += gone
+            if gone == 0 { break }
         }
         return removed
+    }
+    private func removeOutput(of id: String) async throws(GatewayError) -> Int {
+        try await write { connection throws(GatewayError) in
+            try connection.execute(
+                """
+                UPDATE jobs SET stdout = '', stderr = '', payload_json = NULL, request_key = '', output_truncated = 1
+                WHERE id = ?1 AND status <> 'running'
+                """,
+                [.text(id)]
+            )
+        }
     }
 }

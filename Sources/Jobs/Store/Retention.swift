@@ -67,7 +67,7 @@ extension Store {
     ) async throws(GatewayError) -> Int {
         var removed = 0
         while !Task.isCancelled {
-            var ids = try await read { connection throws(GatewayError) in
+            var ids = try await survey { connection throws(GatewayError) in
                 try connection.all("\(query) LIMIT \(Store.batchRows)", values) { $0.text(0) ?? "" }
             }[...]
             let before = removed

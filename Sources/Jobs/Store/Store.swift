@@ -7,6 +7,8 @@ import Synchronization
 package struct Store: Sendable {
     private let writer: Database
     private let reader: Database
+    /// For what goes through many rows, which nobody shall wait for.
+    private let surveyor: Database
     private let readiness = Readiness()
     let clock: WallClock
     /// How long a finished job is kept.
@@ -59,12 +61,15 @@ package struct Store: Sendable {
             try Migration.apply(Schema.migrations, to: connection, appliedAt: clock.now().iso8601)
             return connection
         }
-        reader =
+        func reading(_ thread: String) -> Database? {
             path.map { path in
-                Database(thread: "store-reader", clock: clock) { () throws(GatewayError) in
+                Database(thread: thread, clock: clock) { () throws(GatewayError) in
                     try Connection(path, mode: .readOnly)
                 }
-            } ?? writer
+            }
+        }
+        reader = reading("store-reader") ?? writer
+        surveyor = reading("store-survey") ?? writer
     }
 
     /// The file must be the user's alone, and SQLite gives its log files the mode of the file.
@@ -97,12 +102,23 @@ package struct Store: Sendable {
     package func read<Value: Sendable>(
         _ body: @Sendable (Connection) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
-        // Not behind what is being written: only the first call needs the file and its tables to be made.
-        if !readiness.isReady.load(ordering: .acquiring) {
-            try await open()
-            readiness.isReady.store(true, ordering: .releasing)
-        }
+        try await beReady()
         return try await reader.run(body)
+    }
+
+    /// Runs calls that read many rows.
+    func survey<Value: Sendable>(
+        _ body: @Sendable (Connection) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        try await beReady()
+        return try await surveyor.run(body)
+    }
+
+    /// Not behind what is being written: only the first call needs the file and its tables to be made.
+    private func beReady() async throws(GatewayError) {
+        if readiness.isReady.load(ordering: .acquiring) { return }
+        try await open()
+        readiness.isReady.store(true, ordering: .releasing)
     }
 
     /// Until when a row is kept whose request or job was over at an instant; ISO 8601.
@@ -110,9 +126,10 @@ package struct Store: Sendable {
         end.advanced(byMilliseconds: Int64(retention.milliseconds)).iso8601
     }
 
-    /// Closes both connections; a later call throws `database-closed`.
+    /// Closes all connections; a later call throws `database-closed`.
     package func close() async {
         await reader.close()
+        await surveyor.close()
         await writer.close()
     }
 
