@@ -38,6 +38,7 @@ extension Store {
         }
         return removed
     }
+
     private func removeOutput(of id: String) async throws(GatewayError) -> Int {
         try await write { connection throws(GatewayError) in
             try connection.execute(
