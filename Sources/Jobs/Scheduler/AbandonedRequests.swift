@@ -30,10 +30,10 @@ extension Store {
     func requestsWithoutJob(
         startedBefore time: Timestamp
     ) async throws(GatewayError) -> [(id: String, job: String?)] {
-        try await read { connection throws(GatewayError) in
+        try await survey { connection throws(GatewayError) in
             try connection.all(
                 """
-                SELECT r.id, m.async_job_id FROM gateway_metadata m JOIN requests r ON r.id = m.request_id
+                SELECT r.id, m.async_job_id FROM gateway_metadata m CROSS JOIN requests r ON r.id = m.request_id
                 WHERE m.status = 'started' AND r.datetime_utc < ?1
                     AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = m.async_job_id)
                 ORDER BY r.datetime_utc LIMIT 500

@@ -1,8 +1,9 @@
 package import Appliance
 package import Platform
 
-/// What a gateway does for its store from time to time, at the start and every five minutes: remove what has expired and the
-/// oldest output beyond its limit, and look whether there is something that has to be looked after more often.
+/// What a gateway does for its store from time to time, at the start and every five minutes: close what was begun by
+/// gateways that are gone and never became a job, remove what has expired and the oldest output beyond its limit, and look whether
+/// there is something that has to be looked after more often.
 package struct Upkeep: Sendable {
     private let store: Store?
     private let jobs: JobScheduler?
