@@ -60,6 +60,15 @@ def recording(world):
             check("full: prompt, answer and error are kept", all(where.values()), "files with each", where)
         else:
             equal(f"{record}: none of prompt, answer and error is in any file of the home", where, {prompt: [], answer: [], error: []})
+    parts = {"system": "be brief", "context": "c" * 40, "task": "@@say parted@@", "cacheControl": {"context": True}}
+    for number in range(2):
+        gateway.tool("claude_request", promptParts={**parts, "task": f"@@say parted{number}@@"}, correlationId=f"p{number}", createNewSession=True)
+    gateway.tool("claude_request", promptParts=parts, record="metadata", correlationId="p2", createNewSession=True)
+    facts = rows(world, "SELECT system, stable_prefix_hash, stable_prefix_tokens, cache_control_blocks, cache_control_ttl_seconds FROM "
+                        "requests WHERE id IN ('p0', 'p1', 'p2') ORDER BY id")
+    equal("prompts in parts are recorded with what they share", [facts[0] == facts[1], facts[0][0], len(facts[0][1]), facts[0][2:]],
+          [True, "be brief", 64, (13, 1, 300)])
+    equal("and without a digest where no prompt is kept", facts[2][:3], (None, None, 13))
     equal("metadata keeps how it ended and what it used, without texts",
           rows(world, "SELECT prompt, response, status, exit_code, duration_ms > 0 FROM requests JOIN gateway_metadata ON "
                       "request_id = id WHERE id IN ('c-metadata', 'f-metadata') ORDER BY id"),

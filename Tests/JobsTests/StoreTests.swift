@@ -101,6 +101,66 @@ struct StoreTests {
         await store.close()
     }
 
+    /// The columns of `jobs` that the reference demands, in its versions 2.3 and 2.11.
+    @Test(
+        "writes into the tables of every reference",
+        arguments: [
+            "",
+            ", owner_principal TEXT, transport TEXT NOT NULL DEFAULT 'process', http_status INTEGER, payload_json TEXT",
+        ]
+    )
+    func referenceWriting(_ more: String) async throws {
+        let old = try Connection(path)
+        try old.execute(
+            """
+            CREATE TABLE jobs (id TEXT PRIMARY KEY, correlation_id TEXT NOT NULL, request_key TEXT NOT NULL,
+                cli TEXT NOT NULL, args_json TEXT NOT NULL, output_format TEXT, status TEXT NOT NULL,
+                exit_code INTEGER, stdout TEXT NOT NULL DEFAULT '', stderr TEXT NOT NULL DEFAULT '',
+                output_truncated INTEGER NOT NULL DEFAULT 0, error TEXT, started_at TEXT NOT NULL, finished_at TEXT,
+                pid INTEGER, expires_at TEXT NOT NULL\(more))
+            """
+        )
+        try old.execute(
+            """
+            CREATE TABLE requests (id TEXT PRIMARY KEY, cli TEXT NOT NULL, model TEXT NOT NULL, prompt TEXT NOT NULL,
+                system TEXT, response TEXT, session_id TEXT, duration_ms INTEGER, datetime_utc TEXT NOT NULL,
+                input_tokens INTEGER, output_tokens INTEGER)
+            """
+        )
+        try old.execute(
+            "INSERT INTO requests (id, cli, model, prompt, datetime_utc) VALUES ('old', 'grok', 'm', 'kept', '2020')"
+        )
+        let store = Store(path: path, clock: .system)
+        let workshop = try Workshop(in: directory, store: store)
+        let recorder = FlightRecorder(store) { Issue.record("\($0)") }
+        for recording in [Configuration.Persistence.Recording.full, .metadata] {
+            var start = FlightStart(
+                correlationID: recording.rawValue,
+                provider: "claude",
+                model: "m",
+                prompt: "p"
+            )
+            start.recording = recording
+            await recorder.start(start)
+            var request = workshop.script("echo written")
+            request.correlationID = recording.rawValue
+            request.recording = recording
+            let job = try await workshop.run(request).spec.id
+            var end = FlightEnd(succeeded: true, response: "r", durationMilliseconds: 1)
+            end.recording = recording
+            await recorder.complete(recording.rawValue, end)
+            let isCommitted = try await eventually { try await store.job(job)?.status == .completed }
+            #expect(isCommitted && workshop.findings.all == [])
+            #expect(
+                try await recorder.record(of: recording.rawValue, owner: "local")?["status"] == "completed"
+            )
+        }
+        _ = try await store.removeExpired()
+        let kept = try await recorder.record(of: "old", owner: "local", includePrompt: true)
+        #expect(kept?["prompt"] == "kept")
+        await store.close()
+    }
+
     @Test("is opened by several gateways at the same moment")
     func together() async throws {
         let path = path

@@ -235,6 +235,12 @@ struct RequestTool: Sendable {
         flight.owner = call.principal.id
         flight.jobID = request.id
         flight.recording = prepared.recording
+        let limit = services.configuration.limits.maxPromptCharacters
+        if call.arguments["promptParts"] != nil,
+            let prompt = try? Prompt(from: RequestArguments(.object(call.arguments)), limit: limit)
+        {
+            flight.note(prompt, of: provider)
+        }
         request.correlationID = await services.recorder.start(flight)
         return Record(
             request: request,
