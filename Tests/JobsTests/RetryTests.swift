@@ -143,6 +143,10 @@ struct RetryTests {
         let shop = try shop()
         let handle = try await shop.scheduler.submit(failing(9, shop))
         #expect(try await changes(in: handle.directory.path) { Files().exists(handle.directory.retry) })
+        // Another gateway of the home sees it go on.
+        let other = try Workshop(in: directory)
+        let seen = try await other.scheduler.find(handle.id, for: Ownership.local)
+        #expect(seen?.snapshot.status == .running && seen?.snapshot.exitCode == nil)
         try await shop.scheduler.cancel(handle.id)
         let outcome = try #require(await handle.outcome(within: .seconds(20)))
         #expect(outcome.status == .canceled && runs == 1)

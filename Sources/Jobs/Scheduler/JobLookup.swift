@@ -97,9 +97,13 @@ extension JobScheduler {
         let id = spec.id
         let kept = directory == keptDirectory(of: id) ? try keptEnding(in: directory) : nil
         guard kept != nil || directory.id == id, Ownership.admits(spec.owner, caller) else { return nil }
-        let exit = try ExitRecord.of(directory, files: machine.files)
-        let hasBegun = machine.files.exists(directory.runner)
-        let status = kept?.status ?? exit?.verdict.status ?? (hasBegun ? .running : .queued)
+        var exit = try ExitRecord.of(directory, files: machine.files)
+        let hasBegun = machine.files.exists(directory.runner) || machine.files.exists(directory.retry)
+        var status = kept?.status ?? exit?.verdict.status ?? (hasBegun ? .running : .queued)
+        // Its gateway may be about to decide that it is tried again; the directory changes either way.
+        if kept == nil, status == .failed, let record = exit, isJustNow(record.finished) {
+            (status, exit) = (.running, nil)
+        }
         let message =
             kept != nil
             ? kept?.message
@@ -126,6 +130,12 @@ extension JobScheduler {
             collected: spec.collected,
             limit: JobScheduler.fileLimit(spec)
         )
+    }
+
+    /// Whether something happened so lately that what follows from it may not be written down yet.
+    private func isJustNow(_ instant: Timestamp) -> Bool {
+        let age = machine.clock.now().milliseconds - instant.milliseconds
+        return age >= 0 && age < 2000
     }
 
     /// Jobs that run under other gateways of this home; what cannot be read is left out.
