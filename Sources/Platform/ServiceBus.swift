@@ -224,22 +224,6 @@ package final class ServiceBus {
         return number > 0
     }
 
-    /// The release of the manager: 252; `nil` where it does not say.
-    package func release() -> Int? {
-        var wanted = [
-            Property(
-                "/org/freedesktop/systemd1",
-                "org.freedesktop.systemd1.Manager",
-                "Version",
-                .text
-            )
-        ]
-        guard read(&wanted) >= 0 else { return nil }
-        // `252.39-1~deb12u2`, or `v256`.
-        let digits = wanted[0].text.drop { !$0.isNumber }.prefix { $0.isNumber }
-        return Int(digits)
-    }
-
     // MARK: telling
 
     /// Makes the manager read its unit files again.

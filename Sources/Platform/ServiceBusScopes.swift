@@ -34,6 +34,25 @@ extension ServiceBus {
         }
     }
 
+    /// What a scope is to have beside its process, from the most to what every manager knows.
+    enum ScopeDetail: Int, Sendable, CaseIterable {
+        /// Accounting, and an OOM kill of one process leaves the others alone: since systemd 253.
+        case whole
+        /// Accounting.
+        case accounting
+        case bare
+
+        /// What remains to be asked for when a manager does not know a property.
+        var less: ScopeDetail? { ScopeDetail(rawValue: rawValue + 1) }
+    }
+
+    /// Whether a refusal is about a property, in the words of systemd's releases.
+    static func isOfProperty(_ refusal: GatewayError) -> Bool {
+        ["PropertyReadOnly", "UnknownProperty", "InvalidArgs"].contains {
+            refusal.cause == "org.freedesktop.DBus.Error.\($0)"
+        }
+    }
+
     /// What the manager says about requests that nobody waits for.
     enum Event: Sendable {
         /// A request was refused.
@@ -50,23 +69,21 @@ extension ServiceBus {
     /// Asks for a scope; waits for nothing, and gives the number by which a refusal names the request.
     ///
     /// `watchJobs` must have been called before: that the job of the scope has ended says that the process is in it.
-    func request(_ scope: Scope, oomPolicy: String?) throws(GatewayError) -> UInt64 {
+    func request(_ scope: Scope, _ detail: ScopeDetail) throws(GatewayError) -> UInt64 {
         var cookie: UInt64 = 0
         let number = CStrings.with([scope.name, scope.slice, scope.description]) { texts in
             guard let name = texts[0], let slice = texts[1], let description = texts[2] else {
                 return -ENOMEM
             }
-            func send(_ policy: UnsafePointer<CChar>?) -> Int32 {
-                var request = shim_bus_scope(
-                    name: UnsafePointer(name),
-                    slice: UnsafePointer(slice),
-                    description: UnsafePointer(description),
-                    pid: UInt32(scope.pid),
-                    oom_policy: policy
-                )
-                return shim_bus_start_scope(bus, &request, &cookie)
-            }
-            return oomPolicy.map { $0.withCString(send) } ?? send(nil)
+            var request = shim_bus_scope(
+                name: UnsafePointer(name),
+                slice: UnsafePointer(slice),
+                description: UnsafePointer(description),
+                pid: UInt32(scope.pid),
+                accounts: detail != .bare,
+                bears_oom: detail == .whole
+            )
+            return shim_bus_start_scope(bus, &request, &cookie)
         }
         try ServiceBus.check(number, "ask for the scope '\(scope.name)'")
         return cookie

@@ -14,6 +14,8 @@ package actor UserScopes {
     package typealias Answer = @Sendable (GatewayError?) -> Void
 
     private struct Request {
+        var scope: ServiceBus.Scope
+        var detail: ServiceBus.ScopeDetail
         var cookie: UInt64
         var since: UInt64
         var answer: Answer
@@ -32,7 +34,8 @@ package actor UserScopes {
     private let note: @Sendable (GatewayError) -> Void
     private var bus: ServiceBus?
     private var listener: Task<Void, Never>?
-    private var oomPolicy: String?
+    /// What the manager knows, as far as it has not refused it.
+    private var detail = ServiceBus.ScopeDetail.whole
     private var pending: [String: Request] = [:]
     private nonisolated let patience = Mutex(Patience())
 
@@ -89,7 +92,13 @@ package actor UserScopes {
         }
         do throws(GatewayError) {
             let cookie = try send(scope)
-            pending[scope.name] = Request(cookie: cookie, since: clock.uptime(), answer: answer)
+            pending[scope.name] = Request(
+                scope: scope,
+                detail: detail,
+                cookie: cookie,
+                since: clock.uptime(),
+                answer: answer
+            )
         } catch {
             giveUp(error)
             answer(error)
@@ -99,20 +108,19 @@ package actor UserScopes {
     private func send(_ scope: ServiceBus.Scope) throws(GatewayError) -> UInt64 {
         if let bus {
             do throws(GatewayError) {
-                return try bus.request(scope, oomPolicy: oomPolicy)
+                return try bus.request(scope, detail)
             } catch {
                 // The manager was restarted, and what it said last was not heard yet.
                 disconnect(error)
             }
         }
-        return try connection().request(scope, oomPolicy: oomPolicy)
+        return try connection().request(scope, detail)
     }
 
     private func connection() throws(GatewayError) -> ServiceBus {
         let bus = try connect()
         try bus.watchJobs()
-        // Of scopes since systemd 253; before, the manager may end a whole scope of which the kernel has ended one process.
-        oomPolicy = (bus.release() ?? 0) >= 253 ? "continue" : nil
+        detail = .whole
         self.bus = bus
         listener = Task { await listen(to: bus) }
         return bus
@@ -145,8 +153,18 @@ package actor UserScopes {
                 GatewayError("service-manager", "the service manager did not make '\(unit)': \(result)")
             )
         case .refused(let cookie, let error):
-            guard let (unit, request) = pending.first(where: { $0.value.cookie == cookie }) else { return }
-            pending[unit] = nil
+            guard let found = pending.first(where: { $0.value.cookie == cookie }) else { return }
+            pending[found.key] = nil
+            var request = found.value
+            // Of several that are under way, the first refusal says for all what is not known.
+            if let bus, ServiceBus.isOfProperty(error),
+                let next = request.detail == detail ? detail.less : detail,
+                let cookie = try? bus.request(request.scope, next)
+            {
+                (detail, request.detail, request.cookie) = (next, next, cookie)
+                pending[found.key] = request
+                return
+            }
             refuse(request, error)
         }
     }

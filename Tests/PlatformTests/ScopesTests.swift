@@ -127,6 +127,18 @@ struct UserScopesTests {
         #expect(now.all.count == 11)
     }
 
+    @Test("are asked for with less where a manager does not know a property")
+    func detail() {
+        let details = ServiceBus.ScopeDetail.allCases
+        #expect(details.map(\.less) == [.accounting, .bare, nil])
+        var refusal = GatewayError("service-manager", "Cannot set property OOMPolicy, or unknown property.")
+        #expect(!ServiceBus.isOfProperty(refusal))
+        refusal.cause = "org.freedesktop.DBus.Error.PropertyReadOnly"
+        #expect(ServiceBus.isOfProperty(refusal))
+        refusal.cause = "org.freedesktop.systemd1.UnitExists"
+        #expect(!ServiceBus.isOfProperty(refusal))
+    }
+
     @Test("have names that systemd takes, or are not asked for")
     func names() {
         #expect(ServiceBus.Scope.canName("0b4f6d3e-9a5c-4c80-8f3e-2f1f6a1d2b3c"))

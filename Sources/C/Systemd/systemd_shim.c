@@ -239,6 +239,8 @@ int shim_bus_next_job(struct sd_bus *bus, uint64_t timeout_usec, char *job, size
     return result < 0 ? result : found;
 }
 
+static const char *const ACCOUNTING[] = {"CPUAccounting", "MemoryAccounting", "TasksAccounting"};
+
 int shim_bus_start_scope(struct sd_bus *bus, const struct shim_bus_scope *scope, uint64_t *cookie) {
     sd_bus_message *call = NULL;
     int result =
@@ -249,11 +251,9 @@ int shim_bus_start_scope(struct sd_bus *bus, const struct shim_bus_scope *scope,
     if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "Slice", "s", scope->slice);
     if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "Description", "s", scope->description);
     if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "CollectMode", "s", "inactive-or-failed");
-    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "CPUAccounting", "b", 1);
-    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "MemoryAccounting", "b", 1);
-    if (result >= 0) result = p_sd_bus_message_append(call, "(sv)", "TasksAccounting", "b", 1);
-    if (result >= 0 && scope->oom_policy)
-        result = p_sd_bus_message_append(call, "(sv)", "OOMPolicy", "s", scope->oom_policy);
+    for (size_t i = 0; i < 3 && scope->accounts && result >= 0; i++)
+        result = p_sd_bus_message_append(call, "(sv)", ACCOUNTING[i], "b", 1);
+    if (result >= 0 && scope->bears_oom) result = p_sd_bus_message_append(call, "(sv)", "OOMPolicy", "s", "continue");
     if (result >= 0) result = p_sd_bus_message_close_container(call);
     if (result >= 0) result = p_sd_bus_message_append(call, "a(sa(sv))", 0);
     if (result >= 0) result = p_sd_bus_send(bus, call, cookie);

@@ -72,8 +72,10 @@ struct shim_bus_scope {
     const char *slice;
     const char *description;
     uint32_t pid;
-    /// NULL where the manager knows no such property of scopes.
-    const char *_Nullable oom_policy;
+    /// Whether what it uses is counted.
+    bool accounts;
+    /// Whether the end of one of its processes for want of memory leaves the others alone; of scopes since systemd 253.
+    bool bears_oom;
 };
 
 /// Asks for a transient scope and waits for nothing; the cookie tells a refusal from others.
