@@ -234,6 +234,10 @@ def budget(world):
                                         report["budget"]["total"]["runs_per_day"]], [5, 5, 40])
     check("and says that it is used up", any(found["code"] == "budget-used-up" for found in report["findings"]), "budget-used-up",
           report["findings"])
+    status, out = manager(world, "status", "--json")
+    equal("status shows it, too", json.loads(out)["status"]["budget"]["ceilings"]["codex"]["runs"], 5)
+    status, out = manager(world, "status", "--text")
+    contains("and in words", out, "codex: 5 of 5 runs")
     equal("the gateways end well", [gateway.hang_up() for gateway in gateways], [0, 0])
     world.configure("[budget.codex]\nruns_per_day = -1\n")
     wrong = world.stdio_gateway(handshake=False)

@@ -61,6 +61,7 @@ struct GatewayService: Sendable {
                 "a restore has stopped the gateway; unless it is still at work, run '\(Product.name) start'"
             )
         }
+        status.budget = await budgetStanding()
         if let standing = try ReferenceHome.find(layout, files: machine.files)?.standing(layout) {
             status.notices.append("\(standing.sentence); \(standing.help)")
         }

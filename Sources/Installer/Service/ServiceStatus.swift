@@ -44,6 +44,8 @@ struct ServiceStatus: Report, Equatable {
     var portOwner: PortOwner?
     /// The jobs of this home, which go on without a gateway.
     var jobs = JobCounts()
+    /// What is used of today's budget; `nil` without a ceiling.
+    var budget: BudgetStanding?
     /// What the reader should know: units that were edited, a manager that cannot be reached.
     var notices: [String] = []
     /// Whether a socket listens in the place of a gateway that does not run.
@@ -84,6 +86,7 @@ struct ServiceStatus: Report, Equatable {
             "last": lastUpgrade?.json ?? .null,
         ]
         status["jobs"] = jobs.json
+        status["budget"] = budget?.json ?? .null
         status["port_owner"] = portOwner?.json ?? .null
         status["notices"] = .strings(notices)
         return ["ok": true, "status": status]
@@ -118,6 +121,7 @@ struct ServiceStatus: Report, Equatable {
             rows.append(["automatic upgrades", upgradeMode.rawValue + origin + last])
         }
         rows += jobs.rows(afterwards: deed != nil, isCollecting: running)
+        rows += budget?.rows ?? []
         if let logPath { rows.append(["log", logPath]) }
         if let portOwner { rows.append(["its port is taken by", portOwner.wording]) }
         let lines = [first] + (rows.isEmpty ? [] : [Columns.text(rows, indent: 2)])
