@@ -36,11 +36,11 @@ def folder(home):
 
 
 def unit_files(home):
-    """{name: text} of the unit files, without the links that enable them."""
+    """{name: text} of the unit files, without the links that enable them and the staged forms that systemd takes for nothing."""
     found = {}
     for name in os.listdir(folder(home)) if os.path.isdir(folder(home)) else ():
         path = os.path.join(folder(home), name)
-        if not os.path.isdir(path):
+        if not os.path.isdir(path) and ".tmp." not in name:
             with open(path, encoding="utf-8") as file:
                 found[name] = file.read()
     return found
