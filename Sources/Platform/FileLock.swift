@@ -124,8 +124,13 @@ package final class FileLock: Sendable {
     /// Whether somebody holds the lock for themselves now; nothing is made for the question, and nothing waits.
     ///
     /// A shared lock is taken for a moment, on another open file: a taker that comes in just then waits for that moment.
-    package static func isHeld(_ path: String) -> Bool {
-        let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)
+    package static func isHeld(_ path: String) -> Bool { isHeld(path, O_NOFOLLOW) }
+
+    /// What `isHeld` says, of a folder, which may be reached through a link.
+    package static func isHeld(folder path: String) -> Bool { isHeld(path, O_DIRECTORY) }
+
+    private static func isHeld(_ path: String, _ flags: Int32) -> Bool {
+        let descriptor = shim_open(path, O_RDONLY | flags, 0)
         // What cannot be looked at for want of descriptors may be held; where nothing is, nobody holds it.
         guard descriptor >= 0 else { return ![ENOENT, ENOTDIR, ELOOP].contains(-descriptor) }
         defer { close(descriptor) }

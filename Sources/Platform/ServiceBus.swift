@@ -31,6 +31,9 @@ package final class ServiceBus {
         /// Whether the file has changed since the manager read it.
         package var needsReload = false
 
+        /// One that the manager does not know.
+        package init() {}
+
         /// Whether something of it runs or listens, or is about to.
         package var isAtWork: Bool {
             ["active", "activating", "reloading", "deactivating", "refreshing"].contains(activeState)

@@ -81,7 +81,7 @@ def starts(home):
         told = home.json("stop", timeout=30)
         equal("the stop does not wait for it", told.status and told.status["running"], False)
         codes = [ended(process) for process in waiting]
-        wrong = [told for code, told in codes if told.get("error", {}).get("code") not in ("service-stopped", "start-failed")]
+        wrong = [told for code, told in codes if told.get("error", {}).get("code") != "service-stopped"]
         equal("every start says that it was stopped", wrong, [])
         nothing_runs(home, "afterwards")
         hang(home, False)
@@ -169,17 +169,42 @@ def strays(home, bundle):
             check("by another process", json.load(file)["supervisor"]["pid"] != supervisor, "another", supervisor)
 
 
+def others(home):
+    with section("another home directory of the same user"):
+        before = home.json("start").status["pid"]
+        for copied in (False, True):
+            other = os.path.join(home.world.root, "copied" if copied else "fresh")
+            if copied:
+                subprocess.run(["cp", "-a", home.path, other], check=True)
+            else:
+                os.mkdir(other)
+            there = {"HOME": other}
+            home.json("setup", "--port", "47123", environment=there)
+            if not copied:
+                home.json("install-bundle", *home.bundle.flags, environment=there)
+            home.refused("start", code=1, error="foreign-unit", says=["home directory"], environment=there)
+            equal("its status is its own", home.json("status", environment=there).status["running"], False)
+            home.json("stop", environment=there)
+            home.json("uninstall", "--yes", "--purge", environment=there)
+            told = home.status()
+            equal("the gateway of the first goes on, enabled", (told["pid"], told["healthy"], told["enabled"]), (before, True, True))
+
+
 def moves(home, supervisor):
     with section("a home that is moved while its gateway runs"):
         before = home.json("start").status["pid"]
         moved = os.path.join(home.path, "moved")
         os.rename(home.state, moved)
         home.program = os.path.join(moved, "current/bin/llm-cli-gateway")
-        there = {"LLM_GATEWAY_HOME": moved}
+        there, said = {"LLM_GATEWAY_HOME": moved}, []
+        if supervisor == "detached":
+            told = home.json("restart", environment=there, timeout=40).status
+            check("restart replaces it, and its supervisor", told["healthy"] and told["pid"] != before, "another", told)
+            before, said = told["pid"], told["notices"]
         home.json("stop", environment=there)
         check("stop ends it", within(10, lambda: not alive(before)), "gone", before)
         told = home.json("repair", environment=there)
-        contains("repair says that it was moved", " ".join(told.json["notices"]), f"moved here from '{home.state}'")
+        contains("the first command that could says that it was moved", " ".join(said + told.json["notices"]), f"moved here from '{home.state}'")
         if supervisor == "systemd":
             told = home.json("start", environment=there).status
             equal("it starts there", (told["healthy"], told["supervisor"]), (True, "systemd"))
@@ -206,6 +231,8 @@ def parts(home, bundle, supervisor):
     names(home)
     if supervisor == "detached":
         strays(home, bundle)
+    else:
+        others(home)
     moves(home, supervisor)
 
 

@@ -186,7 +186,7 @@ extension InstalledVersions {
                             .error,
                             "version in use",
                             "'\(layout.current)' does not lead to version \(active.version)",
-                            help: "run: \(Product.name) repair"
+                            help: GatewayService.advice(forMissing: layout, files: files)
                         )
                     )
                 }

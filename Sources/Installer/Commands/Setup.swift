@@ -147,6 +147,8 @@ struct SetupReport: Report {
             layout,
             verb: call.arguments.verb?.name ?? "setup",
             machine: call.machine,
+            // What was there when the command began and has gone meanwhile, an uninstall has removed.
+            makesHome: call.arguments.verb?.name == "setup" || !call.machine.files.exists(layout.home),
             say: call.note
         )
         defer { withExtendedLifetime(lock) {} }

@@ -22,7 +22,9 @@ struct HomeOrigin {
         let here = files.realPath(layout.home)
         guard !homes.contains(where: { files.realPath($0) == here }) else { return nil }
         self.home = home
-        isMoved = !files.exists(home)
+        // What is not there may be away for a while: a moved folder is the same one.
+        let inode = ((try? files.target(layout.home)) ?? nil)?.inode
+        isMoved = !files.exists(home) && (receipt.inode == nil || receipt.inode == inode)
         moves = [(home, layout.home)]
         // With the whole home directory of a user went the command's link and the units.
         let userHome = Files.parent(of: home)

@@ -305,7 +305,12 @@ struct Installation: Sendable {
             // That says nothing about the version: it is in use with the next start.
             return false
         }
-        try await service.waitUntilHealthy(within: healthLimit)
+        do throws(GatewayError) {
+            try await service.waitUntilHealthy(within: healthLimit)
+        } catch {
+            if await service.isStopped() { return false }
+            throw error
+        }
         receipt.startedWith = wanted
         return true
     }

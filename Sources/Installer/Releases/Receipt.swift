@@ -87,6 +87,8 @@ struct Receipt: Sendable, Equatable {
 
     /// The home that it was written for, by the name that it goes by; `nil` in what an earlier version wrote.
     var home: String?
+    /// The number of the home's folder in its file system: it stays when a folder is moved, and a copy has another.
+    var inode: UInt64?
     var created: [Created] = []
     /// Whether this program, and nobody else, switched lingering on.
     var enabledLinger = false
@@ -139,7 +141,7 @@ struct Receipt: Sendable, Equatable {
     // MARK: JSON
 
     private static let members = [
-        "schemaVersion", "home",
+        "schemaVersion", "home", "homeInode",
         "created", "enabledLinger", "installed", "discarded", "startedWith", "operation",
     ]
 
@@ -181,6 +183,7 @@ struct Receipt: Sendable, Equatable {
             )
         }
         home = json["home"]?.string
+        inode = json["homeInode"]?.string.flatMap { UInt64($0) }
         enabledLinger = json["enabledLinger"]?.bool ?? false
         for entry in json["installed"]?.array ?? [] { installed.append(try Receipt.installed(entry)) }
         for entry in json["discarded"]?.array ?? [] {
@@ -248,6 +251,7 @@ struct Receipt: Sendable, Equatable {
         var json: JSON = [
             "schemaVersion": .int(Int64(Receipt.schemaVersion)),
             "home": .optional(home),
+            "homeInode": .optional(inode.map(String.init)),
             "created": .array(
                 created.map { entry in
                     var json: JSON = ["path": .string(entry.path), "kind": .string(entry.kind.rawValue)]
@@ -442,6 +446,7 @@ extension Receipt {
     func write(_ layout: Layout, files: Files) throws(GatewayError) {
         var receipt = self
         receipt.home = layout.home
+        receipt.inode = try files.target(layout.home)?.inode
         try files.write(Array((receipt.json.prettyText + "\n").utf8), to: layout.receipt)
     }
 }

@@ -4,7 +4,11 @@ import Appliance
 protocol ServiceControl: Sendable {
     /// Whether the gateway of this home is running now.
     func isRunning() async -> Bool
+    /// Whether somebody has stopped it, or is about to, so that its silence says nothing about its version.
+    func isStopped() async -> Bool
     /// Starts the version that `current` names in place of the running one.
+    ///
+    /// Throws `service-stopped` when it does not run any more.
     func restart() async throws(GatewayError)
     /// Returns once the gateway answers as healthy; throws when it has ended or the time is up.
     func waitUntilHealthy(within limit: Duration) async throws(GatewayError)

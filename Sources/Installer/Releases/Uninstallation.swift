@@ -70,6 +70,9 @@ extension Installation {
             let isNoted = try begin(receipt, standing, purge: purge)
             let jobs = UnfinishedJobs(layout: layout, machine: machine)
             let canceled = try await jobs.cancel(within: GatewayService.jobLimit)
+            // Nobody starts it again in a home that is being removed.
+            let wish = ServiceTurn.wish(layout)
+            defer { withExtendedLifetime(wish) {} }
             outcome.notices += try await service.retire()
             let rest = try await jobs.cancel(within: GatewayService.jobLimit)
             outcome.canceledJobs = Set((canceled.canceled + rest.canceled).map(\.id)).count

@@ -43,7 +43,10 @@ struct DetachedService: Sendable {
     }
 
     private func start(_ settings: Settings, _ turn: FileLock) async throws(GatewayError) {
-        if try record() != nil { return }
+        if let record = try record() {
+            if isAtHome(record) { return }
+            _ = try await end()
+        }
         try await endStray()
         if let owner = PortOwner.find(settings, files: machine.files) {
             throw GatewayService.portInUse(settings, owner)
@@ -95,6 +98,13 @@ struct DetachedService: Sendable {
         )
     }
 
+    /// Whether a supervisor knows its home by the name that it has now: one whose home was moved writes its record and starts
+    /// programs where nothing is any more.
+    private func isAtHome(_ record: SupervisorRecord) -> Bool {
+        guard let home = record.home, home != layout.home else { return true }
+        return machine.files.realPath(home) != nil
+    }
+
     /// Reads what the supervisor said: one short line, written at once.
     private func readAll(_ descriptor: Int32) -> [UInt8] {
         var buffer = [UInt8](repeating: 0, count: 16 << 10)
@@ -143,11 +153,21 @@ struct DetachedService: Sendable {
     }
 
     /// Replaces the gateway by the version that `current` names, and waits for it; the socket stays open.
-    func replaceGateway(_ settings: Settings, within limit: Duration) async throws(GatewayError) {
+    ///
+    /// With `onlyRunning` one that does not run any more stays stopped: `service-stopped` is thrown.
+    func replaceGateway(
+        _ settings: Settings,
+        within limit: Duration,
+        onlyRunning: Bool = false
+    ) async throws(GatewayError) {
         let turn = try await ServiceTurn.take(layout, clock: machine.clock, say: say)
         defer { withExtendedLifetime(turn) {} }
         try ServiceTurn.yieldToStop(layout)
-        guard let before = try record(), before.address == settings.listenAddress else {
+        let running = try record()
+        if running == nil, onlyRunning {
+            throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
+        }
+        guard let before = running, before.address == settings.listenAddress, isAtHome(before) else {
             _ = try await end()
             return try await start(settings, turn)
         }

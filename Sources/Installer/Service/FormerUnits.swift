@@ -21,7 +21,7 @@ extension GatewayService {
 
     /// Stops what the units of the former place still run.
     func stopFormerUnits() async throws(GatewayError) {
-        let names = formerUnits.map(\.name)
+        let names = stoppable(formerUnits.map(\.name))
         guard !names.isEmpty, ServiceBus.machineHasSystemd(files: machine.files) else { return }
         try await systemd.halt(names)
     }
@@ -31,7 +31,7 @@ extension GatewayService {
         // The service last: it is known by it whose they are.
         let former = formerUnits.sorted { !$0.name.hasSuffix(".service") && $1.name.hasSuffix(".service") }
         guard !former.isEmpty, ServiceBus.machineHasSystemd(files: machine.files) else { return [] }
-        try await systemd.retire(former.map(\.name))
+        try await systemd.retire(stoppable(former.map(\.name)))
         let files = machine.files
         var notices: [String] = []
         for unit in former {
@@ -63,6 +63,9 @@ extension GatewayService {
             return (name, entry.path, entry)
         }
     }
+
+    /// All but slices: in those jobs run, which would end, and they go by themselves.
+    private func stoppable(_ names: [String]) -> [String] { names.filter { !$0.hasSuffix(".slice") } }
 
     /// Whether the service of this name would start a gateway where no home is: one that was made there since is another's.
     private func isAbandoned(_ name: Substring) -> Bool {

@@ -104,7 +104,8 @@ struct GatewayService: Sendable {
         status.restarts = record.restarts
         status.since = record.readyAt
         status.pid = record.gateway?.pid
-        status.running = record.gateway != nil && record.readyAt != nil
+        let isThere = record.gateway.map(ProcessTable.isRunning) ?? false
+        status.running = isThere && record.readyAt != nil
         status.state =
             status.running
             ? "active (running)" : record.gateway == nil ? "activating (auto-restart)" : "activating (start)"
@@ -321,7 +322,7 @@ struct GatewayService: Sendable {
                 throw GatewayError(
                     "gateway-missing",
                     "version \(active.version) is installed, but '\(layout.currentGateway)' is missing or no program",
-                    help: "run: \(Product.name) repair"
+                    help: GatewayService.advice(forMissing: layout, files: machine.files)
                 )
             }
             throw GatewayError(
@@ -330,6 +331,13 @@ struct GatewayService: Sendable {
                 help: "run '\(ReleaseSource.installCommand(machine.environment))'"
             )
         }
+    }
+
+    /// What to do about a link to the version in use that leads to none.
+    static func advice(forMissing layout: Layout, files: Files) -> String {
+        let kind = ((try? files.status(layout.current)) ?? nil)?.kind
+        return (kind == nil || kind == .link ? "" : "move '\(layout.current)' away, then ")
+            + "run: \(Product.name) repair"
     }
 
     /// The process of the gateway now, without asking it anything.
@@ -420,11 +428,12 @@ struct GatewayService: Sendable {
 
     /// Stops the gateway, whoever supervises it; a stopped one stays stopped.
     func stop() async throws(GatewayError) -> ServiceStatus {
-        let hasUnit = mayHaveUnit && ServiceBus.machineHasSystemd(files: machine.files)
+        // Asked anew each time: the first start of all writes the units.
+        let hasUnit = { mayHaveUnit && ServiceBus.machineHasSystemd(files: machine.files) }
         let wish = ServiceTurn.wish(layout)
         defer { withExtendedLifetime(wish) {} }
-        let wasRunning = try await detached.stop { if hasUnit { await systemd.interrupt() } }
-        if !wasRunning, hasUnit { _ = try await systemd.stop() }
+        let wasRunning = try await detached.stop { if hasUnit() { await systemd.interrupt() } }
+        if !wasRunning, hasUnit() { _ = try await systemd.stop() }
         try await stopFormerUnits()
         return try await status()
     }
@@ -505,17 +514,32 @@ extension GatewayService: ServiceControl {
         return status.running || status.isComingUp
     }
 
+    func isStopped() async -> Bool {
+        if FileLock.isHeld(folder: layout.versions) { return true }
+        guard (try? detached.record()) ?? nil == nil, (try? detached.stray()) ?? nil == nil else {
+            return false
+        }
+        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return true }
+        return (try? await systemd.state())?.service.activeState == "inactive"
+    }
+
     /// Starts the version that `current` names; the caller holds the lock, so no unit file is touched here.
     func restart() async throws(GatewayError) {
         if try detached.record() != nil {
-            return try await detached.replaceGateway(settings, within: .seconds(60))
+            return try await detached.replaceGateway(settings, within: .seconds(60), onlyRunning: true)
         }
         // One whose supervisor was killed ends with that.
         if try detached.stray() != nil { return try await detached.start(settings) }
         guard mayHaveUnit else {
             throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
         }
-        _ = try await systemd.start(settings: settings, socketChanged: false, again: true, enable: false)
+        _ = try await systemd.start(
+            settings: settings,
+            socketChanged: false,
+            again: true,
+            enable: false,
+            onlyRunning: true
+        )
     }
 
     /// One question with a deadline: the listening socket is there already, so that the gateway's first answer comes as

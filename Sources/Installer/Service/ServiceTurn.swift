@@ -21,7 +21,7 @@ enum ServiceTurn {
 
     /// Throws `service-stopped` while somebody waits to stop the gateway.
     static func yieldToStop(_ layout: Layout) throws(GatewayError) {
-        guard FileLock.isHeld(layout.versions) else { return }
+        guard FileLock.isHeld(folder: layout.versions) else { return }
         throw GatewayError("service-stopped", "another command stops the gateway, so it was not started")
     }
 
@@ -46,7 +46,8 @@ enum ServiceTurn {
                 return try await take(layout, clock: clock, patience: .seconds(60), within: .seconds(1)) {
                     _ in
                 }
-            } catch  where error.code == "busy" && clock.uptime() < deadline {
+            } catch  where error.code == "busy" {
+                guard clock.uptime() < deadline else { throw busy(layout, limit) }
                 if !isSaid {
                     say("waiting for \(holder(layout)), which is starting or stopping this gateway")
                 }
@@ -83,12 +84,16 @@ enum ServiceTurn {
                 try FileLock.wait(folder: layout.home, within: limit)
             }
         } catch  where error.code == "busy" {
-            throw GatewayError(
-                "busy",
-                "waited \(limit.components.seconds) s for \(holder(layout)), which is still starting or stopping this gateway",
-                help: "wait for it to end, then run the command again"
-            )
+            throw busy(layout, limit)
         }
+    }
+
+    private static func busy(_ layout: Layout, _ limit: Duration) -> GatewayError {
+        GatewayError(
+            "busy",
+            "waited \(limit.components.seconds) s for \(holder(layout)), which is still starting or stopping this gateway",
+            help: "wait for it to end, then run the command again"
+        )
     }
 
     /// Who has the turn, as far as that can be told: a supervisor that was handed it is not named.

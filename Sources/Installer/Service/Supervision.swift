@@ -30,6 +30,8 @@ struct Supervision: Sendable, Equatable {
         case reportReady
         /// Say to the command that waits why it does not.
         case reportFailure(String)
+        /// Say to the command that waits that somebody has stopped it.
+        case reportStopped
         /// Ask the gateway to end.
         case terminate
         /// End it by force.
@@ -107,7 +109,7 @@ struct Supervision: Sendable, Equatable {
         case (.starting, .stop), (.serving, .stop), (.ending, .stop):
             let wasEnding = phase == .ending(thenStart: true) || phase == .ending(thenStart: false)
             phase = .ending(thenStart: false)
-            return (everReady ? [] : [.reportFailure("it was stopped before it was ready")])
+            return (everReady ? [] : [.reportStopped])
                 + (wasEnding ? [] : [.terminate, .wake(after: Supervision.stopWithin)])
         case (.starting, .replace), (.serving, .replace):
             phase = .ending(thenStart: true)

@@ -176,6 +176,14 @@ struct Supervisor {
                     help: "'\(Product.name) logs' shows what it said"
                 ).json
             )
+        case .reportStopped:
+            tellOnce(
+                GatewayError(
+                    "service-stopped",
+                    "the gateway was stopped before it was ready",
+                    help: "run '\(Product.name) start' if you want it to run"
+                ).json
+            )
         case .terminate: signalGateway(SIGTERM)
         case .kill: signalGateway(SIGKILL)
         case .wake(let after): wakeAt = clock.uptime() &+ after.nanoseconds

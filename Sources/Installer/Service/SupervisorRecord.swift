@@ -42,7 +42,7 @@ struct SupervisorRecord: Sendable, Equatable {
             let supervisor = ProcessIdentity(json: json["supervisor"]),
             let address = json["address"]?.string,
             let startedAt = json["startedAt"]?.string.flatMap({ Timestamp(iso8601: $0) }),
-            case let home = json["home"]?.string, isOf(home, layout, files)
+            case let home = json["home"]?.string, isOf(home, supervisor, layout, files)
         else { return nil }
         var record = SupervisorRecord(
             home: home,
@@ -58,10 +58,18 @@ struct SupervisorRecord: Sendable, Equatable {
         return record
     }
 
-    /// Whether a record that names `home` is this home's: also one that was moved since goes on with its gateway.
-    private static func isOf(_ home: String?, _ layout: Layout, _ files: Files) -> Bool {
-        guard let home, home != layout.home, let other = files.realPath(home) else { return true }
-        return other == files.realPath(layout.home)
+    /// Whether a record that names `home` is this home's: also one that was moved since, whose supervisor runs the program that
+    /// lies here now.
+    private static func isOf(
+        _ home: String?,
+        _ supervisor: ProcessIdentity,
+        _ layout: Layout,
+        _ files: Files
+    ) -> Bool {
+        guard let home, home != layout.home else { return true }
+        guard let here = files.realPath(layout.home) else { return false }
+        if let other = files.realPath(home) { return other == here }
+        return ProcessTable.executable(supervisor.pid)?.hasPrefix(here + "/") ?? false
     }
 
     /// Settings with the address of the record in place of theirs.

@@ -26,20 +26,54 @@ struct SystemdService: Sendable {
     }
 
     private func state(_ bus: ServiceBus) throws(GatewayError) -> State {
-        let units = try bus.units([service, socket])
+        let units = try bus.units([service, socket]).map(own)
         return State(service: units[0], socket: units[1])
+    }
+
+    /// A unit, or in place of one from the folder of another home directory, which is not ours, one that is not known.
+    ///
+    /// A user has one manager and may have several home directories, whose units go by the same names.
+    private func own(_ unit: ServiceBus.Unit) -> ServiceBus.Unit {
+        isForeign(unit) ? ServiceBus.Unit() : unit
+    }
+
+    private func isForeign(_ unit: ServiceBus.Unit) -> Bool {
+        let folder = Files.parent(of: unit.file)
+        guard !unit.file.isEmpty, folder != layout.userUnits, let real = machine.files.realPath(folder)
+        else { return false }
+        return real != machine.files.realPath(layout.userUnits)
+    }
+
+    /// Throws `foreign-unit` when the manager would start another home's gateway, or does not look into our folder.
+    private func refuseForeign(_ bus: ServiceBus) throws(GatewayError) {
+        let units = try bus.units([service, socket])
+        if let foreign = units.first(where: isForeign) {
+            throw GatewayError(
+                "foreign-unit",
+                "your service manager has the unit '\(foreign.file)', which belongs to another home directory than '\(layout.userHome)'",
+                help: "use that one's HOME, or uninstall its gateway first"
+            )
+        }
+        guard units[0].loadState != "not-found" else {
+            throw GatewayError(
+                "foreign-unit",
+                "your service manager does not read units from '\(layout.userUnits)': it runs for another home directory",
+                help: "use that one as HOME, or start without it: \(Product.name) start --detached"
+            )
+        }
     }
 
     /// Starts the gateway, or starts it again, and waits until it says that it is ready.
     ///
     /// The socket is only touched when it is not there yet or listens elsewhere, so that no connection is refused in
     /// between. `check` is made when nobody else starts or stops the gateway. Throws `port-in-use`, `start-failed`, `busy`,
-    /// or what the check throws.
+    /// `foreign-unit`, with `onlyRunning` `service-stopped` for one that does not run any more, or what the check throws.
     func start(
         settings: Settings,
         socketChanged: Bool,
         again: Bool,
         enable: Bool,
+        onlyRunning: Bool = false,
         check: () throws(GatewayError) -> Void = {}
     ) async throws(GatewayError) -> State {
         let turn = try await turn()
@@ -48,8 +82,12 @@ struct SystemdService: Sendable {
         try check()
         return try await talk { (bus) throws(GatewayError) in
             try bus.reload()
+            try self.refuseForeign(bus)
             if enable { try bus.setEnabled(true, [self.service, self.socket]) }
             let before = try self.state(bus)
+            if onlyRunning, !before.service.isAtWork, before.service.activeState != "failed" {
+                throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
+            }
             if socketChanged, before.socket.activeState == "active" {
                 _ = try self.end(bus)
             }
@@ -127,7 +165,7 @@ struct SystemdService: Sendable {
         // The socket first: a connection must not wake the service again.
         var found = false
         for unit in [socket, service] {
-            let state = try bus.unit(unit)
+            let state = self.own(try bus.unit(unit))
             // One whose file somebody removed may run on.
             guard state.loadState == "loaded" || state.isAtWork else { continue }
             found = true
@@ -151,10 +189,12 @@ struct SystemdService: Sendable {
         defer { withExtendedLifetime(turn) {} }
         try await talk { (bus) throws(GatewayError) in
             _ = try self.end(bus)
-            try Self.disable([self.service, self.socket], bus)
+            try self.disable([self.service, self.socket], bus)
             for slice in Self.slices(around: self.layout.unitName) {
                 // An empty slice that stays is no reason to fail; ours goes by itself, but for those around it.
-                guard let unit = try? bus.unit(slice) else { return }
+                guard let unit = try? bus.unit(slice), slice != self.slice || !self.isForeign(unit) else {
+                    return
+                }
                 guard unit.activeState == "active" else { continue }
                 guard
                     unit.file.isEmpty || slice == self.slice, (try? bus.hasProcesses(slice)) == false,
@@ -169,7 +209,7 @@ struct SystemdService: Sendable {
         let names = retired
         return try await talk { (bus) throws(GatewayError) in
             var standing = ServiceStanding()
-            for (name, unit) in zip(names, try bus.units(names)) {
+            for (name, unit) in zip(names, try bus.units(names).map(self.own)) {
                 if unit.fileState == "enabled" { standing.enabled.append(name) }
                 if ["active", "activating", "reloading"].contains(unit.activeState) {
                     standing.active.append(name)
@@ -241,27 +281,27 @@ struct SystemdService: Sendable {
     /// Stops units and takes them out of the session's start.
     func retire(_ units: [String]) async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
-            try Self.halt(units, bus)
-            try Self.disable(units, bus)
+            try self.halt(units, bus)
+            try self.disable(units, bus)
         }
     }
 
     /// Stops units; they start again with the next session.
     func halt(_ units: [String]) async throws(GatewayError) {
-        try await talk { (bus) throws(GatewayError) in try Self.halt(units, bus) }
+        try await talk { (bus) throws(GatewayError) in try self.halt(units, bus) }
     }
 
-    private static func halt(_ units: [String], _ bus: ServiceBus) throws(GatewayError) {
+    private func halt(_ units: [String], _ bus: ServiceBus) throws(GatewayError) {
         for unit in units {
-            let state = try bus.unit(unit)
+            let state = own(try bus.unit(unit))
             guard state.loadState == "loaded" || state.isAtWork else { continue }
             _ = try bus.perform(.stop, unit, within: .seconds(60))
         }
     }
 
     /// Takes units out of the session's start; one without a file is in none.
-    private static func disable(_ units: [String], _ bus: ServiceBus) throws(GatewayError) {
-        for unit in units {
+    private func disable(_ units: [String], _ bus: ServiceBus) throws(GatewayError) {
+        for unit in units where !isForeign(try bus.unit(unit)) {
             do throws(GatewayError) {
                 try bus.setEnabled(false, [unit])
             } catch {

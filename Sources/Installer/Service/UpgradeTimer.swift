@@ -81,6 +81,10 @@ struct UpgradeTimer: Sendable {
         let files = machine.files
         let lock = try await MutationLock.acquire(layout, verb: "upgrade", machine: machine, say: service.say)
         defer { withExtendedLifetime(lock) {} }
+        // What a command before this one was writing when it was killed.
+        for leftover in try Leftovers(layout: layout, files: files).staged() {
+            try files.removeFile(leftover)
+        }
         let stored = try files.storedSettings(of: layout)
         var document = mode.recorded(in: stored)
         if mode == .off || source != nil { document = TimerSource.recorded(source, in: document) }

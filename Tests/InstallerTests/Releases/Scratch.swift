@@ -169,6 +169,8 @@ final class ScriptedService: ServiceControl {
 
     func isRunning() async -> Bool { state.withLock { $0.running } }
 
+    func isStopped() async -> Bool { state.withLock { !$0.running } }
+
     func restart() async throws(GatewayError) { state.withLock { $0.restartedWith.append(current) } }
 
     func fingerprint() throws(GatewayError) -> String { state.withLock { "\(current) \($0.environment)" } }
