@@ -9,7 +9,8 @@ import PackageDescription
 /// What of the installer is built: files and folders below `Sources/Installer`.
 let parsers = [
     "Trust", "Releases/ArchiveReader.swift", "Releases/BundleManifest.swift", "Releases/BundleRequest.swift",
-    "Releases/EntryRules.swift", "Releases/Handoff.swift", "Releases/InstalledVersions.swift",
+    "Releases/EntryRules.swift", "Releases/Handoff.swift", "Releases/HomeOrigin.swift",
+    "Releases/InstalledVersions.swift",
     "Releases/Receipt.swift", "Releases/ReleaseIndex.swift", "Releases/ReleaseManifest.swift",
     "Releases/ReleaseSource.swift", "Releases/ServiceStanding.swift", "Releases/StagingTree.swift",
     "Releases/Unpacking.swift",

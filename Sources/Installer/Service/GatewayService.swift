@@ -170,6 +170,11 @@ struct GatewayService: Sendable {
         switch answer {
         case .gateway(let pid, let version, let sessions) where pid == status.pid || isSupervised(pid):
             if pid != status.pid {
+                // It was started while it was being asked.
+                if let record = (try? detached.record()) ?? nil {
+                    status.restarts = record.restarts
+                    status.since = record.readyAt
+                }
                 status.pid = pid
                 status.running = true
                 status.state = "active (running)"

@@ -83,7 +83,11 @@ struct SystemdService: Sendable {
         return try await talk { (bus) throws(GatewayError) in
             try bus.reload()
             try self.refuseForeign(bus)
-            if enable { try bus.setEnabled(true, [self.service, self.socket]) }
+            if enable {
+                try bus.setEnabled(true, [self.service, self.socket])
+                // The manager goes on saying what it was asked for before, as `systemctl enable` knows.
+                try bus.reload()
+            }
             let before = try self.state(bus)
             if onlyRunning, !before.service.isAtWork, before.service.activeState != "failed" {
                 throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")

@@ -1,0 +1,132 @@
+import Appliance
+import Platform
+
+/// How a job's end becomes known: read, told, committed and cleared away, in this order.
+extension JobScheduler {
+    func commit(_ job: Job, _ status: JobStatus) async {
+        // Its trial is over, if it had the one that a half-open circuit allows.
+        settleCircuit(job.spec.provider, .other)
+        let outcome = await patiently { () async throws(GatewayError) in try await collect(job, status) }
+        let verdict = await onEnd(outcome)
+        let finished = outcome.exit?.finished ?? machine.clock.now()
+        var files: JSON = [:]
+        for (name, bytes) in outcome.files.sorted(by: { $0.key < $1.key }) {
+            files[name] = .string(String(decoding: bytes, as: UTF8.self))
+        }
+        let ending = JobEnding(
+            status: status,
+            exitCode: outcome.exit?.exitCode,
+            output: outcome.output,
+            errorOutput: outcome.errorOutput,
+            outputTruncated: outcome.exit?.outputTruncated ?? false,
+            error: outcome.message,
+            finished: finished,
+            hasBegun: outcome.hasBegun,
+            payload: [
+                "context": job.spec.context, "files": files, "exit": outcome.exit?.json ?? .null,
+                "refusal": outcome.refusal?.json["error"] ?? .null, "hasBegun": .bool(outcome.hasBegun),
+                "retryCount": .integer(outcome.retryCount), "circuit": .string(outcome.circuit),
+            ],
+            verdict: verdict
+        )
+        let isCommitted = await noting { store throws(GatewayError) in
+            try await store.finish(
+                job.spec,
+                ending,
+                directory: job.directory.path,
+                instance: registry.name,
+                host: registry.host
+            )
+        }
+        // Aside before anybody hears of the end, who then has it removed.
+        if job.spec.recording != .full, isCommitted {
+            leave(job.directory) { (directory) throws(GatewayError) in
+                try keep(directory, status, outcome.message)
+            }
+        }
+        if isCommitted { commitPause = JobScheduler.firstPause } else { commitLater() }
+        job.handle.resolve(outcome)
+        if isCommitted, job.spec.recording == .full { leave(job.directory, by: remove) }
+        jobs[job.spec.id] = nil
+        forget(job)
+        noteOutput(outcome.output.count + outcome.errorOutput.count)
+    }
+
+    /// Looks again for ended jobs whose end could not be committed, once for all of them.
+    ///
+    /// A service runs for weeks: the next start would be too late for who asks for such a job.
+    private func commitLater() {
+        guard !isCommitAwaited else { return }
+        isCommitAwaited = true
+        let pause = commitPause
+        commitPause = JobScheduler.longer(pause)
+        Task {
+            try? await machine.clock.sleep(pause)
+            isCommitAwaited = false
+            _ = await adopt()
+        }
+    }
+
+    /// Nobody shares a job any more who does not yet.
+    func forget(_ job: Job) {
+        if let key = job.spec.requestKey, keys[key] == job.spec.id { keys[key] = nil }
+    }
+
+    private func leave(
+        _ directory: JobDirectory,
+        by leaving: (JobDirectory) throws(GatewayError) -> Void
+    ) {
+        do throws(GatewayError) {
+            try leaving(directory)
+            try machine.files.removeFile(registry.cancelMark(directory.id))
+        } catch {
+            report(error)
+        }
+    }
+
+    /// Removes a job's directory, which goes as a whole before any of its files does.
+    ///
+    /// A directory that had lost its record and still had its `spec.json` would look like a job that was never run.
+    private func remove(_ directory: JobDirectory) throws(GatewayError) {
+        let staged = registry.staging(directory.id)
+        try machine.files.rename(directory.path, to: staged, durable: false)
+        try machine.files.removeTree(staged)
+    }
+
+    /// Reads what a job left in its directory.
+    func collect(_ job: Job, _ status: JobStatus) async throws(GatewayError) -> JobOutcome {
+        let exit = try ExitRecord.of(job.directory, files: machine.files)
+        let directory = job.directory
+        let spec = job.spec
+        let files = machine.files
+        let limit = spec.limits.output + (1 << 20)
+        let refusal = job.refusal
+        let isCanceled = status == .canceled && (job.isCancelWanted || isCancelMarked(spec.id))
+        let message =
+            isCanceled
+            ? JobScheduler.canceledByCaller
+            : refusal?.description ?? job.message ?? JobFiles.message(exit, status, spec)
+        let provider = try RunnerRecord.of(job.directory, files: machine.files)?.provider
+        let retryCount = job.attempt - 1
+        let circuit = circuit(spec.provider).state.name
+        let hasBegun = job.isTaken && (exit?.error == nil || provider != nil)
+        let read: @Sendable () throws(GatewayError) -> JobOutcome = { () throws(GatewayError) in
+            JobOutcome(
+                spec: spec,
+                status: status,
+                exit: exit,
+                output: try JobFiles.read(directory.standardOutput, limit: limit, files: files),
+                errorOutput: try JobFiles.read(directory.standardError, limit: limit, files: files),
+                files: try JobFiles.collect(spec.collected, from: directory, limit: limit, files: files),
+                message: message,
+                refusal: refusal,
+                hasBegun: hasBegun,
+                retryCount: retryCount,
+                circuit: circuit
+            )
+        }
+        // Much output would hold up this thread, which starts the other jobs.
+        guard exit.map({ $0.outputBytes + $0.errorBytes > 1 << 20 }) ?? true else { return try read() }
+        return try await BlockingThread.run("collect", read)
+    }
+}
