@@ -549,9 +549,17 @@ extension GatewayService: ServiceControl {
 
     /// One question with a deadline: the listening socket is there already, so that the gateway's first answer comes as
     /// soon as it can give one.
+    ///
+    /// It is asked again when another gateway than ours answers.
     func waitUntilHealthy(within limit: Duration) async throws(GatewayError) {
-        let answer = await Health.ask(settings, within: limit)
-        let expected = try await status().pid
+        var answer = await Health.ask(settings, within: limit)
+        var expected = try await status().pid
+        for _ in 0..<2 {
+            guard case .gateway(let pid, _, _) = answer, pid != expected, !isSupervised(pid) else { break }
+            // Another command may have replaced the one that answered since.
+            answer = await Health.ask(settings, within: limit)
+            expected = try await status().pid
+        }
         switch answer {
         case .gateway(let pid, _, _) where pid == expected || isSupervised(pid): return
         case .gateway(let pid, let version, _):
