@@ -216,12 +216,30 @@ def moves(home, supervisor):
         equal("nothing of it is left after an uninstall", left, [])
 
 
+def leaves(home, first, supervisor):
+    """Nothing but an uninstall comes after the move."""
+    with section("a home that is moved while its gateway runs, and uninstalled at once"):
+        home.program = home.bootstrap
+        home.json("setup", "--port", str(home.port))
+        home.json("install-bundle", *first.flags)
+        told = home.json("start").status
+        equal("its supervisor", told["supervisor"], supervisor)
+        before = told["pid"]
+        moved = os.path.join(home.path, "moved")
+        os.rename(home.state, moved)
+        home.program = os.path.join(moved, "current/bin/llm-cli-gateway")
+        home.json("uninstall", "--yes", "--purge", environment={"LLM_GATEWAY_HOME": moved}, timeout=40)
+        check("its gateway has ended", within(10, lambda: not alive(before)), "gone", before)
+        left = [name for name in home.tree() if "llm-cli-gateway" in name or name.startswith("moved")]
+        equal("nothing of it is left", left, [])
+
+
 def parts(home, bundle, supervisor):
     first = hanging(bundle, home, "7.0.0")
     home.bundle = bundle
     home.json("setup", "--port", str(home.port))
     home.json("install-bundle", *first.flags)
-    home.program = home.link
+    home.bootstrap, home.program = home.program, home.link
     if supervisor == "systemd":
         home.json("setup", "--enable")
         home.json("stop")
@@ -234,6 +252,7 @@ def parts(home, bundle, supervisor):
     else:
         others(home)
     moves(home, supervisor)
+    leaves(home, first, supervisor)
 
 
 def inside(bundle, manager):

@@ -26,6 +26,15 @@ extension GatewayService {
         try await systemd.halt(names)
     }
 
+    /// Stops the units of the former place and takes them out of the session's start.
+    ///
+    /// Their files stay, for a caller that holds the lock and removes what the receipt names.
+    func disableFormerUnits() async throws(GatewayError) {
+        let names = stoppable(formerUnits.map(\.name))
+        guard !names.isEmpty, ServiceBus.machineHasSystemd(files: machine.files) else { return }
+        try await systemd.retire(names)
+    }
+
     /// Takes the units of the former place out of the session's start and removes them; says so.
     func retireFormerUnits() async throws(GatewayError) -> [String] {
         // The service last: it is known by it whose they are.

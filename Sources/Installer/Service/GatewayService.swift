@@ -500,7 +500,7 @@ struct GatewayService: Sendable {
     }
 
     private func disableUnits() async throws(GatewayError) {
-        _ = try await retireFormerUnits()
+        try await disableFormerUnits()
         guard hasUnits else { return }
         try await systemd.disable()
     }
