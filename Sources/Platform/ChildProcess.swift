@@ -208,7 +208,8 @@ package final class ChildProcess {
     ///   - orphans: a signalfd(2) for SIGCHLD, so that a subreaper collects orphans as they end; -1 for none.
     ///   - settled: called once, when the child has lived for a moment: what would hold up the start and the end of a child that
     ///     does not, belongs there.
-    ///   - sink: gets every byte as it comes, on this thread. An error it throws ends the run and is thrown on.
+    ///   - sink: gets every byte as it comes, on this thread. An error it throws ends the run and is thrown on, and it gets nothing
+    ///     after that.
     /// - Returns: how it ended, and what ended it if that was not itself.
     /// - Throws: what `sink` threw.
     package func supervise(
@@ -247,6 +248,7 @@ package final class ChildProcess {
                 if events.error { try drain(.error, &state, sink) }
             } catch {
                 failure = failure ?? error
+                state.isDeaf = true
                 intervene(.cancelled, &state, clock.uptime())
             }
             if events.orphans { collectOrphans(orphans) }
@@ -269,6 +271,8 @@ package final class ChildProcess {
         var killAt: UInt64 = .max
         var killed = false
         var ended: ProcessStatus?
+        /// The sink has failed: what comes after that is not passed on, so that what it has got is a beginning.
+        var isDeaf = false
         /// After the child's end, pipes that a descendant holds open are read until then.
         var drainUntil: UInt64?
     }
@@ -436,7 +440,7 @@ package final class ChildProcess {
                     rebasing: UnsafeRawBufferPointer(buffer)[..<min(count, room)]
                 )
                 do throws(GatewayError) {
-                    if !kept.isEmpty { try sink(stream, kept) }
+                    if !kept.isEmpty, !state.isDeaf { try sink(stream, kept) }
                 } catch {
                     failure = error
                 }

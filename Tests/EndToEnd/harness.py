@@ -18,6 +18,7 @@ setup/test-tools installed are in $LLM_GATEWAY_TEST_TOOLS, else in its default p
 import contextlib
 import ctypes
 import http.client
+import io
 import json
 import os
 import queue
@@ -580,6 +581,7 @@ class StdioGateway(ToolCalls):
         # Answers without an id that we know: errors about what could not be read.
         self.unasked = queue.Queue()
         self.waiting, self.lock, self.sending, self.next = {}, threading.Lock(), threading.Lock(), 0
+        self.isOver = False
         self.process = world.start([program or product("llm-gateway"), *arguments], environment, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         self.readers = [threading.Thread(target=self.read, daemon=True), threading.Thread(target=self.read_log, daemon=True)]
@@ -591,7 +593,8 @@ class StdioGateway(ToolCalls):
             self.notify("notifications/initialized")
 
     def read(self):
-        for raw in self.process.stdout:
+        # A pipe without a buffer is read byte by byte.
+        for raw in io.BufferedReader(self.process.stdout):
             self.lines.append(raw)
             try:
                 message = json.loads(raw)
@@ -607,6 +610,7 @@ class StdioGateway(ToolCalls):
                     waiting = self.waiting.get(message.get("id"))
                 (waiting or self.unasked).put(message)
         with self.lock:
+            self.isOver = True
             for waiting in self.waiting.values():
                 waiting.put(None)
 
@@ -630,6 +634,8 @@ class StdioGateway(ToolCalls):
             self.next += 1
             identifier = self.next
             self.waiting[identifier] = queue.Queue()
+            if self.isOver:
+                self.waiting[identifier].put(None)
         params = envelope(params, era)
         self.send(json.dumps({"jsonrpc": "2.0", "id": identifier, "method": method, **({"params": params} if params else {})}) + "\n")
         return identifier

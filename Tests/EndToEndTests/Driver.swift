@@ -12,6 +12,10 @@ struct Driver {
     let arguments: [String]
 
     init(_ script: String, _ arguments: String...) {
+        self.init(script, arguments)
+    }
+
+    init(_ script: String, _ arguments: [String]) {
         self.script = script
         self.arguments = arguments
     }

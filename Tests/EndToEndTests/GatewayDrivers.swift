@@ -46,6 +46,14 @@ struct GatewayDrivers {
         try await Driver("exactly_once.py").run()
     }
 
+    @Test(
+        "ends every job truly and once, whatever is killed, full or set meanwhile",
+        arguments: [["--mode", "one", "--seed", "1"], ["--mode", "three"]]
+    )
+    func chaos(arguments: [String]) async throws {
+        try await Driver("chaos.py", arguments).run(within: .seconds(3600))
+    }
+
     @Test("reports its state in the published schema, whatever is wrong")
     func doctor() async throws {
         try await Driver("doctor.py").run()

@@ -17,7 +17,8 @@ struct AdoptionTests {
         _ script: String,
         boot: String? = nil,
         owner: String = "a-gateway-that-is-gone",
-        accepted: Timestamp = WallClock.system.now()
+        accepted: Timestamp = WallClock.system.now(),
+        uptime: UInt64? = nil
     ) throws -> JobDirectory {
         let id = shop.machine.random.uuid()
         let place = shop.scheduler.directory(of: id)
@@ -26,6 +27,7 @@ struct AdoptionTests {
             "job": [
                 "id": .string(id), "provider": "claude", "correlationId": "c", "context": ["a": 1],
                 "collected": [], "submittedAt": .string(accepted.iso8601), "bootId": .optional(boot),
+                "submittedUptimeMs": .optional(uptime.map { Int($0 / 1_000_000) }),
             ],
             "run": [
                 "executable": "/bin/sh", "arguments": ["-c", .string(script)],
@@ -137,6 +139,19 @@ struct AdoptionTests {
         #expect(job.status == .failed && job.error == "the job waited 120.0 seconds for its turn")
         #expect(!Files().exists(shop.directory.path("runs")))
         #expect(await shop.scheduler.counts == (0, 0))
+    }
+
+    @Test("starts what has waited for a moment, however the clock was set meanwhile")
+    func clockSet() async throws {
+        let place = try leave(
+            "echo late",
+            boot: ProcessTable.boot,
+            accepted: WallClock.system.now().advanced(byMilliseconds: -3_600_000),
+            uptime: WallClock.system.uptime()
+        )
+        let report = await shop.scheduler.adopt()
+        #expect(report.queued == [place.id])
+        #expect(try await end(place.id).status == .completed)
     }
 
     @Test("gives what waits on the rest of its time")

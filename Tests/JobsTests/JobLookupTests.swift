@@ -142,6 +142,18 @@ struct JobLookupTests {
         #expect(await busy.scheduler.counts == (0, 0))
     }
 
+    @Test("leaves the wish to end one for the next gateway, until it has ended")
+    func cancelOutlives() async throws {
+        let handle = try await shop.scheduler.submit(owned("trap '' TERM; \(shop.gate)"))
+        #expect(try await changes(in: handle.directory.path) { Files().exists(handle.directory.runner) })
+        #expect(try await shop.scheduler.cancel(handle.id, for: "ann") == .accepted)
+        let mark = Layout.join(shop.layout.jobs, ".cancel-\(handle.id)")
+        #expect(Files().exists(mark))
+        let outcome = try #require(await handle.outcome(within: .seconds(20)))
+        #expect(outcome.status == .canceled && outcome.message == "canceled by caller")
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(mark) })
+    }
+
     @Test("never starts one whose end is wanted, also where its gateway did not notice that")
     func cancelUnnoticed() async throws {
         var limits = Configuration.Limits()
@@ -191,6 +203,22 @@ struct JobLookupTests {
             )
         }
         #expect(try await shop.scheduler.cancel(id, for: Ownership.local) == .unreachable)
+    }
+
+    @Test(
+        "tells how long one has been running, however the clock was set meanwhile",
+        arguments: [-7200, 7200]
+    )
+    func clockSet(seconds: Int64) async throws {
+        let hand = HandClock()
+        let shop = try Workshop(clock: hand.clock)
+        let handle = try await shop.scheduler.submit(owned(shop.gate))
+        #expect(try await changes(in: handle.directory.path) { Files().exists(handle.directory.runner) })
+        hand.set(by: seconds)
+        let job = try #require(await shop.scheduler.health().jobs.first)
+        #expect((0..<60_000).contains(job.runningForMilliseconds))
+        try shop.openGate()
+        #expect(await handle.outcome(within: .seconds(20))?.status == .completed)
     }
 
     @Test("counts the jobs of every gateway of the home among those that run")

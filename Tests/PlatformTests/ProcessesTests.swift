@@ -89,6 +89,22 @@ struct ProcessesTests {
         #expect(result.output.count == 100_000)
     }
 
+    @Test("passes nothing on to a sink that has failed once, so that what it has is a beginning")
+    func brokenSink() throws {
+        let child = try ChildProcess(
+            shell("trap 'echo two; exit 3' TERM; echo one; sleep 64 & wait"),
+            limits: ProcessLimits()
+        )
+        var pieces: [String] = []
+        #expect(throws: GatewayError("disk-full", "full")) {
+            try child.supervise { (_, bytes) throws(GatewayError) in
+                pieces.append(String(decoding: bytes, as: UTF8.self))
+                throw GatewayError("disk-full", "full")
+            }
+        }
+        #expect(pieces == ["one\n"])
+    }
+
     @Test("does not wait for a grandchild that left the session and holds the pipe")
     func heldPipe() async throws {
         let script = "setsid sh -c 'echo $$; exec sleep 60' & read -r line < /dev/null; sleep 0.2"

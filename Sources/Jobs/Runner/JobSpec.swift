@@ -25,6 +25,8 @@ package struct JobSpec: Sendable {
     package var retryTime: Duration?
     /// When the gateway accepted it, by the wall clock.
     package var submitted: Timestamp
+    /// The same in milliseconds of uptime, which counts within one boot; `nil` where that was not kept.
+    package var submittedUptime: Int64?
     /// The kernel's id of the boot in which it was accepted; `nil` where that was not kept.
     package var boot: String?
 
@@ -50,7 +52,7 @@ package struct JobSpec: Sendable {
                 "requestKey": .optional(requestKey), "outputFormat": .optional(outputFormat),
                 "owner": .optional(owner), "context": context, "collected": .strings(collected),
                 "record": .string(recording.rawValue), "submittedAt": .string(submitted.iso8601),
-                "bootId": .optional(boot),
+                "submittedUptimeMs": .optional(submittedUptime.map { Int($0) }), "bootId": .optional(boot),
                 "retryMs": .optional(retryTime.map(\.milliseconds)),
             ],
             "run": [
@@ -92,6 +94,7 @@ package struct JobSpec: Sendable {
         // Earlier versions kept everything.
         recording = job["record"]?.string.map { .init(rawValue: $0) ?? .none } ?? .full
         self.submitted = submitted
+        submittedUptime = job["submittedUptimeMs"]?.int.map(Int64.init)
         boot = job["bootId"]?.string
         retryTime = job["retryMs"]?.int.map { .milliseconds($0) }
         self.executable = executable
@@ -119,7 +122,7 @@ package struct JobSpec: Sendable {
         }
     }
 
-    init(_ request: JobRequest, submitted: Timestamp, boot: String?) {
+    init(_ request: JobRequest, submitted: Timestamp, uptime: Int64? = nil, boot: String?) {
         id = request.id
         provider = request.provider
         correlationID = request.correlationID
@@ -131,6 +134,7 @@ package struct JobSpec: Sendable {
         collected = request.collected
         recording = request.recording
         self.submitted = submitted
+        submittedUptime = uptime
         self.boot = boot
         executable = request.executable
         arguments = request.arguments

@@ -226,8 +226,8 @@ private final class OutputFiles {
         to stream: ChildProcess.Stream
     ) throws(GatewayError) {
         switch stream {
-        case .output: outputBytes += try OutputFiles.write(bytes, to: output, place.standardOutput)
-        case .error: errorBytes += try OutputFiles.write(bytes, to: error, place.standardError)
+        case .output: try OutputFiles.write(bytes, to: output, place.standardOutput, &outputBytes)
+        case .error: try OutputFiles.write(bytes, to: error, place.standardError, &errorBytes)
         }
     }
 
@@ -240,8 +240,9 @@ private final class OutputFiles {
     private static func write(
         _ bytes: UnsafeRawBufferPointer,
         to descriptor: Int32,
-        _ path: String
-    ) throws(GatewayError) -> Int {
+        _ path: String,
+        _ total: inout Int
+    ) throws(GatewayError) {
         var done = 0
         while done < bytes.count {
             let count = Glibc.write(descriptor, bytes.baseAddress?.advanced(by: done), bytes.count - done)
@@ -250,7 +251,7 @@ private final class OutputFiles {
                 throw Files.failure("write", path)
             }
             done += count
+            total += count
         }
-        return done
     }
 }

@@ -57,6 +57,16 @@ package struct JobHealth: Sendable, Equatable {
     }
 }
 
+extension ProcessIdentity {
+    fileprivate static let ticksPerSecond = Double(max(1, sysconf(Int32(_SC_CLK_TCK))))
+
+    /// Seconds since a process of this boot was started, however the clock was set meanwhile.
+    var age: Double {
+        // Start times count from boot, with the time that the machine slept.
+        Double(WallClock.system.uptime()) / 1e9 - Double(startTime) / ProcessIdentity.ticksPerSecond
+    }
+}
+
 extension JobHealth.Process {
     /// Looks at a process.
     init(_ identity: ProcessIdentity, clock: WallClock) {
@@ -69,10 +79,8 @@ extension JobHealth.Process {
         isAlive = entry.state != "Z" && entry.state != "X"
         state = String(entry.state)
         memoryKilobytes = Int(entry.residentBytes / 1024)
-        let ticksPerSecond = Double(max(1, sysconf(Int32(_SC_CLK_TCK))))
-        // Start times count from boot, with the time that the machine slept.
-        let age = Double(WallClock.system.uptime()) / 1e9 - Double(identity.startTime) / ticksPerSecond
-        let used = Double(entry.processorTicks) / ticksPerSecond
+        let age = identity.age
+        let used = Double(entry.processorTicks) / ProcessIdentity.ticksPerSecond
         cpuPercent = age > 0 ? (used / age * 1000).rounded() / 10 : 0
     }
 }

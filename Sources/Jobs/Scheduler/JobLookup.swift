@@ -237,14 +237,14 @@ extension JobScheduler {
 
     /// Ends a job of the caller's, here or under another gateway of this home.
     ///
-    /// 1. Here: as `cancel` does it.
-    /// 2. Elsewhere: leave the mark of the wish, which its gateway notices, or whoever adopts the job; and end its provider by
-    ///    the identity of its runner, should its gateway be gone or hang.
+    /// 1. Leave the mark of the wish, which the job's gateway notices, and whoever adopts the job should it be gone.
+    /// 2. Here: as `cancel` does it. Elsewhere: end its provider by the identity of its runner, should its gateway be gone or hang.
     package func cancel(_ id: String, for caller: String) async throws(GatewayError) -> CancelAnswer {
         guard let found = try await find(id, for: caller) else { return .notFound }
         let status = found.snapshot.status
         if status.isFinal { return .over(status) }
         if knows(id) {
+            markCanceled(id)
             try cancel(id)
             return .accepted
         }
@@ -254,6 +254,17 @@ extension JobScheduler {
             ProcessTable.signal(runner, SIGTERM)
         }
         return .accepted
+    }
+
+    /// Leaves the mark of the wish to end a job of this gateway, for the next one should this one end before the job has.
+    ///
+    /// Where nothing can be written, the job is ended all the same.
+    func markCanceled(_ id: String) {
+        do throws(GatewayError) {
+            try machine.files.append([], to: registry.cancelMark(id))
+        } catch {
+            report(error)
+        }
     }
 
     /// Whether somebody wants the job ended, as another gateway may have left it.

@@ -148,7 +148,7 @@ package actor JobScheduler {
 
     /// Writes a job's directory under a name that nobody takes for a job's.
     func stage(_ request: JobRequest) throws(GatewayError) -> (JobSpec, JobDirectory) {
-        var spec = JobSpec(request, submitted: machine.clock.now(), boot: registry.boot)
+        var spec = JobSpec(request, submitted: machine.clock.now(), uptime: uptime, boot: registry.boot)
         spec.environment[Leftovers.variable] = request.id
         spec.limits.output = min(spec.limits.output, limits.maxJobOutputBytes)
         guard jobs[request.id] == nil else {
@@ -276,14 +276,16 @@ package actor JobScheduler {
 
     private func health(of spec: JobSpec, in directory: JobDirectory) -> JobHealth {
         let record = (try? RunnerRecord.of(directory, files: machine.files)) ?? nil
-        let since = (record?.started ?? spec.submitted).milliseconds
+        let runner = record?.runner
+        let isOfThisBoot = runner.map { $0.boot == ProcessTable.boot } ?? false
         return JobHealth(
             id: spec.id,
             provider: spec.provider,
             owner: spec.owner,
             status: .running,
             process: record?.provider.map { JobHealth.Process($0, clock: machine.clock) },
-            runningForMilliseconds: Int(machine.clock.now().milliseconds - since)
+            runningForMilliseconds: runner.flatMap { isOfThisBoot ? Int($0.age * 1000) : nil }
+                ?? Int(waited(spec))
         )
     }
 
@@ -338,9 +340,12 @@ package actor JobScheduler {
         }
     }
 
-    /// Milliseconds since a job was accepted.
-    private func waited(_ spec: JobSpec) -> Int64 {
-        machine.clock.now().milliseconds - spec.submitted.milliseconds
+    /// Milliseconds since a job was accepted; where the clock was set meanwhile, that counts only after another boot.
+    func waited(_ spec: JobSpec) -> Int64 {
+        if let then = spec.submittedUptime, let boot = spec.boot, boot == registry.boot {
+            return max(0, uptime - then)
+        }
+        return max(0, machine.clock.now().milliseconds - spec.submitted.milliseconds)
     }
 
     /// Whether a job that has no runner yet may still get one.

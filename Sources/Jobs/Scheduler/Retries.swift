@@ -136,7 +136,7 @@ extension JobScheduler {
         if case .open = circuit(job.spec.provider).state { return nil }
         let pause = Backoff.pause(before: job.attempt + 1, chance: machine.random.bytes(1).first ?? 0)
         guard let limit = job.spec.retryTime else { return pause }
-        let taken = Duration.milliseconds(machine.clock.now().milliseconds - job.spec.submitted.milliseconds)
+        let taken = Duration.milliseconds(waited(job.spec))
         return taken + pause < limit ? pause : nil
     }
 

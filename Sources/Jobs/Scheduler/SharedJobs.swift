@@ -87,6 +87,7 @@ extension JobScheduler {
             guard isAlone, job.callers.isEmpty else { return false }
         }
         job.isCancelWanted = true
+        markCanceled(id)
         take(.cancelRequested, id)
         return true
     }

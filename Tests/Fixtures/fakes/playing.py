@@ -12,6 +12,7 @@ A scene is chosen by directives in the prompt, or by the same in $FAKE_CLI_SCENE
     @@silent@@            never say anything, never end
     @@flood BYTES@@       so many bytes on standard output instead of the answer
     @@stderr TEXT@@       this on standard error, too
+    @@first TEXT@@        this part of an answer before all else, where the format has parts
     @@exit CODE TEXT@@    no answer; this text on standard error, and this exit status
     @@fails COUNT TEXT@@  the first COUNT starts with this text end like `@@exit 1 TEXT@@`, those after them go on
     @@tool@@              run a tool first, as far as the output tells (claude and codex)
@@ -20,6 +21,10 @@ A scene is chosen by directives in the prompt, or by the same in $FAKE_CLI_SCENE
     @@grandchild@@        leave a `sleep` in a session of its own behind, its pid in the record
     @@daemon@@            leave a daemon behind: forked twice, in a session of its own, with an empty environment, deaf to
                           SIGTERM; its pid in the record
+
+With $FAKE_CLI_LEDGER, a folder, each run of a job is kept there as it was, for who does not take the gateway's word: `ledger`
+has a line of JSON for its start, for its prompt, and for its end by itself; `<job>.<pid>.out` and `.err` what it has written.
+A flood is not kept.
 """
 import json
 import os
@@ -29,13 +34,83 @@ import subprocess
 import sys
 import time
 
-DIRECTIVE = re.compile(r"@@(say|empty|wait|slow|silent|flood|stderr|exit|fails|tool|signal|stubborn|grandchild|daemon)(?:\s+(.*?))?@@", re.S)
+DIRECTIVE = re.compile(r"@@(say|empty|wait|slow|silent|flood|stderr|first|exit|fails|tool|signal|stubborn|grandchild|daemon)(?:\s+(.*?))?@@", re.S)
 
 
 def usage_error(message):
     """The CLIs' way to refuse an invocation."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+class Recorded:
+    """A standard stream that keeps what was written to it."""
+
+    encoding, errors = "utf-8", "strict"
+
+    def __init__(self, descriptor, path):
+        self.descriptor, self.pending = descriptor, b""
+        self.copy = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def write(self, text):
+        self.pending += text.encode()
+        if len(self.pending) > 8192:
+            self.flush()
+        return len(text)
+
+    def flush(self):
+        while self.pending:
+            # In this order: what is in the copy was written.
+            count = os.write(self.descriptor, self.pending)
+            os.write(self.copy, self.pending[:count])
+            self.pending = self.pending[count:]
+
+    def fileno(self):
+        return self.descriptor
+
+    def isatty(self):
+        return False
+
+
+class Ledger:
+    """What really happened in this run; nothing is kept without a folder, or where no job is run."""
+
+    file = None
+
+    def __init__(self):
+        folder, job = os.environ.get("FAKE_CLI_LEDGER"), os.environ.get("LLM_GATEWAY_JOB_ID")
+        if not folder or not job:
+            return
+        self.job = job
+        self.file = os.open(os.path.join(folder, "ledger"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.note("start", name=os.path.basename(sys.argv[0]))
+        path = os.path.join(folder, f"{job}.{os.getpid()}")
+        sys.stdout, sys.stderr = Recorded(1, path + ".out"), Recorded(2, path + ".err")
+
+    def note(self, what, **facts):
+        """One line, by one write: a line is there whole or not at all."""
+        if self.file is not None:
+            facts = {"what": what, "at": time.monotonic(), "job": self.job, "pid": os.getpid(), **facts}
+            os.write(self.file, (json.dumps(facts) + "\n").encode())
+
+
+LEDGER = Ledger()
+
+
+def perform(main):
+    """The body of a CLI: runs it and notes how it ended."""
+    try:
+        main(sys.argv[1:])
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    LEDGER.note("end", code=code)
+    raise SystemExit(code)
 
 
 class Start:
@@ -93,6 +168,7 @@ class Conversations:
 
 
 def directives(prompt):
+    LEDGER.note("prompt", prompt=prompt[:80])
     found = dict(DIRECTIVE.findall(prompt))
     return found or dict(DIRECTIVE.findall(os.environ.get("FAKE_CLI_SCENE", "")))
 
@@ -129,11 +205,16 @@ def play(scene, answer, start, emit, finish):
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         start.facts["grandchild"] = child.pid
         start.save()
+        LEDGER.note("child", child=child.pid)
     if "daemon" in scene:
         start.facts["daemon"] = daemon()
         start.save()
+        LEDGER.note("child", child=start.facts["daemon"])
     if "stderr" in scene:
         print(scene["stderr"], file=sys.stderr, flush=True)
+    if "first" in scene:
+        emit(scene["first"])
+        sys.stdout.flush()
     if "wait" in scene:
         time.sleep(float(scene["wait"]))
     if "silent" in scene:
@@ -141,7 +222,9 @@ def play(scene, answer, start, emit, finish):
             signal.pause()
     if "signal" in scene:
         number = int(scene["signal"])
-        signal.signal(number, signal.SIG_DFL)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        LEDGER.note("end", signal=number)
         os.kill(os.getpid(), number)
     if "exit" in scene:
         code, _, text = scene["exit"].partition(" ")
