@@ -40,6 +40,7 @@ let package = Package(
         // MARK: the cellar: all C
         .target(name: "CShims", path: "Sources/C/Shims"),
         .target(name: "CSystemd", path: "Sources/C/Systemd"),
+        .target(name: "CPostgreSQL", path: "Sources/C/PostgreSQL"),
         .systemLibrary(name: "CSQLite", path: "Sources/C/SQLite", providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "CArchive", path: "Sources/C/Archive", providers: [.apt(["libarchive-dev"])]),
         .systemLibrary(name: "COpenSSL", path: "Sources/C/OpenSSL", providers: [.apt(["libssl-dev"])]),
@@ -51,10 +52,20 @@ let package = Package(
             dependencies: ["Appliance", "CShims", "CSystemd", "COpenSSL"],
             swiftSettings: settings
         ),
-        .target(name: "SQLite", dependencies: ["Appliance", "CSQLite"], swiftSettings: settings),
+        .target(name: "SQL", dependencies: ["Appliance"], swiftSettings: settings),
+        .target(name: "SQLite", dependencies: ["Appliance", "SQL", "CSQLite"], swiftSettings: settings),
+        .target(
+            name: "PostgreSQL",
+            dependencies: ["Appliance", "SQL", "CPostgreSQL"],
+            swiftSettings: settings
+        ),
         .target(name: "MCP", dependencies: ["Appliance", "Platform", "CShims"], swiftSettings: settings),
         .target(name: "Providers", dependencies: ["Appliance", "Platform"], swiftSettings: settings),
-        .target(name: "Jobs", dependencies: ["Appliance", "Platform", "SQLite"], swiftSettings: settings),
+        .target(
+            name: "Jobs",
+            dependencies: ["Appliance", "Platform", "SQL", "SQLite", "PostgreSQL"],
+            swiftSettings: settings
+        ),
         .target(
             name: "Doctor",
             dependencies: ["Appliance", "Platform", "Providers", "Jobs"],
@@ -94,7 +105,7 @@ let package = Package(
         ),
         .testTarget(
             name: "SQLiteTests",
-            dependencies: ["SQLite", "Appliance", "TestSupport"],
+            dependencies: ["SQL", "SQLite", "Appliance", "TestSupport"],
             swiftSettings: settings
         ),
         .testTarget(
@@ -109,12 +120,14 @@ let package = Package(
         ),
         .testTarget(
             name: "JobsTests",
-            dependencies: ["Jobs", "SQLite", "Platform", "Appliance", "TestSupport"],
+            dependencies: ["Jobs", "SQL", "SQLite", "PostgreSQL", "Platform", "Appliance", "TestSupport"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "DoctorTests",
-            dependencies: ["Doctor", "Providers", "Jobs", "SQLite", "Platform", "Appliance", "TestSupport"],
+            dependencies: [
+                "Doctor", "Providers", "Jobs", "SQL", "SQLite", "Platform", "Appliance", "TestSupport",
+            ],
             swiftSettings: settings
         ),
         .testTarget(
@@ -125,7 +138,8 @@ let package = Package(
         .testTarget(
             name: "GatewayTests",
             dependencies: [
-                "Gateway", "MCP", "Providers", "Jobs", "SQLite", "Platform", "Appliance", "TestSupport",
+                "Gateway", "MCP", "Providers", "Jobs", "SQL", "SQLite", "Platform", "Appliance",
+                "TestSupport",
             ],
             swiftSettings: settings
         ),

@@ -17,9 +17,9 @@ struct BudgetFacts: Sendable {
     ) async -> BudgetFacts {
         let now = machine.clock.now()
         var facts = BudgetFacts(use: BudgetUse(on: now), end: BudgetUse.end(of: now))
-        guard let path = configuration.persistence.databaseFile(layout) else { return facts }
+        guard let source = RecordSource(configuration.persistence, layout: layout) else { return facts }
         do throws(GatewayError) {
-            facts.use = try await BudgetUse.recorded(in: path, on: now, files: machine.files)
+            facts.use = try await BudgetUse.recorded(in: source, on: now, files: machine.files)
         } catch {
             // What is wrong with the record is said once, by the part that reads more of it.
             return facts

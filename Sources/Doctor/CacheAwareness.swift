@@ -16,15 +16,17 @@ struct CacheAwareness: Sendable {
         layout: Layout,
         persistence: Configuration.Persistence
     ) async -> CacheAwareness {
-        guard let path = persistence.databaseFile(layout) else { return CacheAwareness() }
+        guard let source = RecordSource(persistence, layout: layout) else { return CacheAwareness() }
         let start = machine.clock.now().advanced(byMilliseconds: -window)
         do throws(GatewayError) {
             return CacheAwareness(
-                uses: try await CacheUse.recorded(in: path, since: start, files: machine.files)
+                uses: try await CacheUse.recorded(in: source, since: start, files: machine.files)
             )
         } catch {
-            // A busy or damaged record stops no request: the gateway serves without it.
-            return CacheAwareness(findings: [Finding(error, .warning, title: "database")])
+            // A busy or damaged record stops no request: the gateway serves without it. Without a server, gateways of other
+            // machines do not find its jobs either.
+            let severity = persistence.backend == .postgres ? Finding.Severity.error : .warning
+            return CacheAwareness(findings: [Finding(error, severity, title: "database")])
         }
     }
 

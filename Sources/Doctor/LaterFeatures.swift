@@ -21,7 +21,7 @@ enum LaterFeatures {
         if configuration.acp.enabled { missing.append(("[acp]", "the Agent Client Protocol")) }
         if configuration.compression.enabled { missing.append(("[compression]", "compressed replies")) }
         if configuration.leastCost.enabled { missing.append(("[least_cost]", "routing by price")) }
-        var findings = missing.map { missing in
+        return missing.map { missing in
             Finding(
                 "feature-not-available",
                 .info,
@@ -29,18 +29,6 @@ enum LaterFeatures {
                 "\(missing.table) asks for \(missing.what), which this version does not have; the table is kept for one that does"
             )
         }
-        if configuration.persistence.backend == .postgres {
-            findings.append(
-                Finding(
-                    "backend-unavailable",
-                    .error,
-                    "configuration",
-                    "this version keeps jobs in SQLite only, and config.toml asks for PostgreSQL",
-                    help: "set backend = \"sqlite\" in [persistence]"
-                )
-            )
-        }
-        return findings
     }
 
     /// No request is routed by price.
@@ -61,7 +49,8 @@ enum LaterFeatures {
             "enabled": false, "configuration_valid": true, "ready": true,
             "claude_bare_auth_configured": false,
             "baseline_present": false, "current_release_id": nil, "last_success_at": nil, "stale": false,
-            "last_sync_error": nil, "durable_async_configured": .bool(persistence.backend == .sqlite),
+            "last_sync_error": nil,
+            "durable_async_configured": .bool([.sqlite, .postgres].contains(persistence.backend)),
             "provider_eligibility": [:],
         ]
     }

@@ -1,12 +1,13 @@
 package import Appliance
 import CSQLite
+package import SQL
 
 /// A connection to a database.
 ///
 /// Its calls block, so it belongs to an actor with a thread of its own. Errors are `database-busy`,
 /// `database-corrupt`, `database-read-only`, `disk-full` or `database-error`; they name the file and the statement, never
 /// the bound values.
-package final class Connection {
+package final class Connection: DatabaseConnection {
     /// How a database is opened.
     package enum Mode: Sendable {
         /// Made when missing; WAL; one writer at a time.
@@ -64,55 +65,21 @@ package final class Connection {
         sqlite3_close_v2(handle)
     }
 
+    /// SQLite's.
+    package var dialect: Dialect { .sqlite }
+
     /// Runs a statement whose rows, if any, are not wanted; returns how many rows it changed.
     @discardableResult
-    package func execute(_ sql: String, _ values: [SQLiteValue] = []) throws(GatewayError) -> Int {
+    package func execute(_ sql: String, _ values: [SQLValue]) throws(GatewayError) -> Int {
         try each(sql, values) { _ throws(GatewayError) in }
         return Int(sqlite3_changes64(handle))
     }
 
-    /// Calls `body` for every row of the result.
-    package func each(
-        _ sql: String,
-        _ values: [SQLiteValue] = [],
-        _ body: (Row) throws(GatewayError) -> Void
-    ) throws(GatewayError) {
-        try step(sql, values) { row throws(GatewayError) in
-            try body(row)
-            return true
-        }
-    }
-
-    /// Every row of the result, as `body` reads it.
-    package func all<Value>(
-        _ sql: String,
-        _ values: [SQLiteValue] = [],
-        _ body: (Row) throws(GatewayError) -> Value
-    ) throws(GatewayError) -> [Value] {
-        var result: [Value] = []
-        try each(sql, values) { row throws(GatewayError) in result.append(try body(row)) }
-        return result
-    }
-
-    /// The first row of the result, as `body` reads it; `nil` when there is none.
-    package func first<Value>(
-        _ sql: String,
-        _ values: [SQLiteValue] = [],
-        _ body: (Row) throws(GatewayError) -> Value
-    ) throws(GatewayError) -> Value? {
-        var value: Value?
-        try step(sql, values) { row throws(GatewayError) in
-            value = try body(row)
-            return false
-        }
-        return value
-    }
-
     /// Goes through the rows of the result for as long as `body` wants another one.
-    private func step(
+    package func step(
         _ sql: String,
-        _ values: [SQLiteValue],
-        _ body: (Row) throws(GatewayError) -> Bool
+        _ values: [SQLValue],
+        _ body: (any Row) throws(GatewayError) -> Bool
     ) throws(GatewayError) {
         let statement = try prepared(sql)
         statement.isInUse = true
@@ -126,7 +93,7 @@ package final class Connection {
             code = sqlite3_step(statement.handle)
             if code == SQLITE_DONE { return }
             guard code == SQLITE_ROW else { throw failure(code, sql) }
-            guard try body(Row(handle: statement.handle)) else { return }
+            guard try body(StatementRow(handle: statement.handle)) else { return }
         }
     }
 
@@ -158,6 +125,9 @@ package final class Connection {
     package func columns(of table: String) throws(GatewayError) -> [String] {
         try all("SELECT name FROM pragma_table_info(?1)", [.text(table)]) { $0.text(0) ?? "" }
     }
+
+    /// Gateways on one file see each other in the directories beside it.
+    package func announce(_ text: String) throws(GatewayError) {}
 
     /// The texts of the statements that are kept prepared: a test asks how each is carried out.
     package var preparedTexts: [String] { statements.keys.sorted() }

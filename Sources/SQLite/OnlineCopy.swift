@@ -1,5 +1,6 @@
 package import Appliance
 import CSQLite
+import SQL
 
 extension Connection {
     /// Copies the whole database into a new file, as it is at one instant, while others go on writing to it.

@@ -1,4 +1,5 @@
 import CSQLite
+import SQL
 
 /// A prepared statement of one connection.
 final class Statement {
@@ -9,7 +10,7 @@ final class Statement {
     deinit { sqlite3_finalize(handle) }
 
     /// Binds values to ?1, ?2…; returns SQLite's result code.
-    func bind(_ values: [SQLiteValue]) -> Int32 {
+    func bind(_ values: [SQLValue]) -> Int32 {
         // SQLITE_TRANSIENT: SQLite copies what it is given.
         let copy = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
         for (offset, value) in values.enumerated() {
@@ -54,52 +55,42 @@ final class Statement {
     }
 }
 
-/// One row of a result; to be read only inside the closure that it is given to.
-///
-/// A column of another type is converted as SQLite does it; null is `nil`.
-package struct Row {
+/// A row of a result; a column of another type is converted as SQLite does it.
+struct StatementRow: Row {
     let handle: OpaquePointer
 
-    /// Whether a column is null.
-    package func isNull(_ column: Int) -> Bool {
+    func isNull(_ column: Int) -> Bool {
         sqlite3_column_type(handle, Int32(column)) == SQLITE_NULL
     }
 
-    /// A column as text; invalid UTF-8 is repaired.
-    package func text(_ column: Int) -> String? {
+    func text(_ column: Int) -> String? {
         guard let start = sqlite3_column_text(handle, Int32(column)) else { return nil }
         let count = Int(sqlite3_column_bytes(handle, Int32(column)))
         return String(decoding: UnsafeBufferPointer(start: start, count: count), as: UTF8.self)
     }
 
-    /// A column's bytes; a text's are its UTF-8.
-    package func blob(_ column: Int) -> [UInt8]? {
+    func blob(_ column: Int) -> [UInt8]? {
         guard !isNull(column) else { return nil }
         let start = sqlite3_column_blob(handle, Int32(column))
         let count = Int(sqlite3_column_bytes(handle, Int32(column)))
         return Array(UnsafeRawBufferPointer(start: start, count: count))
     }
 
-    /// A column as an integer.
-    package func integer(_ column: Int) -> Int? {
+    func integer(_ column: Int) -> Int? {
         isNull(column) ? nil : Int(sqlite3_column_int64(handle, Int32(column)))
     }
 
-    /// A column as a number.
-    package func real(_ column: Int) -> Double? {
+    func real(_ column: Int) -> Double? {
         isNull(column) ? nil : sqlite3_column_double(handle, Int32(column))
     }
 
-    /// How many columns there are.
-    package var count: Int { Int(sqlite3_column_count(handle)) }
+    var count: Int { Int(sqlite3_column_count(handle)) }
 
-    /// What a column is called.
-    package func name(_ column: Int) -> String {
+    func name(_ column: Int) -> String {
         sqlite3_column_name(handle, Int32(column)).map { String(cString: $0) } ?? ""
     }
 
-    /// A column as it is stored.
-    package func value(_ column: Int) -> SQLiteValue {
+    func value(_ column: Int) -> SQLValue {
         switch sqlite3_column_type(handle, Int32(column)) {
         case SQLITE_INTEGER: .integer(sqlite3_column_int64(handle, Int32(column)))
         case SQLITE_FLOAT: .real(sqlite3_column_double(handle, Int32(column)))
@@ -109,6 +100,4 @@ package struct Row {
         }
     }
 
-    /// A column as a truth value; null is `false`.
-    package func flag(_ column: Int) -> Bool { integer(column) ?? 0 != 0 }
 }

@@ -1,6 +1,7 @@
 import Appliance
 import Jobs
 import Platform
+import SQL
 import SQLite
 import TestSupport
 import Testing

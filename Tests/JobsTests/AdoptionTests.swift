@@ -2,6 +2,7 @@ import Appliance
 import Glibc
 import Jobs
 import Platform
+import SQL
 import SQLite
 import TestSupport
 import Testing
@@ -314,7 +315,7 @@ struct AdoptionTests {
     func rows() async throws {
         try await shop.store.write { connection throws(GatewayError) in
             for (id, pid, owner) in [
-                ("gone", SQLiteValue.integer(4_000_000), SQLiteValue.null),
+                ("gone", SQLValue.integer(4_000_000), SQLValue.null),
                 ("alive", .integer(Int64(getpid())), .null),
                 ("theirs", .integer(4_000_000), .text("another-instance")),
             ] {

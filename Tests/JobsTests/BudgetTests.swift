@@ -1,6 +1,7 @@
 import Appliance
 import Jobs
 import Platform
+import SQL
 import SQLite
 import TestSupport
 import Testing
@@ -19,7 +20,7 @@ struct BudgetTests {
     }
 
     private func use(_ path: String) async throws -> BudgetUse {
-        try await BudgetUse.recorded(in: path, on: WallClock.system.now(), files: Files())
+        try await BudgetUse.recorded(in: .file(path), on: WallClock.system.now(), files: Files())
     }
 
     @Test("lets fifty requests at once start no more runs than it has, through two gateways on one file")

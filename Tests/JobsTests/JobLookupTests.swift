@@ -1,6 +1,7 @@
 import Appliance
 import Glibc
 import Platform
+import SQL
 import SQLite
 import TestSupport
 import Testing

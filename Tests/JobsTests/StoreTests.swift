@@ -2,6 +2,8 @@ import Appliance
 import Glibc
 import Jobs
 import Platform
+import PostgreSQL
+import SQL
 import SQLite
 import Synchronization
 import TestSupport
@@ -188,19 +190,22 @@ struct StoreTests {
         #expect(try await recorder.record(of: "c", owner: "local")?["status"] == "started")
     }
 
-    @Test("is absent without a backend, and says that PostgreSQL is not there yet")
+    @Test("is absent without a backend, and on a server where the configuration names one")
     func backends() throws {
         let layout = try Layout(environment: ["HOME": directory.root])
         var persistence = Configuration.Persistence()
         persistence.backend = .none
         #expect(try Store(persistence, layout: layout, clock: .system) == nil)
-        persistence.backend = .postgres
-        let error = #expect(throws: GatewayError.self) {
-            try Store(persistence, layout: layout, clock: .system)
-        }
-        #expect(error?.code == "backend-unavailable")
         persistence.backend = .sqlite
         #expect(try Store(persistence, layout: layout, clock: .system)?.path == layout.database)
+        persistence.backend = .postgres
+        persistence.dsn = "postgresql://gateway@db.example/records"
+        do throws(GatewayError) {
+            let store = try Store(persistence, layout: layout, clock: .system)
+            #expect(store?.path == nil && store?.server?.name == "'records' on 'db.example'")
+        } catch {
+            #expect(error.code == "libpq-missing" && error.help?.contains("libpq5") == true)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 import Appliance
 import Glibc
+import SQL
 import SQLite
 import TestSupport
 import Testing

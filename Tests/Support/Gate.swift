@@ -13,6 +13,9 @@ package final class Gate: Sendable {
     /// A closed gate.
     package init() {}
 
+    /// Whether it is open.
+    package var isOpen: Bool { state.withLock { $0.isOpen } }
+
     /// Lets everybody through, now and from now on.
     package func open() {
         let waiting = state.withLock { state in

@@ -22,7 +22,8 @@ extension Verb {
         let selection = try RecordFlags.selection(call)
         let layout = try call.layout()
         let persistence = try call.persistence()
-        let database = persistence.databaseFile(layout) ?? layout.database
+        // Records may be there from a time with another backend.
+        let source = RecordSource(persistence, layout: layout) ?? .file(layout.database)
         let files = call.machine.files
         guard let operand = call.arguments.operand, operand != "-" else {
             guard call.output == .text else {
@@ -33,7 +34,7 @@ extension Verb {
                 )
             }
             let terminal = call.machine.terminal
-            let count = try await RecordExport.run(database, selection, files: files) {
+            let count = try await RecordExport.run(source, selection, files: files) {
                 (record) throws(GatewayError) in try terminal.write(record.compactText + "\n")
             }
             call.note(ExportReport.wording(count))
@@ -48,7 +49,7 @@ extension Verb {
             )
         }
         let file = try ExportFile(path, files: files)
-        let count = try await RecordExport.run(database, selection, files: files) {
+        let count = try await RecordExport.run(source, selection, files: files) {
             (record) throws(GatewayError) in try file.append(record)
         }
         try file.finish()

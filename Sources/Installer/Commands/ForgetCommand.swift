@@ -28,7 +28,7 @@ extension Verb {
                 help: "give --request, --session, --provider or --older-than; or --all for everything"
             )
         }
-        let forgetting = Forgetting(
+        let forgetting = try Forgetting(
             layout: try call.layout(),
             persistence: try call.persistence(),
             machine: call.machine

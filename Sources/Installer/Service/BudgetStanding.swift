@@ -59,8 +59,8 @@ extension GatewayService {
             layout: layout
         )
         let budget = configuration.budget, now = machine.clock.now()
-        guard !budget.isNone, let path = configuration.persistence.databaseFile(layout),
-            let use = try? await BudgetUse.recorded(in: path, on: now, files: machine.files)
+        guard !budget.isNone, let source = RecordSource(configuration.persistence, layout: layout),
+            let use = try? await BudgetUse.recorded(in: source, on: now, files: machine.files)
         else { return nil }
         var lines: [BudgetStanding.Line] = []
         if !budget.total.isNone {

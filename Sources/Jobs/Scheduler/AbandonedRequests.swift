@@ -1,6 +1,6 @@
 import Appliance
 import Platform
-import SQLite
+import SQL
 
 extension JobScheduler {
     /// How long after its beginning a request without a job was not given one any more.
@@ -33,8 +33,8 @@ extension Store {
         try await survey { connection throws(GatewayError) in
             try connection.all(
                 """
-                SELECT r.id, m.async_job_id FROM gateway_metadata m CROSS JOIN requests r ON r.id = m.request_id
-                WHERE m.status = 'started' AND r.datetime_utc < ?1
+                SELECT r.id, m.async_job_id FROM gateway_metadata m CROSS JOIN requests r
+                WHERE r.id = m.request_id AND m.status = 'started' AND r.datetime_utc < ?1
                     AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = m.async_job_id)
                 ORDER BY r.datetime_utc LIMIT 500
                 """,

@@ -1,6 +1,6 @@
 package import Appliance
 package import Platform
-import SQLite
+import SQL
 
 /// What was run and spent on one day, in UTC.
 package struct BudgetUse: Sendable, Equatable {
@@ -45,21 +45,15 @@ package struct BudgetUse: Sendable, Equatable {
     ///
     /// Throws what opening or reading throws.
     package static func recorded(
-        in path: String,
+        in source: RecordSource,
         on instant: Timestamp,
         files: Files
     ) async throws(GatewayError) -> BudgetUse {
         let none = BudgetUse(on: instant)
-        // SQLite puts its log beside the real file.
-        guard let path = files.realPath(path) else { return none }
-        let mode = files.exists(path + "-wal") ? Connection.Mode.readOnly : .immutable
-        let database = Database(thread: "budget") { () throws(GatewayError) in
-            try Connection(path, mode: mode, busyMilliseconds: 1000)
-        }
-        return try await database.run { connection throws(GatewayError) in
+        return try await source.read(files: files, patience: 1000) { connection throws(GatewayError) in
             guard try !connection.columns(of: "budget_days").isEmpty else { return none }
             return try Store.budgetUse(on: instant, connection)
-        }
+        } ?? none
     }
 }
 
@@ -86,7 +80,10 @@ extension Configuration.Budget {
 }
 
 extension Store {
-    static func budgetUse(on instant: Timestamp, _ connection: Connection) throws(GatewayError) -> BudgetUse {
+    static func budgetUse(
+        on instant: Timestamp,
+        _ connection: any DatabaseConnection
+    ) throws(GatewayError) -> BudgetUse {
         var use = BudgetUse(on: instant)
         try connection.each(
             "SELECT provider, runs, cost_usd FROM budget_days WHERE day = ?1",
@@ -119,7 +116,7 @@ extension Store {
                 try connection.execute(
                     """
                     INSERT INTO budget_days (day, provider, runs, cost_usd) VALUES (?1, ?2, 1, 0)
-                    ON CONFLICT (day, provider) DO UPDATE SET runs = runs + 1
+                    ON CONFLICT (day, provider) DO UPDATE SET runs = budget_days.runs + 1
                     """,
                     [.text(use.day), .text(provider)]
                 )
@@ -147,7 +144,7 @@ extension Store {
     static func uncountRun(
         of provider: String,
         at instant: Timestamp,
-        _ connection: Connection
+        _ connection: any DatabaseConnection
     ) throws(GatewayError) {
         try connection.execute(
             "UPDATE budget_days SET runs = runs - 1 WHERE day = ?1 AND provider = ?2 AND runs > 0",
@@ -160,13 +157,13 @@ extension Store {
         _ dollars: Double?,
         of provider: String,
         at instant: Timestamp,
-        _ connection: Connection
+        _ connection: any DatabaseConnection
     ) throws(GatewayError) {
         guard let dollars, dollars > 0 else { return }
         try connection.execute(
             """
             INSERT INTO budget_days (day, provider, runs, cost_usd) VALUES (?1, ?2, 0, ?3)
-            ON CONFLICT (day, provider) DO UPDATE SET cost_usd = cost_usd + ?3
+            ON CONFLICT (day, provider) DO UPDATE SET cost_usd = budget_days.cost_usd + ?3
             """,
             [.text(BudgetUse.day(of: instant)), .text(provider), .real(dollars)]
         )

@@ -1,6 +1,6 @@
 package import Appliance
 package import Platform
-import SQLite
+import SQL
 
 /// How the requests of a time used the providers' prompt caches, one row for each provider and model.
 package struct CacheUse: Sendable, Equatable {
@@ -22,35 +22,28 @@ package struct CacheUse: Sendable, Equatable {
     ///
     /// Throws what opening or reading throws.
     package static func recorded(
-        in path: String,
+        in source: RecordSource,
         since start: Timestamp,
         files: Files = Files()
     ) async throws(GatewayError) -> [CacheUse] {
-        // SQLite puts its log beside the real file.
-        guard let path = files.realPath(path) else { return [] }
-        // Without a log beside it the file is complete and nobody has it open; a plain reader would make the log.
-        let mode = files.exists(path + "-wal") ? Connection.Mode.readOnly : .immutable
-        let database = Database(thread: "cache-use") { () throws(GatewayError) in
-            try Connection(path, mode: mode, busyMilliseconds: patience)
-        }
-        return try await database.run { connection throws(GatewayError) in
+        try await source.read(files: files, patience: patience) { connection throws(GatewayError) in
             guard try connection.columns(of: "requests").contains("cache_read_tokens") else { return [] }
             return try connection.all(
                 """
-                SELECT cli, model, COUNT(*), SUM(CASE WHEN cache_read_tokens > 0 THEN 1 ELSE 0 END),
-                    SUM(COALESCE(cache_read_tokens, 0))
+                SELECT cli, model, COUNT(*), COUNT(CASE WHEN cache_read_tokens > 0 THEN 1 END),
+                    CAST(SUM(COALESCE(cache_read_tokens, 0)) AS BIGINT)
                 FROM requests WHERE datetime_utc >= ?1 GROUP BY cli, model ORDER BY cli, model
                 """,
                 [.text(start.iso8601)],
                 CacheUse.init(row:)
             )
-        }
+        } ?? []
     }
 }
 
 extension CacheUse {
     /// Reads `cli`, `model`, and the sums of requests, hits and tokens.
-    fileprivate init(row: Row) {
+    fileprivate init(row: any Row) {
         self.init(
             provider: row.text(0) ?? "",
             model: row.text(1),
@@ -86,23 +79,23 @@ extension FlightRecorder {
         guard let store else { return nil }
         let condition =
             "session_id = ?1 AND (owner_principal = ?2 OR (owner_principal IS NULL AND ?2 = '\(Ownership.local)'))"
-        let values = [SQLiteValue.text(id), .text(owner)]
+        let values = [SQLValue.text(id), .text(owner)]
         return try await store.read { connection throws(GatewayError) in
             let byModel = try connection.all(
                 """
-                SELECT cli, model, COUNT(*), SUM(CASE WHEN cache_read_tokens > 0 THEN 1 ELSE 0 END),
-                    SUM(COALESCE(cache_read_tokens, 0))
+                SELECT cli, model, COUNT(*), COUNT(CASE WHEN cache_read_tokens > 0 THEN 1 END),
+                    CAST(SUM(COALESCE(cache_read_tokens, 0)) AS BIGINT)
                 FROM requests WHERE \(condition) GROUP BY cli, model ORDER BY cli, model
                 """,
                 values,
                 CacheUse.init(row:)
             )
             guard !byModel.isEmpty else { return nil }
-            // The column beside the one MAX is that of the row where the maximum was found (SQLite, SELECT, 2.5).
             return try connection.first(
                 """
-                SELECT SUM(COALESCE(cache_creation_tokens, 0)), COUNT(DISTINCT stable_prefix_hash),
-                    MAX(datetime_utc), cache_control_ttl_seconds
+                SELECT CAST(SUM(COALESCE(cache_creation_tokens, 0)) AS BIGINT), COUNT(DISTINCT stable_prefix_hash),
+                    MAX(datetime_utc), (SELECT cache_control_ttl_seconds FROM requests WHERE \(condition)
+                        ORDER BY datetime_utc DESC LIMIT 1)
                 FROM requests WHERE \(condition)
                 """,
                 values

@@ -1,6 +1,6 @@
 package import Appliance
 package import Platform
-package import SQLite
+package import SQL
 
 /// One connection on a thread of its own.
 ///
@@ -9,7 +9,7 @@ package import SQLite
 package actor Database {
     private enum State {
         case closed
-        case open(Connection)
+        case open(any DatabaseConnection)
         /// Failed at this value of the clock.
         case failed(GatewayError, UInt64)
         case closedForGood
@@ -18,7 +18,7 @@ package actor Database {
     private let executor: ThreadExecutor
     private let clock: WallClock
     private let patience: Duration
-    private let open: @Sendable () throws(GatewayError) -> Connection
+    private let open: @Sendable () throws(GatewayError) -> any DatabaseConnection
     private var state = State.closed
 
     /// The database's own thread: SQLite blocks, which the cooperative pool must not.
@@ -29,7 +29,7 @@ package actor Database {
         thread: String,
         clock: WallClock = .system,
         patience: Duration = .seconds(10),
-        open: @escaping @Sendable () throws(GatewayError) -> Connection
+        open: @escaping @Sendable () throws(GatewayError) -> any DatabaseConnection
     ) {
         executor = ThreadExecutor(thread)
         self.clock = clock
@@ -39,7 +39,7 @@ package actor Database {
 
     /// Runs calls on the connection.
     package func run<Value: Sendable>(
-        _ body: @Sendable (Connection) throws(GatewayError) -> Value
+        _ body: @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
     ) throws(GatewayError) -> Value {
         try body(connection())
     }
@@ -49,7 +49,7 @@ package actor Database {
         state = .closedForGood
     }
 
-    private func connection() throws(GatewayError) -> Connection {
+    private func connection() throws(GatewayError) -> any DatabaseConnection {
         switch state {
         case .open(let connection): return connection
         case .closedForGood: throw GatewayError("database-closed", "the database is closed")

@@ -1,5 +1,6 @@
 package import Appliance
 package import Platform
+import SQL
 import SQLite
 
 /// A database as a file that is carried from one home to another.

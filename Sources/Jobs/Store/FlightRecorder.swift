@@ -1,6 +1,6 @@
 package import Appliance
 import Platform
-import SQLite
+import SQL
 
 /// What is known of a request when it starts.
 package struct FlightStart: Sendable {
@@ -156,9 +156,11 @@ package struct FlightRecorder: Sendable {
                             .text(store.expiry(from: now)),
                         ]
                     )
+                    // Left by a program that removed the request without it.
+                    try connection.execute("DELETE FROM gateway_metadata WHERE request_id = ?1", [.text(id)])
                     try connection.execute(
                         """
-                        INSERT OR REPLACE INTO gateway_metadata (request_id, async_job_id, approval_decision, status)
+                        INSERT INTO gateway_metadata (request_id, async_job_id, approval_decision, status)
                         VALUES (?1, ?2, ?3, 'started')
                         """,
                         [.text(id), .optional(flight.jobID), .optional(flight.approvalDecision)]
@@ -171,7 +173,10 @@ package struct FlightRecorder: Sendable {
     }
 
     /// The id itself, or the next numbered one where it is taken; only in a transaction that writes.
-    private static func freeID(_ wanted: String, _ connection: Connection) throws(GatewayError) -> String {
+    private static func freeID(
+        _ wanted: String,
+        _ connection: any DatabaseConnection
+    ) throws(GatewayError) -> String {
         let isTaken = try connection.first("SELECT 1 FROM requests WHERE id = ?1", [.text(wanted)]) { _ in
             true
         }
@@ -181,7 +186,7 @@ package struct FlightRecorder: Sendable {
             """
             SELECT MAX(CAST(substr(id, length(?1) + 1) AS INTEGER)) FROM requests
             WHERE id >= ?1 || '0' AND id < ?1 || ':' AND length(id) < length(?1) + 10
-                AND substr(id, length(?1) + 1) NOT GLOB '*[^0-9]*'
+                AND ltrim(substr(id, length(?1) + 1), '0123456789') = ''
             """,
             [.text("\(wanted)~")]
         ) { $0.integer(0) ?? 1 }
@@ -217,7 +222,7 @@ package struct FlightRecorder: Sendable {
                         WHERE request_id = ?1
                             AND (status = 'started'
                                 OR status = 'failed' AND exit_code IS NULL AND error_message = '\(Store.orphanedRecord)')
-                            AND (?11 IS NULL OR async_job_id IS NULL OR async_job_id = ?11)
+                            AND COALESCE(async_job_id = ?11, TRUE)
                         """,
                         [
                             .text(correlationID), .text(ended.succeeded ? "completed" : "failed"),

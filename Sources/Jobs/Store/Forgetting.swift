@@ -37,18 +37,24 @@ package struct Forgetting: Sendable {
     private let sessions: SessionStore
 
     /// For a home with its configuration; `report` gets what is wrong with the session file.
+    ///
+    /// Throws `libpq-missing` and `dsn-malformed` where a server is asked for.
     package init(
         layout: Layout,
         persistence: Configuration.Persistence,
         machine: Machine,
         report: @escaping @Sendable (GatewayError) -> Void
-    ) {
+    ) throws(GatewayError) {
         self.layout = layout
         self.machine = machine
-        // Records may be there from a time with another backend; a database that is missing is not made.
-        let path = persistence.databaseFile(layout) ?? layout.database
-        store =
-            machine.files.exists(path) ? Store(path: path, clock: machine.clock, files: machine.files) : nil
+        if persistence.backend == .postgres {
+            store = try Store(persistence, layout: layout, clock: machine.clock)
+        } else {
+            // Records may be there from a time with another backend; a database that is missing is not made.
+            let path = persistence.databaseFile(layout) ?? layout.database
+            let isThere = machine.files.exists(path)
+            store = isThere ? Store(path: path, clock: machine.clock, files: machine.files) : nil
+        }
         sessions = SessionStore(layout: layout, machine: machine, report: report)
     }
 

@@ -1,6 +1,6 @@
 package import Appliance
 import Platform
-import SQLite
+import SQL
 
 /// A row of `jobs` without its output.
 package struct JobSnapshot: Sendable, Equatable {
@@ -79,7 +79,9 @@ extension Store {
     ) async throws(GatewayError) {
         guard spec.recording != .none else { return }
         try await write { connection throws(GatewayError) in
-            try Store.insert(spec, directory: directory, instance: instance, host: host, connection)
+            try connection.transaction { () throws(GatewayError) in
+                try Store.insert(spec, directory: directory, instance: instance, host: host, connection)
+            }
         }
     }
 
@@ -88,7 +90,7 @@ extension Store {
         directory: String,
         instance: String,
         host: String,
-        _ connection: Connection
+        _ connection: any DatabaseConnection
     ) throws(GatewayError) {
         try takeLease(of: instance, host: host, at: spec.submitted, connection)
         // Who holds a job's files knows better than one who took it for lost.
@@ -100,7 +102,7 @@ extension Store {
             ON CONFLICT (id) DO UPDATE SET owner_instance = excluded.owner_instance,
                 owner_hostname = excluded.owner_hostname, directory = excluded.directory, status = 'running',
                 error = NULL, finished_at = NULL, expires_at = excluded.expires_at
-            WHERE status IN ('running', 'orphaned')
+            WHERE jobs.status IN ('running', 'orphaned')
             """,
             [
                 // The reference's table takes no null for a key.
@@ -132,7 +134,7 @@ extension Store {
         }
         let expiry = expiry(from: ending.finished)
         let isFull = spec.recording == .full
-        func kept(_ bytes: [UInt8]) -> SQLiteValue {
+        func kept(_ bytes: [UInt8]) -> SQLValue {
             .text(isFull ? String(decoding: bytes, as: UTF8.self) : "")
         }
         let (output, errorOutput) = (kept(ending.output), kept(ending.errorOutput))
@@ -143,7 +145,7 @@ extension Store {
                     """
                     UPDATE jobs SET status = ?2, exit_code = ?3, stdout = ?4, stderr = ?5, output_truncated = ?6,
                         error = ?7, finished_at = ?8, expires_at = ?9, payload_json = ?10, stdout_bytes = ?11,
-                        stderr_bytes = ?12, request_key = CASE WHEN ?13 THEN request_key ELSE '' END,
+                        stderr_bytes = ?12, request_key = CASE WHEN ?13 = 1 THEN request_key ELSE '' END,
                         error_category = ?14, retryable = ?15
                     WHERE id = ?1 AND status = 'running'
                     """,
@@ -169,11 +171,12 @@ extension Store {
     /// A job without its output; `nil` when it is not known.
     package func job(_ id: String) async throws(GatewayError) -> JobSnapshot? {
         try await read { connection throws(GatewayError) in
-            try connection.first(
+            let dialect = connection.dialect
+            return try connection.first(
                 """
                 SELECT id, cli, status, started_at, finished_at, exit_code, correlation_id, output_truncated,
-                    COALESCE(stdout_bytes, length(CAST(stdout AS BLOB))),
-                    COALESCE(stderr_bytes, length(CAST(stderr AS BLOB))), error, owner_principal, output_format
+                    COALESCE(stdout_bytes, \(dialect.bytes(of: "stdout"))),
+                    COALESCE(stderr_bytes, \(dialect.bytes(of: "stderr"))), error, owner_principal, output_format
                 FROM jobs WHERE id = ?1
                 """,
                 [.text(id)]
@@ -247,7 +250,9 @@ extension Store {
                     try connection.execute(
                         """
                         UPDATE jobs SET status = 'orphaned', error = COALESCE(error, ?2), finished_at = ?3,
-                            expires_at = ?4 WHERE id = ?1 AND status = 'running'
+                            expires_at = ?4
+                        WHERE id IN (SELECT id FROM jobs WHERE id = ?1 AND status = 'running'
+                            \(connection.dialect.unlessTaken))
                         """,
                         [.text(id), .text(error), .text(now.iso8601), .text(expiry)]
                     )

@@ -1,6 +1,6 @@
 import Appliance
 import Platform
-import SQLite
+import SQL
 
 /// A running job of another gateway that holds a lease.
 struct LeasedJob: Sendable {
@@ -24,11 +24,12 @@ extension Store {
         of instance: String,
         host: String,
         at now: Timestamp,
-        _ connection: Connection
+        _ connection: any DatabaseConnection
     ) throws(GatewayError) {
         try connection.execute(
             """
-            INSERT OR IGNORE INTO gateway_leases (instance, host, beat, renewed_at) VALUES (?1, ?2, 0, ?3)
+            INSERT INTO gateway_leases (instance, host, beat, renewed_at) VALUES (?1, ?2, 0, ?3)
+            ON CONFLICT (instance) DO NOTHING
             """,
             [.text(instance), .text(host), .text(now.iso8601)]
         )
@@ -60,8 +61,8 @@ extension Store {
             try connection.all(
                 """
                 SELECT j.id, j.directory, j.owner_instance, l.host, l.beat FROM jobs j
-                CROSS JOIN gateway_leases l ON l.instance = j.owner_instance
-                WHERE j.status = 'running' AND j.directory IS NOT NULL AND j.owner_instance <> ?1
+                CROSS JOIN gateway_leases l WHERE l.instance = j.owner_instance
+                    AND j.status = 'running' AND j.directory IS NOT NULL AND j.owner_instance <> ?1
                 """,
                 [.text(instance)]
             ) { row in

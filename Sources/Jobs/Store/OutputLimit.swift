@@ -1,5 +1,5 @@
 import Appliance
-import SQLite
+import SQL
 
 extension Store {
     /// Removes stored output, that of the oldest finished jobs first, until at most `limit` bytes are left; returns of how

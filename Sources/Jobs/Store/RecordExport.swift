@@ -1,6 +1,6 @@
 package import Appliance
 package import Platform
-import SQLite
+import SQL
 
 /// Every record of a database as JSON, one object for each request and for each finished job, with the columns as they are.
 ///
@@ -15,18 +15,12 @@ package enum RecordExport {
     /// Returns how many requests and how many jobs there were; none where there is no database. Throws what reading throws, and
     /// what `take` throws.
     package static func run(
-        _ path: String,
+        _ source: RecordSource,
         _ selection: RecordSelection,
         files: Files,
         take: @escaping @Sendable (JSON) throws(GatewayError) -> Void
     ) async throws(GatewayError) -> (requests: Int, jobs: Int) {
-        // SQLite puts its log beside the real file.
-        guard let path = files.realPath(path) else { return (0, 0) }
-        let mode = files.exists(path + "-wal") ? Connection.Mode.readOnly : .immutable
-        let database = Database(thread: "export") { () throws(GatewayError) in
-            try Connection(path, mode: mode)
-        }
-        return try await database.run { connection throws(GatewayError) in
+        try await source.read(files: files) { connection throws(GatewayError) in
             let requests = try each("requests", selection.requests, connection) { row throws(GatewayError) in
                 var record: JSON = ["type": "request"]
                 for member in row.members { record[member.name] = member.value }
@@ -47,14 +41,14 @@ package enum RecordExport {
                 return true
             }
             return (requests, jobs)
-        }
+        } ?? (0, 0)
     }
 
     /// Calls `body` for every row; returns for how many it said `true`.
     private static func each(
         _ table: String,
         _ condition: RecordSelection.Condition,
-        _ connection: Connection,
+        _ connection: any DatabaseConnection,
         _ body: (JSONObject) throws(GatewayError) -> Bool
     ) throws(GatewayError) -> Int {
         guard try !connection.columns(of: table).isEmpty else { return 0 }
@@ -83,8 +77,8 @@ package enum RecordExport {
 
     private static func object(
         _ query: String,
-        _ values: [SQLiteValue],
-        _ connection: Connection
+        _ values: [SQLValue],
+        _ connection: any DatabaseConnection
     ) throws(GatewayError) -> JSONObject? {
         try connection.first(query, values) { row in
             JSONObject(

@@ -1,5 +1,5 @@
 package import Appliance
-import SQLite
+import SQL
 
 /// Which records are meant: those for which everything that is given here holds; all of them where nothing is given.
 package struct RecordSelection: Sendable, Equatable {
@@ -21,7 +21,7 @@ package struct RecordSelection: Sendable, Equatable {
     /// A condition in SQL, with the values for ?1, ?2 and so on.
     struct Condition: Sendable {
         var text: String
-        var values: [SQLiteValue]
+        var values: [SQLValue]
     }
 
     /// Of rows of `requests`.

@@ -1,6 +1,6 @@
 import Appliance
 import Platform
-import SQLite
+import SQL
 
 /// A job that the same request has started, as the store has it.
 struct SharedRow: Sendable {
@@ -36,7 +36,7 @@ extension Store {
                     SELECT \(Store.sharedColumns) FROM jobs
                     WHERE request_key = ?1 AND started_at >= ?2 AND id <> ?3
                         AND (status = 'running' AND directory IS NOT NULL AND owner_hostname = ?4
-                            OR status = 'completed' AND error_category IS NULL AND payload_json IS NOT NULL AND ?5)
+                            OR status = 'completed' AND error_category IS NULL AND payload_json IS NOT NULL AND ?5 = 1)
                     ORDER BY started_at DESC LIMIT 1
                     """,
                     [
@@ -68,7 +68,7 @@ extension Store {
         _ correlationID: String,
         to job: String,
         _ leader: String,
-        _ connection: Connection
+        _ connection: any DatabaseConnection
     ) throws(GatewayError) {
         try connection.execute(
             """
@@ -82,7 +82,7 @@ extension Store {
 
     /// Closes the records of the requests that shared a run, once it is over: with its answer, but without its usage and
     /// cost, which are counted once, with the request that started it.
-    static func closeSharers(of job: String, _ connection: Connection) throws(GatewayError) {
+    static func closeSharers(of job: String, _ connection: any DatabaseConnection) throws(GatewayError) {
         let over = try connection.first(
             "SELECT correlation_id, status FROM jobs WHERE id = ?1 AND status <> 'running'",
             [.text(job)]
@@ -206,7 +206,7 @@ extension Store {
 
 extension SharedRow {
     /// Reads `sharedColumns`.
-    fileprivate init(row: Row) {
+    fileprivate init(row: any Row) {
         self.init(
             id: row.text(0) ?? "",
             correlationID: row.text(1) ?? "",

@@ -1,6 +1,6 @@
 package import Appliance
 import Platform
-import SQLite
+import SQL
 
 /// How many rows went because their time was over.
 package struct ExpiredRows: Sendable, Equatable {
@@ -27,7 +27,7 @@ extension Store {
     /// cancelled.
     package func removeExpired() async throws(GatewayError) -> ExpiredRows {
         var removed = ExpiredRows()
-        let now = [SQLiteValue.text(clock.now().iso8601)]
+        let now = [SQLValue.text(clock.now().iso8601)]
         removed.jobs = try await removeInBatches(
             """
             SELECT id FROM jobs WHERE expires_at < ?1 AND status <> 'running' ORDER BY expires_at
@@ -38,8 +38,8 @@ extension Store {
         removed.requests = try await removeInBatches(
             """
             SELECT id FROM requests WHERE expires_at < ?1 AND NOT EXISTS (
-                SELECT 1 FROM gateway_metadata m CROSS JOIN jobs j ON j.id = m.async_job_id
-                WHERE m.request_id = requests.id AND j.status = 'running')
+                SELECT 1 FROM gateway_metadata m CROSS JOIN jobs j
+                WHERE j.id = m.async_job_id AND m.request_id = requests.id AND j.status = 'running')
             ORDER BY expires_at
             """,
             now,
@@ -49,12 +49,23 @@ extension Store {
     }
 
     /// Removes a job that is over; returns how many went, 1 or 0.
-    static func removeFinishedJob(_ id: String, _ connection: Connection) throws(GatewayError) -> Int {
-        try connection.execute("DELETE FROM jobs WHERE id = ?1 AND status <> 'running'", [.text(id)])
+    static func removeFinishedJob(
+        _ id: String,
+        _ connection: any DatabaseConnection
+    ) throws(GatewayError) -> Int {
+        // Not one that another gateway is just removing.
+        try connection.execute(
+            """
+            DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE id = ?1 AND status <> 'running'
+                \(connection.dialect.unlessTaken))
+            """,
+            [.text(id)]
+        )
     }
 
     /// Removes a request's rows; returns how many requests went, 1 or 0.
-    static func removeRequest(_ id: String, _ connection: Connection) throws(GatewayError) -> Int {
+    static func removeRequest(_ id: String, _ connection: any DatabaseConnection) throws(GatewayError) -> Int
+    {
         try connection.execute("DELETE FROM gateway_metadata WHERE request_id = ?1", [.text(id)])
         return try connection.execute("DELETE FROM requests WHERE id = ?1", [.text(id)])
     }
@@ -62,8 +73,8 @@ extension Store {
     /// Removes row by row what `query` finds, which gets a limit, until it finds nothing.
     func removeInBatches(
         _ query: String,
-        _ values: [SQLiteValue],
-        _ remove: @Sendable (String, Connection) throws(GatewayError) -> Int
+        _ values: [SQLValue],
+        _ remove: @Sendable (String, any DatabaseConnection) throws(GatewayError) -> Int
     ) async throws(GatewayError) -> Int {
         var removed = 0
         while !Task.isCancelled {
@@ -89,8 +100,8 @@ extension Store {
     /// As many rows as the time allows, and at least one; returns how many were tried and how many went.
     private func removeOneBatch(
         _ ids: ArraySlice<String>,
-        _ connection: Connection,
-        _ remove: (String, Connection) throws(GatewayError) -> Int
+        _ connection: any DatabaseConnection,
+        _ remove: (String, any DatabaseConnection) throws(GatewayError) -> Int
     ) throws(GatewayError) -> (tried: Int, gone: Int) {
         try connection.transaction { () throws(GatewayError) in
             let began = clock.uptime()

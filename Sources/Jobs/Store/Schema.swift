@@ -1,5 +1,5 @@
 import Appliance
-package import SQLite
+package import SQL
 
 /// The tables of `logs.db`, as the reference has them, with additions that it does not mind.
 package enum Schema {

@@ -1,6 +1,6 @@
 import Appliance
 import Platform
-import SQLite
+import SQL
 
 extension Store {
     /// A file that is larger than this, in bytes, is rebuilt only while no gateway uses it.
@@ -8,8 +8,8 @@ extension Store {
 
     private static let isRunning =
         """
-        EXISTS (SELECT 1 FROM gateway_metadata m CROSS JOIN jobs j ON j.id = m.async_job_id
-            WHERE m.request_id = requests.id AND j.status = 'running')
+        EXISTS (SELECT 1 FROM gateway_metadata m CROSS JOIN jobs j
+            WHERE j.id = m.async_job_id AND m.request_id = requests.id AND j.status = 'running')
         """
 
     /// How many finished jobs and how many requests a selection holds, and the ids of its running jobs.
@@ -72,31 +72,5 @@ extension Store {
                 return removed
             }
         }
-    }
-
-    /// Makes the database's files hold nothing but what is in its tables; `false` when that has to wait.
-    ///
-    /// What this program removes is overwritten at once. What other programs and earlier versions removed may still be in
-    /// free space, which only a rebuilding leaves behind: a large file is not rebuilt while a gateway waits for it (`isInUse`).
-    /// In the end the log is emptied into the file.
-    func scrub(isInUse: Bool) async throws(GatewayError) -> Bool {
-        let isRebuilt = try await write { connection throws(GatewayError) in
-            func number(_ pragma: String) throws(GatewayError) -> Int {
-                try connection.first("PRAGMA \(pragma)") { $0.integer(0) ?? 0 } ?? 0
-            }
-            let size = try number("page_count") * number("page_size")
-            if isInUse, size > Store.quickRebuild { return false }
-            try connection.execute("VACUUM")
-            return true
-        }
-        for _ in 0..<20 {
-            let isBusy = try await write { connection throws(GatewayError) in
-                try connection.first("PRAGMA wal_checkpoint(TRUNCATE)") { $0.integer(0) ?? 0 } ?? 0
-            }
-            if isBusy == 0 { return isRebuilt }
-            // Somebody reads what the log still has; no event tells when that is over.
-            try? await clock.sleep(.milliseconds(250))
-        }
-        return false
     }
 }

@@ -1,9 +1,12 @@
 package import Appliance
 package import Platform
-package import SQLite
+package import PostgreSQL
+package import SQL
+import SQLite
 import Synchronization
 
-/// Where jobs and requests are kept: one writer, and a reader that the engine keeps from writing.
+/// Where jobs and requests are kept: one writer, and a reader that the engine keeps from writing; in a file, in memory, or in a
+/// database of a server that gateways of several machines share.
 package struct Store: Sendable {
     private let writer: Database
     private let reader: Database
@@ -13,12 +16,14 @@ package struct Store: Sendable {
     let clock: WallClock
     /// How long a finished job is kept.
     let retention: Duration
-    /// The file; `nil` in memory.
+    /// The file; `nil` in memory and on a server.
     package let path: String?
+    /// The database of a server; `nil` in a file and in memory.
+    package let server: DatabaseServer?
 
     /// The store of a configuration; `nil` when it wants none.
     ///
-    /// Nothing is opened yet. Throws `backend-unavailable` for a backend that this build does not have.
+    /// Nothing is opened yet. Throws `libpq-missing` and `dsn-malformed`, only where a server is asked for.
     package init?(
         _ persistence: Configuration.Persistence,
         layout: Layout,
@@ -29,11 +34,8 @@ package struct Store: Sendable {
         switch persistence.backend {
         case .none: return nil
         case .postgres:
-            throw GatewayError(
-                "backend-unavailable",
-                "this version keeps jobs in SQLite only, and config.toml asks for PostgreSQL",
-                help: "set backend = \"sqlite\" in [persistence]"
-            )
+            let server = try DatabaseServer(persistence.dsn ?? "")
+            self.init(server: server, retention: retention, clock: clock)
         case .memory: self.init(path: nil, retention: retention, clock: clock, files: files)
         case .sqlite:
             let path = persistence.databaseFile(layout) ?? layout.database
@@ -49,6 +51,7 @@ package struct Store: Sendable {
         files: Files = Files()
     ) {
         self.path = path
+        server = nil
         self.clock = clock
         self.retention = retention
         writer = Database(thread: "store", clock: clock) { () throws(GatewayError) in
@@ -72,6 +75,36 @@ package struct Store: Sendable {
         surveyor = reading("store-survey") ?? writer
     }
 
+    /// A store in a database of a server.
+    package init(
+        server: DatabaseServer,
+        retention: Duration = .seconds(30 * 86_400),
+        clock: WallClock
+    ) {
+        path = nil
+        self.server = server
+        self.clock = clock
+        self.retention = retention
+        // A server may be back at any moment, and one that is away refuses at once.
+        let patience = Duration.seconds(1)
+        writer = Database(thread: "store", clock: clock, patience: patience) { () throws(GatewayError) in
+            let connection = try ServerConnection(server)
+            try connection.founding { () throws(GatewayError) in
+                try connection.makeSchema()
+                let now = clock.now().iso8601
+                try Migration.apply(ServerSchema.migrations, to: connection, appliedAt: now)
+            }
+            return connection
+        }
+        func reading(_ thread: String) -> Database {
+            Database(thread: thread, clock: clock, patience: patience) { () throws(GatewayError) in
+                try ServerConnection(server, mode: .readOnly)
+            }
+        }
+        reader = reading("store-reader")
+        surveyor = reading("store-survey")
+    }
+
     /// The file must be the user's alone, and SQLite gives its log files the mode of the file.
     ///
     /// Returns the lock under which it is to be opened; a file of its own, because closing any descriptor of the database
@@ -93,14 +126,14 @@ package struct Store: Sendable {
     /// Runs calls that may change the database.
     @discardableResult
     package func write<Value: Sendable>(
-        _ body: @Sendable (Connection) throws(GatewayError) -> Value
+        _ body: @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
         try await writer.run(body)
     }
 
     /// Runs calls that only read.
     package func read<Value: Sendable>(
-        _ body: @Sendable (Connection) throws(GatewayError) -> Value
+        _ body: @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
         try await beReady()
         return try await reader.run(body)
@@ -108,7 +141,7 @@ package struct Store: Sendable {
 
     /// Runs calls that read many rows.
     func survey<Value: Sendable>(
-        _ body: @Sendable (Connection) throws(GatewayError) -> Value
+        _ body: @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
         try await beReady()
         return try await surveyor.run(body)

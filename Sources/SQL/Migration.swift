@@ -7,10 +7,10 @@ package struct Migration {
     /// Never reused and never changed.
     package let name: String
     /// Makes the change, inside the transaction that also notes its name.
-    package let apply: (Connection) throws(GatewayError) -> Void
+    package let apply: (any DatabaseConnection) throws(GatewayError) -> Void
 
     /// A named change.
-    package init(_ name: String, _ apply: @escaping (Connection) throws(GatewayError) -> Void) {
+    package init(_ name: String, _ apply: @escaping (any DatabaseConnection) throws(GatewayError) -> Void) {
         self.name = name
         self.apply = apply
     }
@@ -23,7 +23,7 @@ package struct Migration {
     /// `appliedAt` is what is written beside each name.
     package static func apply(
         _ migrations: [Migration],
-        to connection: Connection,
+        to connection: any DatabaseConnection,
         appliedAt: String
     ) throws(GatewayError) {
         guard try !missing(migrations, connection).isEmpty else { return }
@@ -45,7 +45,7 @@ package struct Migration {
     /// The names of changes that a database has and this list does not: a newer program made them.
     package static func unknown(
         to migrations: [Migration],
-        in connection: Connection
+        in connection: any DatabaseConnection
     ) throws(GatewayError) -> [String] {
         guard try !connection.columns(of: table).isEmpty else { return [] }
         let known = Set(migrations.map(\.name))
@@ -55,7 +55,7 @@ package struct Migration {
 
     private static func missing(
         _ migrations: [Migration],
-        _ connection: Connection
+        _ connection: any DatabaseConnection
     ) throws(GatewayError) -> [Migration] {
         guard try !connection.columns(of: table).isEmpty else { return migrations }
         let done = Set(try connection.all("SELECT name FROM \(table)") { $0.text(0) ?? "" })
@@ -63,7 +63,7 @@ package struct Migration {
     }
 }
 
-extension Connection {
+extension DatabaseConnection {
     /// Adds the columns that a table lacks; a definition starts with the column's name.
     package func addColumns(_ definitions: [String], to table: String) throws(GatewayError) {
         let present = Set(try columns(of: table))
