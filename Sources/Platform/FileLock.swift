@@ -1,7 +1,6 @@
 package import Appliance
 import CShims
 import Glibc
-import Synchronization
 
 /// An flock(2) lock: the kernel releases it when the process ends, however it ends.
 ///
@@ -72,7 +71,9 @@ package final class FileLock: Sendable {
 
     /// What a waiting thread leaves for the one that it waits for.
     private final class Handover: Sendable {
-        private let state = Mutex<(result: Result<FileLock, GatewayError>?, isOver: Bool)>((nil, false))
+        private let state = GuardedValue<(result: Result<FileLock, GatewayError>?, isOver: Bool)>(
+            (nil, false)
+        )
         private let bell: Int32
 
         init() throws(GatewayError) {

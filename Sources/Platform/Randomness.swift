@@ -14,7 +14,12 @@ package struct Randomness: Sendable {
     /// getrandom(2).
     package static let system = Randomness { count in
         var generator = SystemRandomNumberGenerator()
-        return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+        var bytes: [UInt8] = []
+        // Each word is a call of the kernel.
+        while bytes.count < count {
+            withUnsafeBytes(of: generator.next()) { bytes += $0.prefix(count - bytes.count) }
+        }
+        return bytes
     }
 
     /// A version 4 UUID (RFC 9562), lower case.
@@ -22,12 +27,11 @@ package struct Randomness: Sendable {
         var bytes = bytes(16)
         bytes[6] = bytes[6] & 0x0F | 0x40
         bytes[8] = bytes[8] & 0x3F | 0x80
-        let hex = Hex.encode(bytes)
-        var out = ""
-        for (index, character) in hex.enumerated() {
-            if [8, 12, 16, 20].contains(index) { out.append("-") }
-            out.append(character)
+        var out: [UInt8] = []
+        for (index, digit) in Hex.encode(bytes).utf8.enumerated() {
+            if index == 8 || index == 12 || index == 16 || index == 20 { out.append(UInt8(ascii: "-")) }
+            out.append(digit)
         }
-        return out
+        return String(decoding: out, as: UTF8.self)
     }
 }

@@ -1,7 +1,6 @@
 package import Appliance
 import CShims
 import Glibc
-import Synchronization
 
 /// One thread that waits for descriptors and deadlines with epoll(7), for every task that has to wait for one.
 package final class Reactor: Sendable {
@@ -13,11 +12,14 @@ package final class Reactor: Sendable {
 
     private struct State {
         var waits: [UInt64: Wait] = [:]
+        var deadlines = DeadlineQueue()
         var next: UInt64 = 1
         var isRunning = false
+        /// Until when the thread sleeps at the longest, unless a descriptor becomes readable.
+        var alarm: UInt64 = 0
     }
 
-    private let state = Mutex(State())
+    private let state = GuardedValue(State())
     private let epoll: Int32
     /// Written to when an earlier deadline was added.
     private let bell: Int32
@@ -74,17 +76,22 @@ package final class Reactor: Sendable {
         _ continuation: CheckedContinuation<Bool, Never>
     ) {
         let deadline = limit.map { clock.uptime() &+ $0.nanoseconds } ?? .max
-        let (starts, failure) = state.withLock { state in
-            defer { state.isRunning = true }
+        let (starts, rings, failure) = state.withLock { state in
             let failure = watch(descriptor, for: token)
             // What could not be watched is not to be forgotten either: another wait may watch it.
             let watched = failure == 0 ? descriptor : Reactor.noDescriptor
             state.waits[token] = Wait(continuation: continuation, descriptor: watched, deadline: deadline)
-            return (!state.isRunning, failure)
+            if deadline != .max { state.deadlines.add(deadline, token) }
+            // The thread is woken for a deadline that it does not know and would sleep through.
+            let rings = deadline < state.alarm
+            if rings { state.alarm = deadline }
+            let starts = !state.isRunning
+            state.isRunning = true
+            return (starts, rings, failure)
         }
         if starts {
             BlockingThread.start("reactor") { self.run() }
-        } else if deadline != .max {
+        } else if rings {
             ring()
         }
         // A regular file or a closed descriptor: reading it tells the caller at once.
@@ -122,8 +129,11 @@ package final class Reactor: Sendable {
         while true {
             let now = clock.uptime()
             let (due, next) = state.withLock { state in
-                let due = state.waits.filter { $0.value.deadline <= now }.map(\.key)
-                return (due, state.waits.values.map(\.deadline).filter { $0 > now }.min() ?? .max)
+                let due = state.deadlines.takeDue(now)
+                let waits = state.waits
+                state.deadlines.forget { waits[$0] == nil }
+                state.alarm = state.deadlines.next
+                return (due, state.alarm)
             }
             for token in due { complete(token, false) }
             let timeout: Int32 = next == .max ? -1 : Int32(clamping: (next - now + 999_999) / 1_000_000)

@@ -1,6 +1,5 @@
 package import Appliance
 import Glibc
-import Synchronization
 
 /// Gives processes scopes of their own in the user's service manager, where there is one that can be reached.
 ///
@@ -37,7 +36,7 @@ package actor UserScopes {
     /// What the manager knows, as far as it has not refused it.
     private var detail = ServiceBus.ScopeDetail.whole
     private var pending: [String: Request] = [:]
-    private nonisolated let patience = Mutex(Patience())
+    private nonisolated let patience = GuardedValue(Patience())
 
     /// The thread of this actor: connecting blocks.
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }

@@ -2,7 +2,6 @@ import Appliance
 import Glibc
 import Jobs
 import Platform
-import Synchronization
 import TestSupport
 import Testing
 
@@ -102,7 +101,7 @@ struct Workshop {
 /// Where scripts wait: a FIFO that they open for reading, which lasts until somebody has it open for writing.
 final class Doorway: Sendable {
     let path: String
-    private let writer = Mutex<Int32>(-1)
+    private let writer = GuardedValue<Int32>(-1)
 
     init(_ path: String) throws {
         self.path = path
@@ -125,13 +124,13 @@ final class Doorway: Sendable {
 
 /// The machine's clock, set by hand.
 final class HandClock: Sendable {
-    private let offset: Mutex<Int64>
-    private let passed = Mutex<Int64>(0)
+    private let offset: GuardedValue<Int64>
+    private let passed = GuardedValue<Int64>(0)
 
     /// Right, or at an instant.
     init(at instant: Timestamp? = nil) {
         let now = WallClock.system.now().milliseconds
-        offset = Mutex(instant.map { $0.milliseconds - now } ?? 0)
+        offset = GuardedValue(instant.map { $0.milliseconds - now } ?? 0)
     }
 
     var clock: WallClock {

@@ -1,4 +1,4 @@
-import Synchronization
+import Platform
 
 /// A gate that is opened once: one part of a test holds another at a known point, or waits until it has come there.
 package final class Gate: Sendable {
@@ -8,7 +8,7 @@ package final class Gate: Sendable {
         var waiting: [Int: CheckedContinuation<Void, Never>] = [:]
     }
 
-    private let state = Mutex(State())
+    private let state = GuardedValue(State())
 
     /// A closed gate.
     package init() {}

@@ -1,9 +1,9 @@
-import Synchronization
+import Platform
 
 /// Lines that several tasks and threads add, for tests to read and to wait for.
 package final class Journal: Sendable {
-    private let lines = Mutex<[String]>([])
-    private let gates = Mutex<[(line: String, gate: Gate)]>([])
+    private let lines = GuardedValue<[String]>([])
+    private let gates = GuardedValue<[(line: String, gate: Gate)]>([])
 
     /// An empty journal.
     package init() {}

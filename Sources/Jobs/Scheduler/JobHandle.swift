@@ -1,6 +1,5 @@
 package import Appliance
 package import Platform
-import Synchronization
 
 /// How a job ended and what it wrote.
 package struct JobOutcome: Sendable {
@@ -55,7 +54,7 @@ package final class JobHandle: Sendable {
     package let directory: JobDirectory
     private let clock: WallClock
     private let reactor: Reactor
-    private let state = Mutex<(State, UInt64)>((.waiting([:]), 0))
+    private let state = GuardedValue<(State, UInt64)>((.waiting([:]), 0))
 
     init(_ directory: JobDirectory, clock: WallClock, reactor: Reactor) {
         id = directory.id

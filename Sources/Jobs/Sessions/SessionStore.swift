@@ -1,6 +1,5 @@
 package import Appliance
 package import Platform
-import Synchronization
 
 /// The sessions of `sessions.json`, shared by every gateway of the home.
 ///
@@ -20,7 +19,7 @@ package final class SessionStore: Sendable {
     private let lifetime: Duration
     private let machine: Machine
     private let report: @Sendable (GatewayError) -> Void
-    private let cache = Mutex(Cache())
+    private let cache = GuardedValue(Cache())
     private let writer = SessionWriter()
 
     /// The store of a home.
