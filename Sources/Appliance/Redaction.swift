@@ -104,7 +104,10 @@ package enum Redaction {
             var out: [UInt8] = []
             var copied = 0, index = 0
             while index < bytes.count {
-                effort.looks += 1
+                let start = scan.next(from: index)
+                effort.looks += start - index + 1
+                index = start
+                guard index < bytes.count else { break }
                 guard let found = scan.secret(at: index) else {
                     index += 1
                     continue
@@ -136,6 +139,29 @@ private final class Effort {
 private struct SecretScan {
     let bytes: UnsafeBufferPointer<UInt8>
     let effort: Effort
+
+    /// The bytes with which `secret` begins, as bits: those below 64, and those from 64 to 127.
+    private static let beginnings: (UInt64, UInt64) = {
+        var bits: (UInt64, UInt64) = (0, 0)
+        for byte in "-:=sxAgebB".utf8 {
+            if byte < 64 { bits.0 |= 1 << UInt64(byte) } else { bits.1 |= 1 << UInt64(byte - 64) }
+        }
+        return bits
+    }()
+
+    /// Where the next byte is with which a pattern can begin; the end when there is none.
+    ///
+    /// Most of a long text is passed over here.
+    func next(from start: Int) -> Int {
+        let (low, high) = SecretScan.beginnings
+        var index = start
+        while index < bytes.count {
+            let byte = bytes[index]
+            if byte < 128, (byte < 64 ? low : high) >> UInt64(byte & 63) & 1 != 0 { return index }
+            index += 1
+        }
+        return index
+    }
 
     /// The secret that a pattern beginning at `index` finds; it lies at or after `index`.
     func secret(at index: Int) -> Range<Int>? {
