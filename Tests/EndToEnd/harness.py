@@ -274,9 +274,9 @@ class World:
 
     started = []
 
-    def __init__(self):
+    def __init__(self, place="/var/tmp"):
         # Not below /tmp: codex warns of a CODEX_HOME there on each run.
-        self.root = tempfile.mkdtemp(prefix="llm-gateway-test-", dir="/var/tmp")
+        self.root = tempfile.mkdtemp(prefix="llm-gateway-test-", dir=place)
         self.home = self.directory("home")
         self.state = os.path.join(self.home, ".llm-cli-gateway")
         self.work = self.directory("work")
