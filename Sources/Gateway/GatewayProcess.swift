@@ -79,9 +79,11 @@ struct GatewayProcess: Sendable {
     func serve(_ transport: GatewayArguments.Transport, until stop: StopSignal) async throws(GatewayError) {
         await services.open()
         let others = Task { await services.jobs.adoptWhenOthersEnd() }
+        let news = Task { await services.jobs.hearOthers() }
         let upkeep = Task { await services.upkeep.run() }
         defer {
             others.cancel()
+            news.cancel()
             upkeep.cancel()
         }
         switch transport {

@@ -33,7 +33,8 @@ struct Services: Sendable {
             files: machine.files
         )
         recorder = FlightRecorder(store, environment: machine.environment) { log.error($0) }
-        sessions = SessionStore(layout: layout, machine: machine) { log.error($0) }
+        let sessions = SessionStore(layout: layout, machine: machine, store: store) { log.error($0) }
+        self.sessions = sessions
         conversations = Conversations(sessions: sessions, machine: machine, layout: layout)
         let completion = Completion(recorder: recorder, conversations: conversations, log: log)
         self.completion = completion
@@ -49,7 +50,10 @@ struct Services: Sendable {
             scopes: Self.scopes(machine, log),
             report: { log.error($0) },
             judge: { Completion.judge($0, newSessionID: machine.random.uuid()) },
-            onEnd: { await completion.finish($0) }
+            onEnd: { outcome in
+                await sessions.refresh()
+                return await completion.finish(outcome)
+            }
         )
         models = ModelCache(machine: machine, userHome: layout.userHome)
         workspaces = Workspaces(
@@ -115,8 +119,12 @@ struct Services: Sendable {
     func tools() -> [Tool] {
         let requests = Provider.allCases.map { RequestTool(provider: $0, services: self) }
         let jobs = asyncJobsEnabled ? requests.map(\.asyncTool) + JobTools(services: self).tools : []
-        return requests.map(\.tool) + jobs + RecordTools(services: self).tools
+        let all =
+            requests.map(\.tool) + jobs + RecordTools(services: self).tools
             + SessionTools(services: self).tools + ModelTools(services: self).tools
+        // What gateways of other machines have made of the conversations.
+        guard store?.server != nil else { return all }
+        return all.map { tool in tool.preceded { [sessions] in await sessions.refresh() } }
     }
 
     /// Where the provider CLIs are looked for; read anew for each run, because a CLI may have been installed meanwhile.

@@ -6,11 +6,14 @@ package import Appliance
 package final class ServerListener {
     private let link: Link
 
-    /// Connects and listens; throws as `ServerConnection` does.
+    /// Connects to a database whose tables are there, and listens; throws as `ServerConnection` does.
     package init(_ server: DatabaseServer) throws(GatewayError) {
         do throws(ServerFailure) {
             link = try Link(server)
-            let schema = try link.script("SELECT current_schema()").value ?? DatabaseServer.defaultSchema
+            guard let schema = try link.script("SELECT current_schema()").value else {
+                let reason = "the database \(server.name) has no schema for the gateway's tables yet"
+                throw ServerFailure(.other, GatewayError("database-error", reason))
+            }
             // Silence is what is expected here.
             try link.script("LISTEN \(Link.quoted(schema))")
         } catch {

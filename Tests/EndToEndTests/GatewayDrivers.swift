@@ -54,6 +54,13 @@ struct GatewayDrivers {
         try await Driver("chaos.py", arguments).run(within: .seconds(3600))
     }
 
+    @Test(
+        "shares jobs and records with gateways of other machines in one PostgreSQL database, through its restarts"
+    )
+    func postgres() async throws {
+        try await Driver("postgres.py").run()
+    }
+
     @Test("reports its state in the published schema, whatever is wrong")
     func doctor() async throws {
         try await Driver("doctor.py").run()

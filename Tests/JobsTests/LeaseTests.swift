@@ -50,7 +50,10 @@ struct LeaseTests {
                 [.text(id), .text(instance), .text(host), .text(Layout.join(jobs, id))]
             )
             try connection.execute(
-                "INSERT OR IGNORE INTO gateway_leases (instance, host, beat, renewed_at) VALUES (?1, ?2, 0, '2026')",
+                """
+                INSERT INTO gateway_leases (instance, host, beat, renewed_at) VALUES (?1, ?2, 0, '2026')
+                ON CONFLICT (instance) DO NOTHING
+                """,
                 [.text(instance), .text(host)]
             )
         }

@@ -247,7 +247,7 @@ struct SharingTests {
             }
             for await code in group { #expect(code == "saturated") }
         }
-        #expect(try await shop.store.running(below: shop.layout.jobs).map(\.id) == [busy.id])
+        #expect(try await shop.store.running(below: shop.layout.jobs, on: "").map(\.id) == [busy.id])
         #expect(
             try Files().list(shop.layout.jobs).allSatisfy { !$0.hasPrefix(InstanceRegistry.stagingPrefix) }
         )

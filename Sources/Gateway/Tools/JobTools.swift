@@ -6,7 +6,8 @@ import Providers
 
 /// What becomes of runs that nobody waits for: their state, their output, news of them, and their end.
 ///
-/// A job is found wherever it is: here, under another gateway of this home, or finished in the store. Whoever does not own it
+/// A job is found wherever it is: here, under another gateway of this home, on another machine that shares the database, or
+/// finished in the store. Whoever does not own it
 /// gets the answer of a job that does not exist.
 struct JobTools: Sendable {
     let services: Services
@@ -172,6 +173,11 @@ struct JobTools: Sendable {
         body["stderrNextOffsetChars"] = .integer(shown.errors.next)
         var answer: JSON = ["success": true, "result": body]
         answer["parsed"] = shown.parsed
+        if let host = found.snapshot.host {
+            answer["message"] = .string(
+                "The job runs on '\(host)': what it has written so far can be read there, and here once it is over."
+            )
+        }
         if !shown.warnings.isEmpty { answer["warnings"] = .array(shown.warnings.map(\.json)) }
         return .json(answer)
     }

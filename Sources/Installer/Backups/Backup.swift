@@ -158,6 +158,10 @@ struct Backup: Sendable {
             layout: layout
         )
         note(configuration.persistence.databaseFile(layout), "the database")
+        if configuration.persistence.backend == .postgres {
+            let reason = "the records are in a database of a server, which is backed up there"
+            omissions.append(.init(path: "PostgreSQL", reason: reason))
+        }
         note(
             environment["LLM_GATEWAY_SESSIONS_FILE"].flatMap { $0.isEmpty ? nil : $0 },
             "the session records"

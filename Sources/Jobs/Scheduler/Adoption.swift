@@ -113,6 +113,7 @@ extension JobScheduler {
             }
         }
         await noting { store throws(GatewayError) in result.orphaned = try await orphanRows(store) }
+        await endUnwanted()
         return result
     }
 
@@ -228,7 +229,7 @@ extension JobScheduler {
         if !gone.isEmpty {
             try await store.orphan(gone, error: "Gateway restarted while job was running")
         }
-        for row in try await store.running(below: layout.jobs) where !knows(row.id) {
+        for row in try await store.running(below: layout.jobs, on: registry.host) where !knows(row.id) {
             if try await closeIfAbandoned(row, store) { gone.append(row.id) }
         }
         await lookElsewhere()

@@ -59,6 +59,12 @@ extension JobScheduler {
         let kept = try inDirectory(keptDirectory(of: id), caller)
         guard let store, var snapshot = try await store.job(id) else { return kept }
         guard Ownership.admits(snapshot.owner, caller) else { return nil }
+        if isElsewhere(snapshot.host) {
+            // Somebody wants to know what becomes of it, should its machine be gone.
+            if snapshot.host != nil { attend() }
+        } else {
+            snapshot.host = nil
+        }
         // The store has its end, and what is kept aside its output.
         guard var kept else { return FoundJob(snapshot: snapshot) }
         snapshot.outputFormat = kept.snapshot.outputFormat
@@ -109,6 +115,8 @@ extension JobScheduler {
             ? kept?.message
             : status == .canceled && isCancelMarked(id)
                 ? JobScheduler.canceledByCaller : exit.flatMap { JobFiles.message($0, status, spec) }
+        // Removed while it was read: the store has it.
+        guard try isThere(directory) else { return nil }
         return FoundJob(
             snapshot: JobSnapshot(
                 id: id,
@@ -235,7 +243,7 @@ extension JobScheduler {
 
     static let canceledByCaller = "canceled by caller"
 
-    /// Ends a job of the caller's, here or under another gateway of this home.
+    /// Ends a job of the caller's, here or under another gateway of this home, or asks a gateway of another machine to.
     ///
     /// 1. Leave the mark of the wish, which the job's gateway notices, and whoever adopts the job should it be gone.
     /// 2. Here: as `cancel` does it. Elsewhere: end its provider by the identity of its runner, should its gateway be gone or hang.
@@ -248,7 +256,11 @@ extension JobScheduler {
             try cancel(id)
             return .accepted
         }
-        guard let directory = found.directory else { return .unreachable }
+        guard let directory = found.directory else {
+            guard let store, found.snapshot.host != nil else { return .unreachable }
+            try await store.want(ended: id)
+            return .accepted
+        }
         try machine.files.append([], to: registry.cancelMark(id))
         if let runner = try RunnerRecord.of(directory, files: machine.files)?.runner {
             ProcessTable.signal(runner, SIGTERM)

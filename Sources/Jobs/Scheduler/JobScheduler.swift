@@ -75,6 +75,8 @@ package actor JobScheduler {
     var elsewhere: [String: Elsewhere] = [:]
     /// `jobs` directories that are watched for the ends of such jobs.
     var watched: Set<String> = []
+    /// Waits for the ends of jobs on other machines, by the jobs' ids.
+    var bells: [String: EndBell] = [:]
     /// Of every provider that was tried.
     var circuits: [String: CircuitBreaker] = [:]
     /// Bytes that finished jobs have added since the stored output was last held to its limit.

@@ -16,7 +16,7 @@ extension JobScheduler {
     /// no such job.
     ///
     /// What counts is what happens beyond `progress` (`FoundJob.progress`), or, without it, from now on. A job that is over is
-    /// not waited for. `report` gets what the job has come to meanwhile. A cancelled task ends the wait.
+    /// not waited for, and of one on another machine only the end is news. `report` gets what the job has come to meanwhile. A cancelled task ends the wait.
     package func watch(
         _ id: String,
         for caller: String,
@@ -31,6 +31,9 @@ extension JobScheduler {
             found.snapshot.status.isFinal || (end == .change && found.progress > seen)
         }
         if isEnough(first) || limit <= .zero { return first }
+        if first.snapshot.host != nil {
+            return try await watchElsewhere(id, for: caller, within: limit, report: report)
+        }
         let start = machine.clock.uptime()
         func left() -> Duration { limit - .milliseconds(machine.clock.milliseconds(since: start)) }
         guard let directory = first.directory, let watch = eyes(on: directory) else {

@@ -47,7 +47,7 @@ extension JobScheduler {
         await noting { store throws(GatewayError) in
             if !jobs.isEmpty { try await store.renewLease(of: registry.name) }
             let others = try await store.leasedJobs(besides: registry.name).filter {
-                Files.parent(of: $0.directory) != layout.jobs
+                Files.parent(of: $0.directory) != layout.jobs || isElsewhere($0.host)
             }
             let beats = Dictionary(others.map { ($0.instance, $0.beat) }, uniquingKeysWith: max)
             let silent = leases.observe(beats, at: machine.clock.uptime())
@@ -68,7 +68,9 @@ extension JobScheduler {
 
     /// Whether the gateway or the runner of a job is seen to live; both hold locks, which only count on their own machine.
     private func isSeenToLive(_ job: LeasedJob) -> Bool {
-        guard machine.files.exists(Files.parent(of: job.directory)) else { return false }
+        guard !isElsewhere(job.host), machine.files.exists(Files.parent(of: job.directory)) else {
+            return false
+        }
         if registry.isAlive(job.instance, in: Files.parent(of: job.directory)) { return true }
         let lock = JobDirectory(job.directory).lock
         return machine.files.exists(lock) && FileLock.isHeld(lock)

@@ -37,7 +37,8 @@ struct Elsewhere {
 /// 2. Otherwise the job is staged, and the store finds the newest job with the key or reserves the row in one transaction:
 ///    of several gateways on one file, one gets it.
 /// 3. A found job that is over answers from the store. One that another gateway answers for is over when its directory goes,
-///    which is seen (inotify(7)); its row is final by then, or its gateway is gone and adoption resolves it.
+///    which is seen (inotify(7)), or on another machine when that is announced; its row is final by then, or its gateway is
+///    gone and adoption resolves it.
 /// 4. A reserved one is started. When it cannot be, the reservation is taken back; when the gateway dies before the
 ///    directory has its name, adoption closes the row.
 extension JobScheduler {
@@ -166,6 +167,12 @@ extension JobScheduler {
             return handle
         }
         elsewhere[row.id] = Elsewhere(handle: handle, row: row, request: request)
+        if isElsewhere(row.host) {
+            // Its end is announced; it may have been before anybody here waited for it.
+            attend()
+            Task { await lookElsewhere([row.id]) }
+            return handle
+        }
         let parent = Files.parent(of: row.directory)
         if watched.insert(parent).inserted {
             Task { await watch(parent) }
@@ -213,6 +220,7 @@ extension JobScheduler {
         let id = job.row.id
         if let outcome = try await store.outcome(of: id, like: job.request) { return outcome }
         if let row = try await store.shared(id), !row.isFinal {
+            if isElsewhere(row.host) { return nil }
             let staged = InstanceRegistry.staging(
                 id,
                 of: row.instance,

@@ -97,7 +97,7 @@ struct SessionDocument: Sendable {
         throw GatewayError("sessions-corrupt", "'\(path)' cannot be read: \(reason)")
     }
 
-    private init(_ object: JSONObject) {
+    init(_ object: JSONObject) {
         for member in object["sessions"]?.object?.members ?? [] {
             if let record = SessionRecord(id: member.name, json: member.value) {
                 append(record)
@@ -168,7 +168,10 @@ struct SessionDocument: Sendable {
     }
 
     /// The file's text.
-    var text: String {
+    var text: String { json.prettyText + "\n" }
+
+    /// What the file holds.
+    var json: JSON {
         var active = active
         for provider in SessionDocument.providers where active[provider] == nil { active[provider] = .null }
         var sessions = JSONObject(self.sessions.map { (name: $0.record.id, value: $0.record.json) })
@@ -176,6 +179,6 @@ struct SessionDocument: Sendable {
         var document: JSON = ["sessions": .object(sessions), "activeSession": .object(active)]
         if !activeByOwner.isEmpty { document["activeSessionByOwner"] = .object(activeByOwner) }
         for member in foreign.members { document[member.name] = member.value }
-        return document.prettyText + "\n"
+        return document
     }
 }

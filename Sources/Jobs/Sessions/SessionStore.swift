@@ -1,7 +1,8 @@
 package import Appliance
 package import Platform
 
-/// The sessions of `sessions.json`, shared by every gateway of the home.
+/// The sessions of `sessions.json`, shared by every gateway of the home; or those of a server's database, shared by the gateways
+/// of all its machines.
 ///
 /// Reading is a stat(2) and, when another gateway has written, one reading of the file. Writing is done on a thread of its
 /// own: take the lock of the file beside it, read, change, replace. A file that cannot be understood is kept aside
@@ -11,6 +12,8 @@ package final class SessionStore: Sendable {
         /// The file as it was read: a replaced one has another inode or another time.
         var status: Files.Status?
         var document = SessionDocument()
+        /// Of a server's sessions, the number of the last change that is in `document`.
+        var revision: Int?
         /// Said once, not at every call.
         var lastFailure: GatewayError?
     }
@@ -18,6 +21,8 @@ package final class SessionStore: Sendable {
     private let path: String
     private let lifetime: Duration
     private let machine: Machine
+    /// A server's database; `nil` where the sessions are in the file.
+    private let store: Store?
     private let report: @Sendable (GatewayError) -> Void
     private let cache = GuardedValue(Cache())
     private let writer = SessionWriter()
@@ -25,8 +30,14 @@ package final class SessionStore: Sendable {
     /// The store of a home.
     ///
     /// `LLM_GATEWAY_SESSIONS_FILE` names another file, `SESSION_TTL` the seconds that an unused session is kept
-    /// (30 days). `report` gets what is wrong with the file.
-    package init(layout: Layout, machine: Machine, report: @escaping @Sendable (GatewayError) -> Void) {
+    /// (30 days). `report` gets what is wrong with the file. Where `store` is on a server, the sessions are there.
+    package init(
+        layout: Layout,
+        machine: Machine,
+        store: Store? = nil,
+        report: @escaping @Sendable (GatewayError) -> Void
+    ) {
+        self.store = store?.server == nil ? nil : store
         let named = machine.environment["LLM_GATEWAY_SESSIONS_FILE"] ?? ""
         path = named.isEmpty ? layout.sessions : named
         let seconds = machine.environment["SESSION_TTL"].flatMap { Int($0) } ?? 0
@@ -36,6 +47,31 @@ package final class SessionStore: Sendable {
     }
 
     // MARK: reading
+
+    /// Takes in what gateways of other machines have changed; a file is looked at by every reading.
+    package func refresh() async {
+        guard let store else { return }
+        do throws(GatewayError) {
+            let known = cache.withLock { $0.revision }
+            if let (document, revision) = try await store.sessions(unless: known) { take(document, revision) }
+            cache.withLock { $0.lastFailure = nil }
+        } catch {
+            let isNews = cache.withLock { cache in
+                defer { cache.lastFailure = error }
+                return cache.lastFailure?.code != error.code
+            }
+            if isNews { report(error) }
+        }
+    }
+
+    private func take(_ document: SessionDocument, _ revision: Int) {
+        cache.withLock { cache in
+            // Two that asked at once may be answered in the other order.
+            guard revision >= cache.revision ?? 0 else { return }
+            cache.document = document
+            cache.revision = revision
+        }
+    }
 
     /// The caller's sessions, of one provider or of all, in the order of their creation.
     package func list(caller: String, provider: String? = nil) -> [SessionRecord] {
@@ -225,6 +261,7 @@ package final class SessionStore: Sendable {
     }
 
     private func refresh(_ cache: inout Cache) {
+        guard store == nil else { return }
         let status = (try? machine.files.target(path)) ?? nil
         guard status != cache.status else { return }
         do throws(GatewayError) {
@@ -248,13 +285,20 @@ package final class SessionStore: Sendable {
     private func changing<Value: Sendable>(
         _ change: @escaping @Sendable (inout SessionDocument) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
-        try await writer.run { () throws(GatewayError) in
+        if let store {
+            let result = try await store.changeSessions { document throws(GatewayError) in
+                self.evict(&document)
+                return try change(&document)
+            }
+            take(result.document, result.revision)
+            return result.value
+        }
+        return try await writer.run { () throws(GatewayError) in
             try self.machine.files.makeDirectory(Files.parent(of: self.path))
             let lock = try FileLock.wait(self.path + ".lock", within: .seconds(30))
             defer { withExtendedLifetime(lock) {} }
             var document = try self.loadOrSetAside()
-            let oldest = self.oldest()
-            _ = document.remove { _, used in used.map { $0 < oldest } ?? true }
+            self.evict(&document)
             let before = document.text
             let value = try change(&document)
             // Eviction alone is no reason to write.
@@ -263,6 +307,11 @@ package final class SessionStore: Sendable {
             }
             return value
         }
+    }
+
+    private func evict(_ document: inout SessionDocument) {
+        let oldest = oldest()
+        _ = document.remove { _, used in used.map { $0 < oldest } ?? true }
     }
 
     /// Only with the lock held: a damaged file is moved, so that the next writing does not replace it.

@@ -55,7 +55,7 @@ package struct Forgetting: Sendable {
             let isThere = machine.files.exists(path)
             store = isThere ? Store(path: path, clock: machine.clock, files: machine.files) : nil
         }
-        sessions = SessionStore(layout: layout, machine: machine, report: report)
+        sessions = SessionStore(layout: layout, machine: machine, store: store, report: report)
     }
 
     /// Removes what a selection holds; with `isRehearsal` it only counts.
@@ -154,6 +154,7 @@ package struct Forgetting: Sendable {
         _ selection: RecordSelection,
         _ isRehearsal: Bool
     ) async throws(GatewayError) -> Int {
+        await sessions.refresh()
         let found = sessions.count { selection.holds($0, $1) }
         if found == 0 || isRehearsal { return found }
         return try await sessions.remove { selection.holds($0, $1) }.count

@@ -33,10 +33,12 @@ package struct JobSnapshot: Sendable, Equatable {
     package var owner: String?
     /// As the tool's caller chose it; not part of `json`.
     package var outputFormat: String?
+    /// The machine on which it runs; `nil` for this one, and when it is over.
+    package var host: String?
 
     /// The contract's `Snapshot`.
     package var json: JSON {
-        [
+        var json: JSON = [
             "id": .string(id), "cli": .string(provider), "status": .string(status.rawValue),
             "startedAt": .string(started), "finishedAt": .optional(finished),
             "exitCode": .optional(exitCode), "correlationId": .optional(correlationID),
@@ -44,6 +46,8 @@ package struct JobSnapshot: Sendable, Equatable {
             "stderrBytes": .integer(errorBytes), "error": .optional(error),
             "exited": .bool(status.isFinal),
         ]
+        if let host { json["host"] = .string(host) }
+        return json
     }
 }
 
@@ -161,6 +165,7 @@ extension Store {
                     ]
                 )
                 try Store.closeSharers(of: spec.id, connection)
+                try connection.announce(StoreNews.ended(spec.id).text)
                 if changed == 1, !ending.hasBegun {
                     try Store.uncountRun(of: spec.provider, at: spec.submitted, connection)
                 }
@@ -176,7 +181,8 @@ extension Store {
                 """
                 SELECT id, cli, status, started_at, finished_at, exit_code, correlation_id, output_truncated,
                     COALESCE(stdout_bytes, \(dialect.bytes(of: "stdout"))),
-                    COALESCE(stderr_bytes, \(dialect.bytes(of: "stderr"))), error, owner_principal, output_format
+                    COALESCE(stderr_bytes, \(dialect.bytes(of: "stderr"))), error, owner_principal, output_format,
+                    owner_hostname
                 FROM jobs WHERE id = ?1
                 """,
                 [.text(id)]
@@ -194,7 +200,8 @@ extension Store {
                     errorBytes: row.integer(9) ?? 0,
                     error: row.text(10),
                     owner: row.text(11),
-                    outputFormat: row.text(12)
+                    outputFormat: row.text(12),
+                    host: row.text(2) == JobStatus.running.rawValue ? row.text(13) : nil
                 )
             }
         }
@@ -264,6 +271,7 @@ extension Store {
                         [.text(id), .text(Store.orphanedRecord)]
                     )
                     try Store.closeSharers(of: id, connection)
+                    try connection.announce(StoreNews.ended(id).text)
                 }
             }
         }

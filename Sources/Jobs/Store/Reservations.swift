@@ -12,15 +12,17 @@ struct SharedRow: Sendable {
     var directory: String
     /// The gateway that answers for it.
     var instance: String
+    /// The name of that gateway's machine.
+    var host: String?
 }
 
 extension Store {
-    private static let sharedColumns = "id, correlation_id, status, directory, owner_instance"
+    private static let sharedColumns = "id, correlation_id, status, directory, owner_instance, owner_hostname"
 
     /// Finds the newest job with the request's key, or writes this one down in its place: one step, whoever else asks.
     ///
-    /// A finished job counts when it has an answer, a running one when its files are on this machine; both when they began
-    /// after `start`. The record of the request is told whose answer it gets.
+    /// A finished job counts when it has an answer, a running one when its end can be seen: its files are on this machine, or a
+    /// server tells; both when they began after `start`. The record of the request is told whose answer it gets.
     func reserve(
         _ spec: JobSpec,
         directory: String,
@@ -35,13 +37,13 @@ extension Store {
                     """
                     SELECT \(Store.sharedColumns) FROM jobs
                     WHERE request_key = ?1 AND started_at >= ?2 AND id <> ?3
-                        AND (status = 'running' AND directory IS NOT NULL AND owner_hostname = ?4
+                        AND (status = 'running' AND directory IS NOT NULL AND (owner_hostname = ?4 OR ?6 = 1)
                             OR status = 'completed' AND error_category IS NULL AND payload_json IS NOT NULL AND ?5 = 1)
                     ORDER BY started_at DESC LIMIT 1
                     """,
                     [
                         .optional(spec.requestKey), .text(start.iso8601), .text(spec.id), .text(host),
-                        .flag(includesFinished),
+                        .flag(includesFinished), .flag(server != nil),
                     ],
                     SharedRow.init(row:)
                 )
@@ -135,19 +137,22 @@ extension Store {
     /// Takes a reservation back; its job was never there.
     func withdraw(_ job: String) async throws(GatewayError) {
         try await write { connection throws(GatewayError) in
-            try connection.execute("DELETE FROM jobs WHERE id = ?1 AND status = 'running'", [.text(job)])
+            try connection.transaction { () throws(GatewayError) in
+                try connection.execute("DELETE FROM jobs WHERE id = ?1 AND status = 'running'", [.text(job)])
+                try connection.announce(StoreNews.ended(job).text)
+            }
         }
     }
 
-    /// The running jobs of a `jobs` directory.
-    func running(below jobs: String) async throws(GatewayError) -> [SharedRow] {
+    /// The running jobs of a `jobs` directory of this machine, which is `host` to a server.
+    func running(below jobs: String, on host: String) async throws(GatewayError) -> [SharedRow] {
         try await read { connection throws(GatewayError) in
             try connection.all(
                 "SELECT \(Store.sharedColumns) FROM jobs WHERE status = 'running' AND directory IS NOT NULL",
                 [],
                 SharedRow.init(row:)
             )
-        }.filter { Files.parent(of: $0.directory) == jobs }
+        }.filter { Files.parent(of: $0.directory) == jobs && (server == nil || $0.host == host) }
     }
 
     /// A job with its files; `nil` when it is not known, or an earlier version keeps it.
@@ -212,7 +217,8 @@ extension SharedRow {
             correlationID: row.text(1) ?? "",
             isFinal: row.text(2) != "running",
             directory: row.text(3) ?? "",
-            instance: row.text(4) ?? ""
+            instance: row.text(4) ?? "",
+            host: row.text(5)
         )
     }
 }

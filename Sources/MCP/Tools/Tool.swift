@@ -123,6 +123,27 @@ package struct Tool: Sendable {
         self.handler = handler
     }
 
+    /// The same tool, for which something is done before each call.
+    package func preceded(by preparation: @escaping @Sendable () async -> Void) -> Tool {
+        let handler = handler
+        return Tool(
+            name: name,
+            title: title,
+            description: description,
+            inputSchema: inputSchema,
+            outputSchema: outputSchema,
+            annotations: annotations,
+            rewording: rewording,
+            handler: .asynchronous { call in
+                await preparation()
+                switch handler {
+                case .immediate(let answer): return try answer(call)
+                case .asynchronous(let answer): return try await answer(call)
+                }
+            }
+        )
+    }
+
     /// The entry of `tools/list`.
     func listing(for era: Era) -> JSON {
         var entry: JSON = ["name": .string(name)]
