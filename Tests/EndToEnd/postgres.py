@@ -212,17 +212,16 @@ def gone(world, server, beta):
     job = start(gamma, "@@wait 300@@@@say never heard@@")
     within(10, lambda: starts(world, "never heard") == 1)
     equal("it runs there", [status(beta, job).get("status"), status(beta, job).get("host")], ["running", "gamma"])
-    home = home_of(world, "gamma").encode()
+    # The gateway has its home in its environment, the runner in its arguments, and the CLI the job's id.
+    marks = home_of(world, "gamma").encode(), job.encode()
     ended = []
-    for pid in [gamma.process.pid, *processes()]:
+    for pid in processes():
         try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                mine = home in file.read()
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                mine = mine or home in file.read()
+            with open(f"/proc/{pid}/environ", "rb") as environment, open(f"/proc/{pid}/cmdline", "rb") as line:
+                told = environment.read() + line.read()
         except OSError:
             continue
-        if mine:
+        if any(mark in told for mark in marks):
             os.kill(pid, signal.SIGKILL)
             ended.append(pid)
     check("its gateway, runner and CLI are gone", len(ended) >= 3, "3 processes", len(ended))

@@ -35,8 +35,14 @@ struct ServerRestartTests {
                     var count = 0, left = 100
                     let end = ContinuousClock.now + .seconds(30)
                     while left > 0, ContinuousClock.now < end {
-                        try await store.countRun(of: "claude", at: now, within: Configuration.Budget())
-                        count += 1
+                        do throws(GatewayError) {
+                            try await store.countRun(of: "claude", at: now, within: Configuration.Budget())
+                            count += 1
+                        } catch {
+                            // On a busy machine it may be away for longer than a call waits.
+                            guard error.code == "database-unreachable", !error.message.contains("not known")
+                            else { throw error }
+                        }
                         if restarted.isOpen { left -= 1 }
                     }
                     return count
