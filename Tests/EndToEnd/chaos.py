@@ -898,7 +898,12 @@ def final(chaos):
     equal("no temporary file is left", odd, [])
     for slot in chaos.slots:
         slot.stop()
-    chaos.world.nothing_left("no process is left", seconds=20)
+    if not chaos.world.nothing_left("no process is left", seconds=20):
+        book = chaos.ledger()
+        for pid in chaos.world.leftovers():
+            for job, runs in book.runs.items():
+                if pid in book.processes(job):
+                    print(f"    {pid} is of {chaos.jobs.get(job, [None])[0]}, job {job}: {chaos.states.get(job)}, ledger {runs}", flush=True)
 
 
 def descriptors(chaos):

@@ -120,8 +120,14 @@ package enum Runner {
                 group: group
             )
             running.provider = child.identity
-            try RecordFile.write(running.json, to: place.runner, files)
             var failure: GatewayError?
+            do throws(GatewayError) {
+                try RecordFile.write(running.json, to: place.runner, files)
+            } catch {
+                // It runs already, and nobody would know it by the record: it is ended like a cancelled one.
+                failure = error
+                kill(getpid(), SIGTERM)
+            }
             var end: (status: ProcessStatus, intervention: ProcessIntervention?) = (.exited(0), .cancelled)
             do throws(GatewayError) {
                 end = try child.supervise(
@@ -131,7 +137,7 @@ package enum Runner {
                     sink: { stream, bytes throws(GatewayError) in try sink.append(bytes, to: stream) }
                 )
             } catch {
-                failure = error
+                failure = failure ?? error
             }
             var record = ExitRecord(
                 status: end.status,
