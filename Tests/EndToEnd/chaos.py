@@ -19,6 +19,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -41,7 +42,10 @@ OUTPUT_LIMIT = 1 << 20
 FLOOD = 3 << 20
 SYNC_DEADLINE = 3
 PATIENCE = 150
-DISK = "192m"
+# A home that nothing but the filler fills: a flood takes 1 MB, in the end in the database.
+DISK = ("160m", "800m")
+# Set where mounts are this driver's own.
+INSIDE = "LLM_GATEWAY_CHAOS_INSIDE"
 WORDS = "one zwei três чотири pět 六 שבע otto neuf dix — „elf“ 🜁 zwölf→ x=13; \\n not-a-line {json} 'quoted' \"twice\"".split()
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -113,7 +117,7 @@ class Event:
 class Plan:
     def __init__(self, seed, mode, jobs, deep):
         chance = random.Random(f"{seed} {mode} {jobs}")
-        self.seed, self.mode, self.slots = seed, mode, 1 if mode == "one" else 3
+        self.seed, self.mode, self.isDeep, self.slots = seed, mode, deep, 1 if mode == "one" else 3
         # Of three clients two speak HTTP.
         self.clients = 24 if deep else 18
         self.asks = [Ask(chance, number, self.clients) for number in range(jobs)]
@@ -173,7 +177,14 @@ class Service(Slot):
 
     def __init__(self, chaos):
         super().__init__(chaos)
-        self.port = self.home.port
+        self.port, self.kills = self.home.port, 0
+
+    def kill(self):
+        super().kill()
+        self.kills += 1
+        # It is started again after a pause that doubles each time, unless somebody starts it.
+        if self.kills % 3 == 0:
+            self.restart()
 
     def manage(self, *words):
         ended = self.home.run(*words, "--json", environment=self.chaos.environment)
@@ -486,18 +497,19 @@ class Chaos:
             "FAKE_CLI_LEDGER": self.book.folder, "FAKE_CLI_LOG": starts, "PYTHONDONTWRITEBYTECODE": "1", "SWIFT_BACKTRACE": "enable=no",
             "SYNC_DEADLINE_MS": str(SYNC_DEADLINE * 1000), "LLM_GATEWAY_DEDUP_WINDOW_MS": "86400000", "LLM_GATEWAY_HOME": world.state}
         self.clock = Clock(world)
-        self.environment.update(self.clock.environment)
         self.home = Home(world, "home")
         os.makedirs(self.home.state, mode=0o700, exist_ok=True)
-        self.isSmall = world.call(["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "none", self.home.state]).returncode == 0
-        if self.isSmall:
+        self.isSmall = os.environ.get(INSIDE) is not None and world.call(["mount", "-t", "tmpfs", "-o", f"size={DISK[self.plan.isDeep]},mode=700", "none", self.home.state]).returncode == 0
+        if not self.isSmall:
+            skip("the disk is full", "private mounts are not allowed here")
+        else:
             world.undo.insert(0, lambda: world.call(["umount", "--lazy", self.home.state]))
         archive, digest = bundle(world.root, world.call([product("llm-gateway"), "--version"]).stdout.split()[-1])
         self.home.json("setup", "--port", str(self.home.port))
         self.home.json("install-bundle", "--url", f"file://{archive}", "--sha256", digest)
         self.home.json("setup")
         with open(self.home.file("environment"), "a") as file:
-            file.writelines(f"{name}={value}\n" for name, value in self.environment.items() if name not in ("LLM_GATEWAY_HOME", "LD_PRELOAD"))
+            file.writelines(f"{name}={value}\n" for name, value in self.environment.items() if name != "LLM_GATEWAY_HOME")
         world.configure(f"[limits]\nmax_job_output_bytes = {OUTPUT_LIMIT}\n")
         self.token = self.home.read("auth-token").strip()
         self.service, self.pipe = Service(self), Pipe(self)
@@ -593,9 +605,9 @@ class Chaos:
             slot.restart()
         elif event.verb == "turn":
             self.turn()
-        elif event.verb == "clock":
+        elif event.verb == "clock" and self.clock.isSet:
             self.clock.step(event.step)
-        elif self.isSmall:
+        elif event.verb == "disk" and self.isSmall:
             self.fill(event.lasts)
 
     def turn(self):
@@ -664,7 +676,10 @@ class Chaos:
 
 
 class Clock:
-    """The time of day of the gateways: a library in front of the C library's adds what a file says."""
+    """The time of day of all that is started here: a library in front of the C library's adds what a file says.
+
+    It is named by an /etc/ld.so.preload that only this driver's processes see: not every process gets our environment.
+    """
 
     SOURCE = r"""
 #define _GNU_SOURCE
@@ -673,13 +688,14 @@ class Clock:
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 static const volatile long *offset;
 static int (*real)(clockid_t, struct timespec *);
 __attribute__((constructor)) static void begin(void) {
     real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-    const char *path = getenv("STEPPED_CLOCK");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int file = open(OFFSET, O_RDONLY | O_CLOEXEC);
     void *page = file < 0 ? MAP_FAILED : mmap(0, 4096, PROT_READ, MAP_SHARED, file, 0);
+    if (file >= 0) close(file);
     offset = page == MAP_FAILED ? 0 : page;
 }
 int clock_gettime(clockid_t clock, struct timespec *time) {
@@ -691,21 +707,37 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 """
 
     def __init__(self, world):
-        self.path, self.environment, self.offset = os.path.join(world.root, "clock"), {}, 0
+        self.path, self.offset, self.isSet = os.path.join(world.root, "clock"), 0, False
         library, source = os.path.join(world.root, "clock.so"), world.write("clock.c", self.SOURCE)
-        self.write()
-        made = world.call(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"])
-        if made.returncode != 0:
-            return skip("the clock is set", f"there is no C compiler ({made.stderr.strip()[:200]})")
-        self.environment = {"LD_PRELOAD": library, "STEPPED_CLOCK": self.path}
+        with open(self.path, "wb") as file:
+            file.write(bytes(4096))
+        if not shutil.which("cc"):
+            return skip("the clock is set", "there is no C compiler")
+        made = world.call(["cc", "-shared", "-fPIC", "-O1", f'-DOFFSET="{self.path}"', "-o", library, source, "-ldl"])
+        equal("a clock that can be set is made", (made.returncode, made.stderr), (0, ""))
+        if os.environ.get(INSIDE) is None:
+            return skip("the clock is set", "private mounts are not allowed here")
+        etc = [world.directory("etc", name) for name in ("upper", "work")]
+        mounted = world.call(["mount", "-t", "overlay", "-o", f"lowerdir=/etc,upperdir={etc[0]},workdir={etc[1]}", "none", "/etc"])
+        if mounted.returncode != 0:
+            return skip("the clock is set", f"/etc cannot be covered ({mounted.stderr.strip()})")
+        world.undo.insert(0, lambda: world.call(["umount", "--lazy", "/etc"]))
+        with open("/etc/ld.so.preload", "w") as file:
+            file.write(f"{library}\n")
+        self.isSet = True
+        before = self.told(world)
+        self.step(86400)
+        check("what is started here has the time that we set", 86390 < self.told(world) - before < 86410, 86400, self.told(world) - before)
+        self.step(-86400)
 
-    def write(self):
-        with open(self.path, "r+b" if os.path.exists(self.path) else "wb") as file:
-            file.write(self.offset.to_bytes(8, "little", signed=True).ljust(4096, b"\0"))
+    @staticmethod
+    def told(world):
+        return int(world.call(["date", "+%s"]).stdout)
 
     def step(self, seconds):
         self.offset += seconds
-        self.write()
+        with open(self.path, "r+b") as file:
+            file.write(self.offset.to_bytes(8, "little", signed=True))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -966,11 +998,11 @@ def arguments():
 
 
 if __name__ == "__main__":
-    if os.environ.get("CHAOS_INSIDE") is None and "--plan" not in sys.argv:
+    if os.environ.get(INSIDE) is None and "--plan" not in sys.argv:
         # A small disk is mounted over the home, for this driver and what it starts alone.
         probe = subprocess.run([*namespace("mount -t tmpfs none /mnt"), "true"], check=False, stderr=subprocess.DEVNULL)
         if probe.returncode == 0:
-            os.environ["CHAOS_INSIDE"] = "1"
+            os.environ[INSIDE] = "1"
             words = namespace("true")
             os.execvp(words[0], [*words, PYTHON, *sys.argv])
     run(drive)
