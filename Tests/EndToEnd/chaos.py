@@ -512,6 +512,7 @@ class Chaos:
             file.writelines(f"{name}={value}\n" for name, value in self.environment.items() if name != "LLM_GATEWAY_HOME")
         world.configure(f"[limits]\nmax_job_output_bytes = {OUTPUT_LIMIT}\n")
         self.token = self.home.read("auth-token").strip()
+        self.world.undo.append(lambda: self.home.run("stop"))
         self.service, self.pipe = Service(self), Pipe(self)
         self.slots = [self.service, self.pipe] if self.plan.mode == "one" else [self.service, Standing(self), self.pipe]
 
