@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """Jobs while everything breaks: gateways are killed and restarted, the disk is full, the clock is set, and clients ask again.
 
-    chaos.py [--mode one|three] [--seed N] [--jobs N] [--plan]
+    chaos.py [--mode one|systemd|three|postgres] [--seed N] [--jobs N] [--plan]
 
-    one      clients over HTTP and on pipes take turns with one gateway: the installed service, or one on pipes
-    three    the installed service, another gateway over HTTP and one on pipes, at the same time, on one database
+    one       clients over HTTP and on pipes take turns with one gateway: the installed service, or one on pipes
+    systemd   the same, and the service is a real user service manager's: each of its jobs has a scope of its own
+    three     the installed service, another gateway over HTTP and one on pipes, at the same time, on one database
+    postgres  three gateways, each with a home, a host name and a network of its own, on one database server, which is restarted too
 
 What is asked and what happens meanwhile is decided beforehand by a seed, which is printed: the same seed makes the same plan.
 What really happened is not taken from the gateway: the fakes keep a ledger of their own, outside of its home, of each start, of
@@ -14,6 +16,7 @@ once, and nothing may be left of any. With --deep: 2,000 jobs, 50 kills, 10 rest
 import argparse
 import collections
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -28,9 +31,10 @@ import threading
 import time
 import urllib.request
 
-from harness import DEEP, PYTHON, Skip, Unanswered, body_of, check, equal, product, run, section, skip, text_of, within
-from installed import Client, Home, alive, free_port, namespace
+from harness import DEEP, FIXTURES, PYTHON, Skip, Tally, Unanswered, body_of, check, command_of, equal, product, run, section, skip, text_of, within
+from installed import Bundle, Client, Home, alive, free_port, namespace, under_systemd
 from service import bundle
+from systemd_service import Inside, ServiceHome
 
 PROVIDERS = ("claude", "codex", "gemini", "grok", "mistral")
 COMMANDS = {"gemini": "agy", "mistral": "vibe"}
@@ -117,13 +121,17 @@ class Event:
 class Plan:
     def __init__(self, seed, mode, jobs, deep):
         chance = random.Random(f"{seed} {mode} {jobs}")
-        self.seed, self.mode, self.isDeep, self.slots = seed, mode, deep, 1 if mode == "one" else 3
-        # Of three clients two speak HTTP.
+        self.seed, self.mode, self.isDeep = seed, mode, deep
+        # Whether gateways take turns.
+        self.isOne = mode in ("one", "systemd")
+        self.slots = 1 if self.isOne else 3
         self.clients = 24 if deep else 18
         self.asks = [Ask(chance, number, self.clients) for number in range(jobs)]
         counts = {"kill": 50 if deep else 5, "restart": 10 if deep else 2, "clock": 8 if deep else 2, "disk": 1}
-        if mode == "one":
+        if self.isOne:
             counts["turn"] = 9 if deep else 3
+        if mode == "postgres":
+            counts["database"] = 5 if deep else 1
         self.events = sorted((Event(chance, chance.randint(jobs // 20, jobs * 9 // 10), verb, self.slots)
                               for verb, count in counts.items() for _ in range(count)), key=lambda event: (event.after, event.moment))
 
@@ -144,6 +152,11 @@ class Plan:
 # the gateways
 
 
+def configuration(world):
+    return (f'[limits]\nmax_job_output_bytes = {OUTPUT_LIMIT}\n[workspaces]\ndefault = "main"\n[[workspaces.repos]]\nalias = "main"\n'
+            f'path = "{world.work}"\nkind = "folder"\n')
+
+
 class Lost(Exception):
     """The gateway went away before its answer came."""
 
@@ -153,9 +166,13 @@ class Slot:
 
     transport = "HTTP"
 
-    def __init__(self, chaos):
-        self.chaos, self.world, self.home, self.isUp = chaos, chaos.world, chaos.home, False
+    def __init__(self, chaos, host=None):
+        self.chaos, self.world, self.host, self.isUp = chaos, chaos.world, host, False
         self.lock = threading.RLock()
+        self.prefix = host.prefix if host else []
+        self.environment = {**chaos.environment, **({"LLM_GATEWAY_HOME": host.state} if host else {})}
+        # Where this gateway's jobs are.
+        self.jobs = os.path.join(host.state if host else chaos.home.state, "jobs")
 
     def client(self):
         return Client(self.chaos.token, self.port)
@@ -177,22 +194,22 @@ class Service(Slot):
 
     def __init__(self, chaos):
         super().__init__(chaos)
-        self.port, self.kills = self.home.port, 0
+        self.home, self.port, self.kills = chaos.home, chaos.home.port, 0
 
     def kill(self):
         super().kill()
         self.kills += 1
         # It is started again after a pause that doubles each time, unless somebody starts it.
-        if self.kills % 3 == 0:
+        if self.kills % 2 == 0:
             self.restart()
 
     def manage(self, *words):
-        ended = self.home.run(*words, "--json", environment=self.chaos.environment)
+        ended = self.home.run(*words, "--json")
         if ended.code != 0:
             self.chaos.wrong(f"'{' '.join(words)}' ends with {ended!r}")
 
     def start(self):
-        self.manage("start", "--detached")
+        self.manage("start", *([] if self.chaos.plan.mode == "systemd" else ["--detached"]))
         if not within(20, self.pid):
             check("the service starts", False, "an answer", self.home.run("status"), vital=True)
         self.isUp = True
@@ -208,15 +225,21 @@ class Service(Slot):
 class Standing(Slot):
     """A gateway over HTTP that nobody supervises but this driver."""
 
-    def __init__(self, chaos):
-        super().__init__(chaos)
+    def __init__(self, chaos, host=None):
+        super().__init__(chaos, host)
         self.port, self.process = free_port(), None
+
+    def client(self):
+        if self.host:
+            self.host.enter()
+        return super().client()
 
     def start(self):
         with self.lock:
             self.process = self.world.start(
-                [product("llm-gateway"), "--transport=http"], {**self.chaos.environment, "LLM_GATEWAY_HTTP_PORT": str(self.port),
-                                                               "LLM_GATEWAY_HTTP_HOST": "127.0.0.1", "LLM_GATEWAY_AUTH_TOKEN": self.chaos.token},
+                [*self.prefix, product("llm-gateway"), "--transport=http"],
+                {**self.environment, "LLM_GATEWAY_HTTP_PORT": str(self.port), "LLM_GATEWAY_HTTP_HOST": "127.0.0.1",
+                 "LLM_GATEWAY_AUTH_TOKEN": self.chaos.token},
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.chaos.log)
             self.isUp = True
 
@@ -241,13 +264,14 @@ class Pipe(Slot):
 
     transport = "pipes"
 
-    def __init__(self, chaos):
-        super().__init__(chaos)
+    def __init__(self, chaos, host=None):
+        super().__init__(chaos, host)
         self.gateway = None
 
     def start(self):
         with self.lock:
-            self.gateway = self.world.stdio_gateway(self.chaos.environment)
+            program = [*self.prefix, product("llm-gateway")]
+            self.gateway = self.world.stdio_gateway(self.environment, (*program[1:], "--transport=stdio"), program=program[0])
             self.isUp = True
 
     def client(self):
@@ -272,15 +296,94 @@ class Pipe(Slot):
             self.start()
 
 
+class Server:
+    """A PostgreSQL server in the driver's own network, at 10.77.0.1."""
+
+    FOLDERS = [f"/usr/lib/postgresql/{number}/bin" for number in range(20, 11, -1)]
+
+    def __init__(self, world):
+        self.programs = next((folder for folder in self.FOLDERS if os.access(f"{folder}/initdb", os.X_OK)), None)
+        if self.programs is None:
+            raise Skip("no PostgreSQL server is installed (Debian and Ubuntu: apt install postgresql)")
+        self.world, self.folder = world, world.directory("postgres")
+        shutil.chown(self.folder, "nobody", "nogroup")
+        for words in ("link set lo up", "link add bridge type bridge", "addr add 10.77.0.1/24 dev bridge", "link set bridge up"):
+            network(world, words)
+        self.run("initdb", "-D", f"{self.folder}/data", "-U", "gateway", "-A", "trust", "-E", "UTF8", "--no-sync")
+        with open(f"{self.folder}/data/pg_hba.conf", "a") as file:
+            file.write("host all all 10.77.0.0/24 trust\n")
+        self.start()
+        world.undo.append(self.stop)
+
+    def run(self, program, *words):
+        ended = self.world.call(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", f"{self.programs}/{program}", *words],
+                                cwd=self.folder)
+        if ended.returncode != 0:
+            raise RuntimeError(f"{program}: {ended.stdout}{ended.stderr}")
+        return ended.stdout
+
+    def start(self):
+        options = (f"-c listen_addresses=10.77.0.1 -c unix_socket_directories={self.folder} -c fsync=off -c shared_buffers=64MB "
+                   "-c max_connections=100")
+        # Its log must not hold our pipe.
+        self.run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-l", f"{self.folder}/log", "-o", options, "start")
+
+    def stop(self):
+        """As by a crash of it."""
+        if os.path.exists(f"{self.folder}/data/postmaster.pid"):
+            self.run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-m", "immediate", "stop")
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def rows(self, query):
+        return [tuple(line.split("|")) for line in self.run("psql", "-h", self.folder, "-U", "gateway", "-d", "postgres", "-Atqc",
+                                                                 f"SET search_path = llm_gateway; {query}").splitlines()]
+
+
+def network(world, words, prefix=()):
+    ended = world.call([*prefix, "ip", *words.split()])
+    if ended.returncode != 0:
+        raise Skip(f"no network can be made here ({ended.stderr.strip()})")
+
+
+class Host:
+    """A host name, a network and a home of its own."""
+
+    def __init__(self, world, folder, server, number):
+        self.state = os.path.join(folder, f"home-{number}")
+        holder = world.start(["unshare", "--net", "--uts", "/bin/sh", "-ec", f"hostname host-{number}; echo; exec sleep infinity"],
+                             stdout=subprocess.PIPE)
+        world.background.append(holder)
+        holder.stdout.readline()
+        self.pid = holder.pid
+        self.prefix = ["/usr/bin/nsenter", "--target", str(self.pid), "--net", "--uts", "--"]
+        network(world, f"link add port-{number} type veth peer name uplink netns {self.pid}")
+        for words in (f"link set port-{number} master bridge", f"link set port-{number} up"):
+            network(world, words)
+        for words in ("link set lo up", f"addr add 10.77.0.{10 + number}/24 dev uplink", "link set uplink up"):
+            network(world, words, self.prefix)
+        os.makedirs(self.state, mode=0o700)
+        with open(os.path.join(self.state, "config.toml"), "w") as file:
+            file.write('[persistence]\nbackend = "postgres"\ndsn = "host=10.77.0.1 user=gateway dbname=postgres"\n' + configuration(world))
+
+    def enter(self):
+        """What this thread connects to from now on is in this host's network."""
+        with open(f"/proc/{self.pid}/ns/net") as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+
+
 class Caller(threading.Thread):
     """A client: sends its requests, loses its gateway, and finds its jobs again."""
 
     def __init__(self, chaos, number):
         super().__init__(daemon=True)
         self.chaos, self.number = chaos, number
-        self.transport = "pipes" if number % 3 == 2 else "HTTP"
+        self.slot = chaos.slots[min(number % 3, len(chaos.slots) - 1) if not chaos.plan.isOne else number % 3 // 2]
+        self.transport = self.slot.transport
         self.slots = [slot for slot in chaos.slots if slot.transport == self.transport]
-        self.slot = self.slots[number // 3 % len(self.slots)]
         self.tasks, self.connection = [], None
 
     # ---- calls
@@ -390,7 +493,7 @@ class Caller(threading.Thread):
 
     def follow(self, ask, job, seen=None):
         """A job that is known: waited for, cancelled, or left to itself."""
-        self.chaos.known(ask, job, self.transport)
+        self.chaos.known(ask, job, self)
         if ask.cancel is not None:
             if ask.kind == "hang":
                 # Somebody cancels it who has seen it running, or some time later.
@@ -419,13 +522,14 @@ class Caller(threading.Thread):
         if ask.kind in ("answer", "long", "deaf", "family", "passing"):
             if not result.get("isError") and text.strip() != ask.text.strip():
                 self.chaos.wrong(f"{ask.token} {ask.kind}: answered with {text[-200:]!r} in place of {ask.text[-200:]!r}")
-            elif result.get("isError"):
-                self.chaos.failures.append((ask, seen, text))
+            elif result.get("isError") and ask.kind != "passing" and not disk_was_full(self.chaos, text):
+                # One that may pass is not tried again by the next gateway.
+                self.chaos.wrong(f"{ask.token} {ask.kind}: is an error: {text[:300]!r}")
         elif not result.get("isError"):
             self.chaos.wrong(f"{ask.token} {ask.kind}: is no error: {text[:200]!r}")
         job = body_of(self.patiently("llm_request_result", correlationId=seen.get("correlationId", ""))).get("request", {}).get("asyncJobId")
         if job:
-            self.chaos.known(ask, job, self.transport)
+            self.chaos.known(ask, job, self)
 
 
 class Ledger:
@@ -476,45 +580,74 @@ class Ledger:
 
 
 class Chaos:
-    def __init__(self, world, plan):
-        self.world, self.plan = world, plan
-        self.violations, self.failures = [], []
+    def __init__(self, world, plan, home=None, release=None):
+        self.world, self.plan, self.home = world, plan, home
+        self.violations, self.small = [], None
         self.refused, self.lost, self.answers = collections.Counter(), 0, 0
         self.changed = threading.Condition()
         self.requests, self.blocked, self.left = 0, set(), set()
-        self.jobs, self.canceled = {}, set()
+        self.jobs, self.places, self.canceled = {}, {}, set()
         self.over = threading.Event()
-        self.samples, self.disk = [], []
+        self.samples, self.disk, self.isFull = [], [], False
         self.book = Ledger(world.directory("ledger"))
-        self.install()
+        self.install(release)
 
-    def install(self):
-        world = self.world
-        world.fake_clis("claude", "codex", "agy", "grok", "vibe")
-        starts = world.environment.pop("FAKE_CLI_LOG")
+    def install(self, release):
+        world, starts, tools = self.world, self.world.directory("starts"), self.world.directory("tools")
+        for provider in PROVIDERS:
+            name = COMMANDS.get(provider, provider)
+            program = name if name in ("agy", "grok") else "scenario"
+            os.symlink(os.path.join(os.environ.get("FIXTURES", FIXTURES), "fakes", program), os.path.join(tools, name))
+        world.environment["PATH"] += f":{tools}"
         self.log = open(os.path.join(world.root, "gateways.log"), "ab")
         self.environment = {
             "FAKE_CLI_LEDGER": self.book.folder, "FAKE_CLI_LOG": starts, "PYTHONDONTWRITEBYTECODE": "1", "SWIFT_BACKTRACE": "enable=no",
-            "SYNC_DEADLINE_MS": str(SYNC_DEADLINE * 1000), "LLM_GATEWAY_DEDUP_WINDOW_MS": "86400000", "LLM_GATEWAY_HOME": world.state}
-        self.clock = Clock(world)
-        self.home = Home(world, "home")
-        os.makedirs(self.home.state, mode=0o700, exist_ok=True)
-        self.isSmall = os.environ.get(INSIDE) is not None and world.call(["mount", "-t", "tmpfs", "-o", f"size={DISK[self.plan.isDeep]},mode=700", "none", self.home.state]).returncode == 0
-        if not self.isSmall:
-            skip("the disk is full", "private mounts are not allowed here")
-        else:
-            world.undo.insert(0, lambda: world.call(["umount", "--lazy", self.home.state]))
-        archive, digest = bundle(world.root, world.call([product("llm-gateway"), "--version"]).stdout.split()[-1])
+            "SYNC_DEADLINE_MS": str(SYNC_DEADLINE * 1000), "LLM_GATEWAY_DEDUP_WINDOW_MS": "86400000"}
+        self.clock, self.server = Clock(world), None
+        if self.plan.mode == "postgres":
+            return self.install_hosts()
+        if self.home is None:
+            self.home = Home(world, "home")
+            self.cover(self.home.state)
+            release = built(world)
+        self.home.environment["PATH"] += f":{tools}"
         self.home.json("setup", "--port", str(self.home.port))
-        self.home.json("install-bundle", "--url", f"file://{archive}", "--sha256", digest)
+        self.home.json("install-bundle", *release.flags)
+        # What runs is what is installed.
+        os.environ["LLM_GATEWAY_E2E_BIN"] = self.home.file("current", "bin")
+        self.home.program = self.home.link
         self.home.json("setup")
         with open(self.home.file("environment"), "a") as file:
-            file.writelines(f"{name}={value}\n" for name, value in self.environment.items() if name != "LLM_GATEWAY_HOME")
-        world.configure(f"[limits]\nmax_job_output_bytes = {OUTPUT_LIMIT}\n")
+            file.writelines(f"{name}={value}\n" for name, value in self.environment.items())
+        self.home.write("config.toml", configuration(world))
+        self.environment.update(HOME=self.home.path, LLM_GATEWAY_HOME=self.home.state)
         self.token = self.home.read("auth-token").strip()
         self.world.undo.append(lambda: self.home.run("stop"))
         self.service, self.pipe = Service(self), Pipe(self)
-        self.slots = [self.service, self.pipe] if self.plan.mode == "one" else [self.service, Standing(self), self.pipe]
+        self.slots = [self.service, self.pipe] if self.plan.isOne else [self.service, Standing(self), self.pipe]
+
+    def cover(self, folder):
+        """A small disk over a folder that can be filled."""
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        size = f"size={DISK[self.plan.isDeep]},mode=700"
+        self.small = os.environ.get(INSIDE) and self.world.call(["mount", "-t", "tmpfs", "-o", size, "none", folder]).returncode == 0 and folder
+        if not self.small:
+            return skip("the disk is full", "private mounts are not allowed here")
+        self.world.undo.insert(0, lambda: self.world.call(["umount", "--lazy", folder]))
+
+    def install_hosts(self):
+        folder = self.world.directory("hosts")
+        self.cover(folder)
+        self.server, self.token = Server(self.world), self.world.token
+        hosts = [Host(self.world, folder, self.server, number) for number in range(3)]
+        self.slots = [Pipe(self, hosts[0]), Standing(self, hosts[1]), Pipe(self, hosts[2])]
+
+    def rows(self, query):
+        """What the database says."""
+        if self.server:
+            return self.server.rows(query)
+        with contextlib.closing(sqlite3.connect(self.home.file("logs.db"), timeout=30)) as database:
+            return database.execute(query).fetchall()
 
     def wrong(self, text):
         with self.changed:
@@ -524,9 +657,12 @@ class Chaos:
     def ledger(self):
         return self.book.refresh()
 
-    def known(self, ask, job, transport):
+    def known(self, ask, job, caller):
         with self.changed:
-            self.jobs[job] = (ask, transport)
+            self.jobs[job] = (ask, caller.transport)
+            # The others who ask for the same may have it from elsewhere.
+            if ask.others == 0:
+                self.places[job] = caller.slot.host
 
     # ---- clients and events
 
@@ -550,10 +686,8 @@ class Chaos:
             self.blocked.discard(caller)
 
     def carry_out(self):
-        self.service.start()
-        for slot in self.slots if self.plan.mode == "three" else []:
-            if slot is not self.service:
-                slot.start()
+        for slot in self.slots[:1] if self.plan.isOne else self.slots:
+            slot.start()
         self.callers = [Caller(self, number) for number in range(self.plan.clients)]
         for ask in self.plan.asks:
             first = self.callers[ask.client]
@@ -599,7 +733,7 @@ class Chaos:
                     return
 
     def happen(self, event):
-        slot = self.slots[event.slot] if self.plan.mode == "three" else next(slot for slot in self.slots if slot.isUp)
+        slot = self.slots[event.slot] if not self.plan.isOne else next(slot for slot in self.slots if slot.isUp)
         if event.verb == "kill":
             slot.kill()
         elif event.verb == "restart":
@@ -608,7 +742,9 @@ class Chaos:
             self.turn()
         elif event.verb == "clock" and self.clock.isSet:
             self.clock.step(event.step)
-        elif event.verb == "disk" and self.isSmall:
+        elif event.verb == "database":
+            self.server.restart()
+        elif event.verb == "disk" and self.small:
             self.fill(event.lasts)
 
     def turn(self):
@@ -621,7 +757,8 @@ class Chaos:
 
     def fill(self, seconds):
         """Nothing more can be written in the home for a while."""
-        path, began = self.home.file("filler"), time.monotonic()
+        self.isFull = True
+        path, began = os.path.join(self.small, "filler"), time.monotonic()
         with open(path, "wb", buffering=0) as file:
             while time.monotonic() - began < seconds:
                 # What others give back is taken, too.
@@ -634,12 +771,13 @@ class Chaos:
                 self.over.wait(0.02)
         os.unlink(path)
         self.disk.append((began, time.monotonic()))
+        self.isFull = False
 
     # ---- health
 
     def sample(self):
         """Asks now and then what runs, by a client of each kind."""
-        watchers = [Caller(self, number) for number in (0, 2)]
+        watchers = [Caller(self, number) for number in (1, 2)]
         while not self.over.wait(0.25):
             for watcher in watchers:
                 for slot in watcher.slots:
@@ -650,15 +788,21 @@ class Chaos:
                             told = body_of(watcher.tool("llm_process_health"))
                             until = time.monotonic()
                             standing = {entry["jobId"] for entry in told["jobs"] if entry["processHealth"] and alive(entry["processHealth"]["pid"])}
-                            self.samples.append((began, until, watcher.transport, told, standing))
+                            self.samples.append((began, until, slot, told, standing))
 
     # ---- the end
 
+    def reader(self, transport, job=""):
+        """A client that may see a job, of any gateway."""
+        reader = self.readers[transport]
+        slot = reader.slots[sum(job.encode()) % len(reader.slots)]
+        if reader.slot is not slot:
+            reader.slot, reader.connection = slot, None
+        return reader
+
     def settle(self):
         """Waits until all jobs are over that are known to anybody."""
-        self.reader = {"HTTP": Caller(self, 0), "pipes": Caller(self, 2)}
-        for reader in self.reader.values():
-            reader.slot = reader.slots[0]
+        self.readers = {"HTTP": Caller(self, 1), "pipes": Caller(self, 2)}
         book = self.ledger()
         asks = {ask.token: ask for ask in self.plan.asks}
         for job, token in book.tokens.items():
@@ -669,7 +813,7 @@ class Chaos:
         self.states = {}
         for job, (ask, transport) in self.jobs.items():
             while True:
-                state = self.reader[transport].state(job, wait=5000)
+                state = self.reader(transport, job).state(job, wait=5000)
                 if state.get("exited") or not state or time.monotonic() > end:
                     break
             self.states[job] = state
@@ -719,6 +863,9 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
         if os.environ.get(INSIDE) is None:
             return skip("the clock is set", "private mounts are not allowed here")
         etc = [world.directory("etc", name) for name in ("upper", "work")]
+        # Others read there, too.
+        for folder in (world.root, etc[0]):
+            os.chmod(folder, 0o755)
         mounted = world.call(["mount", "-t", "overlay", "-o", f"lowerdir=/etc,upperdir={etc[0]},workdir={etc[1]}", "none", "/etc"])
         if mounted.returncode != 0:
             return skip("the clock is set", f"/etc cannot be covered ({mounted.stderr.strip()})")
@@ -747,7 +894,7 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 
 def result_of(chaos, job, transport):
     """What llm_job_result says, all parts put together."""
-    reader, out, err, pieces = chaos.reader[transport], 0, 0, {"stdout": [], "stderr": []}
+    reader, out, err, pieces = chaos.reader(transport, job), 0, 0, {"stdout": [], "stderr": []}
     while True:
         answer = body_of(reader.patiently("llm_job_result", jobId=job, rawOutput=True, stdoutOffsetChars=out, stderrOffsetChars=err,
                                           maxChars=400_000))
@@ -806,7 +953,7 @@ def in_disk(chaos, job):
 
 
 def disk_was_full(chaos, error):
-    return "no space is left on the disk" in error and bool(chaos.disk)
+    return "no space is left on the disk" in error and bool(chaos.disk or chaos.isFull)
 
 
 def shortened(error):
@@ -869,7 +1016,7 @@ def bytes_of(book, job, ask, result, runs):
 def judge_health(chaos):
     """Each job that was named as running was running, and each that ran all the time was named."""
     book, lies, named = chaos.ledger(), [], 0
-    for began, until, transport, told, standing in chaos.samples:
+    for began, until, slot, told, standing in chaos.samples:
         listed = {entry["jobId"]: entry for entry in told["jobs"]}
         if min(told[name] for name in ("runningJobs", "deadJobs", "zombieJobs", "queuedJobs")) < 0 or \
                 told["runningJobs"] + told["deadJobs"] + told["zombieJobs"] < len(listed):
@@ -898,7 +1045,9 @@ def judge_health(chaos):
         for job, runs in book.runs.items():
             run = runs[-1]
             ask, owner = chaos.jobs.get(job, (None, None))
-            if owner == transport and len(runs) == 1 and run["began"] < began and job not in listed and job not in chaos.canceled:
+            # A gateway tells of the jobs of its home.
+            isHere = owner == slot.transport and chaos.places.get(job, None if chaos.server is None else slot) == slot.host
+            if isHere and len(runs) == 1 and run["began"] < began and job not in listed and job not in chaos.canceled:
                 if (run["end"] and run["end"]["at"] > until) and ask.kind not in ("flood",):
                     lies.append(f"{job} was running from {run['began']:.3f} to {run['end']['at']:.3f}, and not told from {began:.3f} to {until:.3f}")
     equal(f"llm_process_health was asked {len(chaos.samples)} times, named {named} jobs, and never lied", lies, [])
@@ -906,42 +1055,49 @@ def judge_health(chaos):
 
 def final(chaos):
     """Nothing is left once all is over."""
-    for transport, reader in chaos.reader.items():
+    for slot in chaos.slots:
+        reader = chaos.readers[slot.transport]
+        reader.slot, reader.connection = slot, None
         told = body_of(reader.patiently("llm_process_health"))
-        equal(f"no job runs in the end, says the gateway over {transport}", (told["runningJobs"], told["deadJobs"], told["zombieJobs"],
-                                                                         told["queuedJobs"], told["jobs"]), (0, 0, 0, 0, []))
+        equal(f"no job runs in the end, says gateway {chaos.slots.index(slot)}", (told["runningJobs"], told["deadJobs"], told["zombieJobs"],
+                                                                                 told["queuedJobs"], told["jobs"]), (0, 0, 0, 0, []))
     own = (".instance-", ".adoption")
-    jobs = chaos.home.file("jobs")
 
     def left():
-        return [name for name in os.listdir(jobs) if not name.startswith(own)]
+        return [name for folder in {slot.jobs for slot in chaos.slots} for name in os.listdir(folder) if not name.startswith(own)]
 
     within(20, lambda: not left())
     equal("no directory of a job is left", left(), [])
-    with contextlib.closing(sqlite3.connect(chaos.home.file("logs.db"), timeout=30)) as database:
-        equal("the database is whole", database.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
-        equal("no row is left running", database.execute("SELECT id, error FROM jobs WHERE status = 'running'").fetchall(), [])
-        equal("no finished job's request is left open", database.execute(
-            "SELECT request_id, j.status FROM gateway_metadata m JOIN jobs j ON j.id = m.async_job_id WHERE m.status = 'started'").fetchall(), [])
-        doubled = database.execute("SELECT correlation_id, count(*) FROM jobs GROUP BY 1 HAVING count(*) > 1").fetchall()
-        equal("no request has two jobs", doubled, [])
+    equal("the database is whole", chaos.rows("PRAGMA integrity_check") if chaos.server is None else [("ok",)], [("ok",)])
+    equal("no row is left running", chaos.rows("SELECT id, error FROM jobs WHERE status = 'running'"), [])
+    equal("no finished job's request is left open", chaos.rows(
+        "SELECT request_id, j.status FROM gateway_metadata m JOIN jobs j ON j.id = m.async_job_id WHERE m.status = 'started'"), [])
+    equal("no request has two jobs", chaos.rows("SELECT correlation_id, count(*) FROM jobs GROUP BY 1 HAVING count(*) > 1"), [])
     descriptors(chaos)
-    odd = [os.path.relpath(os.path.join(folder, name), chaos.home.state) for folder, _, names in os.walk(chaos.home.state) for name in names
-           if ".tmp" in name or ".part" in name or name.startswith(".new") or name == "filler"]
+    odd = [os.path.join(folder, name) for state in {os.path.dirname(slot.jobs) for slot in chaos.slots} for folder, _, names in os.walk(state)
+           for name in names if ".tmp" in name or ".part" in name or name.startswith(".new") or name == "filler"]
     equal("no temporary file is left", odd, [])
-    for slot in chaos.slots:
-        slot.stop()
+    for place in (*chaos.slots, *([chaos.server] if chaos.server else [])):
+        place.stop()
+    if chaos.plan.mode == "systemd":
+        equal("no scope is left", chaos.home.systemctl("list-units", "--all", "--plain", "--no-legend", "llm-cli-gateway-job-*"), "")
+    book = chaos.ledger()
+    equal("nothing that a job has started is left", [pid for job in book.runs for pid in book.processes(job) if alive(pid) and is_fake(pid)], [])
     if not chaos.world.nothing_left("no process is left", seconds=20):
-        book = chaos.ledger()
         for pid in chaos.world.leftovers():
             for job, runs in book.runs.items():
                 if pid in book.processes(job):
                     print(f"    {pid} is of {chaos.jobs.get(job, [None])[0]}, job {job}: {chaos.states.get(job)}, ledger {runs}", flush=True)
 
 
+def is_fake(pid):
+    command = command_of(pid)
+    return "sleep 600" in command or any(f"/tools/{COMMANDS.get(name, name)}" in command for name in PROVIDERS)
+
+
 def descriptors(chaos):
     """A gateway that has seen many jobs has no more open than before them."""
-    reader = chaos.reader["pipes"]
+    reader = chaos.reader("pipes")
     pid = reader.slot.pid()
 
     def opened():
@@ -962,13 +1118,37 @@ def descriptors(chaos):
     check("no descriptor is left of 30 more jobs", len(after) <= len(before), before, after)
 
 
+def built(world):
+    """A bundle of the built programs."""
+    version = world.call([product("llm-gateway"), "--version"]).stdout.split()[-1]
+    return Bundle(bundle(world.root, version)[0], version)
+
+
 def drive(world):
-    options = arguments()
+    options = arguments(sys.argv[1:])
+    if options.mode == "systemd" and not options.plan:
+        words = ["--mode", "systemd", "--seed", str(options.seed), "--jobs", str(options.jobs), *(["--deep"] if options.deep else [])]
+        ended = under_systemd(world, "EndToEnd/chaos.py", built(world), *words, timeout=3000 if options.deep else 400)
+        equal("everything held under systemd", ended.returncode, 0)
+    else:
+        story(world, options)
+
+
+def inside(archive, manager, *words):
+    world = Inside()
+    try:
+        story(world, arguments(words), ServiceHome(world, manager), Bundle(archive))
+    finally:
+        world.close()
+    sys.exit(1 if Tally.failed else 0)
+
+
+def story(world, options, home=None, release=None):
     plan = Plan(options.seed, options.mode, options.jobs, options.deep)
     plan.show(options.plan)
     if options.plan:
         raise Skip("only the plan was wanted")
-    chaos = Chaos(world, plan)
+    chaos = Chaos(world, plan, home, release)
     chaos.began = time.monotonic()
     chaos.carry_out()
     print(f"#   all over after {time.monotonic() - chaos.began:.1f} s: {chaos.requests} requests, {chaos.answers} answered at once, "
@@ -985,25 +1165,29 @@ def drive(world):
     print(f"#   judged after {time.monotonic() - chaos.began:.1f} s", flush=True)
 
 
-def arguments():
+def arguments(words):
     parser = argparse.ArgumentParser()
-    parser.add_argument("--mode", choices=("one", "three"), default=os.environ.get("CHAOS_MODE", "one"))
+    parser.add_argument("--mode", choices=("one", "systemd", "three", "postgres"), default=os.environ.get("CHAOS_MODE", "one"))
     parser.add_argument("--seed", type=int, default=os.environ.get("LLM_GATEWAY_TEST_SEED"))
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--deep", action="store_true", default=DEEP)
     parser.add_argument("--plan", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     options.jobs = options.jobs or (2000 if options.deep else 100)
     options.seed = int(options.seed) if options.seed is not None else time.time_ns() % 1_000_000
     return options
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["inside"]:
+        inside(*sys.argv[2:])
     if os.environ.get(INSIDE) is None and "--plan" not in sys.argv:
         # A small disk is mounted over the home, for this driver and what it starts alone.
         probe = subprocess.run([*namespace("mount -t tmpfs none /mnt"), "true"], check=False, stderr=subprocess.DEVNULL)
         if probe.returncode == 0:
             os.environ[INSIDE] = "1"
             words = namespace("true")
+            if any("postgres" in word for word in sys.argv):
+                words.insert(1, "--net")
             os.execvp(words[0], [*words, PYTHON, *sys.argv])
     run(drive)

@@ -1,3 +1,4 @@
+import Platform
 import Testing
 
 @Suite(
@@ -46,9 +47,15 @@ struct GatewayDrivers {
         try await Driver("exactly_once.py").run()
     }
 
+    /// One seed that stays, and one of the moment; all surroundings only in the long run.
+    private static let surroundings =
+        [["--mode", "one", "--seed", "1"], ["--mode", "three"]]
+        + (Machine.currentEnvironment()["LLM_GATEWAY_DEEP_TESTS"] == nil
+            ? [] : [["--mode", "systemd"], ["--mode", "postgres"]])
+
     @Test(
         "ends every job truly and once, whatever is killed, full or set meanwhile",
-        arguments: [["--mode", "one", "--seed", "1"], ["--mode", "three"]]
+        arguments: surroundings
     )
     func chaos(arguments: [String]) async throws {
         try await Driver("chaos.py", arguments).run(within: .seconds(3600))
