@@ -220,6 +220,20 @@ package final class ServiceBus {
         }
     }
 
+    /// The folders in which the manager looks for unit files, the first one counting most.
+    package func unitFolders() throws(GatewayError) -> [String] {
+        var wanted = [
+            Property(
+                "/org/freedesktop/systemd1",
+                "org.freedesktop.systemd1.Manager",
+                "UnitPath",
+                .lines
+            )
+        ]
+        try ServiceBus.check(read(&wanted), "ask for the folders of unit files")
+        return wanted[0].text.split(separator: "\n").map(String.init)
+    }
+
     /// Whether processes run in a unit, or in what belongs to it, whatever the unit's state.
     package func hasProcesses(_ unit: String) throws(GatewayError) -> Bool {
         let number = shim_bus_has_processes(bus, unit)

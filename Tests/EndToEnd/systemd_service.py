@@ -244,6 +244,17 @@ def reach(home):
         contains("status says so and ends well", " ".join(told["notices"]), "cannot be reached")
 
 
+def short_lived(ending):
+    """A gateway that says it is ready, and ends before it answers anything."""
+    return f"""exec {sys.executable} -c 'import os, socket, time
+name = os.environ["NOTIFY_SOCKET"]
+notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notice.connect("\\0" + name[1:] if name[0] == "@" else name)
+notice.send(b"READY=1")
+time.sleep(0.3)
+{ending}'"""
+
+
 def upgrades(home):
     with section("an upgrade to a version that does not work"):
         before = home.status()
@@ -254,6 +265,34 @@ def upgrades(home):
         after = home.status()
         equal("the version before answers", (after["healthy"], after["version"]), (True, before["version"]))
         equal("systemd sees no failure", home.shown("ActiveState", "Result"), {"ActiveState": "active", "Result": "success"})
+    for version, ending in (("9.1.0", "os._exit(1)"), ("9.2.0", "os._exit(0)")):
+        with section(f"an upgrade to a version that says it is ready and ends: {ending}"):
+            before = home.status()
+            broken = renamed(home.bundle, os.path.join(home.world.root, f"{version}.tar.gz"), version, gateway=short_lived(ending))
+            home.refused("upgrade", *broken.flags, code=1, error="unhealthy-version", says=[version, "is in use again"])
+            told = home.status()
+            equal("the version before answers", (told["healthy"], told["version"]), (True, before["version"]))
+            equal("behind its socket", home.systemctl("is-active", f"{UNIT}.service", f"{UNIT}.socket").split(), ["active", "active"])
+    with section("an upgrade that is killed while its version fails for good"):
+        before = home.status()
+        broken = renamed(home.bundle, os.path.join(home.world.root, "9.3.0.tar.gz"), "9.3.0", gateway=short_lived("os._exit(1)"))
+        upgrade = home.world.start([home.program, "upgrade", *broken.flags, "--json"], home.environment, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        within(60, lambda: home.shown("NRestarts", "ActiveState") and "9.3.0" in os.readlink(home.file("current"))
+               and (home.shown("NRestarts")["NRestarts"] != "0" or home.shown("ActiveState")["ActiveState"] == "failed"))
+        upgrade.kill()
+        upgrade.wait()
+        check("systemd gives it up", within(60, lambda: home.shown("ActiveState")["ActiveState"] == "failed"), "failed", home.shown("ActiveState"))
+        home.refused("repair", code=1, error="unhealthy-version", says=["9.3.0", "is in use again"])
+        told = home.status()
+        equal("the version before answers", (told["healthy"], told["version"]), (True, before["version"]))
+    with section("a masked unit"):
+        home.json("stop")
+        os.unlink(os.path.join(home.path, f".config/systemd/user/{UNIT}.service"))
+        home.systemctl("mask", f"{UNIT}.service")
+        home.refused("start", code=1, error="unit-masked", says=["masked", "unmask"])
+        home.systemctl("unmask", f"{UNIT}.service")
+        equal("started when it is unmasked", home.json("start").status["healthy"], True)
     with section("an upgrade"):
         following = renamed(home.bundle, os.path.join(home.world.root, "next.tar.gz"), "8.0.0")
         told = home.json("upgrade", *following.flags).json

@@ -292,12 +292,22 @@ struct Installation: Sendable {
     }
 
     /// Restarts the service when it runs on something else than it would be started with now, and waits for its health.
-    func restartIfChanged(_ receipt: inout Receipt) async throws(GatewayError) -> Bool {
-        guard await service.isRunning() else { return false }
+    ///
+    /// So it does with one that `wasReplaced` and has failed since, unless somebody has stopped it.
+    func restartIfChanged(
+        _ receipt: inout Receipt,
+        wasReplaced: Bool = false
+    ) async throws(GatewayError) -> Bool {
+        if !(await service.isRunning()) {
+            guard wasReplaced || receipt.operation?.replaces == true, !(await service.isStopped()) else {
+                return false
+            }
+        }
         let wanted = try service.fingerprint()
         guard receipt.startedWith != wanted else { return false }
         // Until it is healthy nobody knows what runs, not even the command after this one's end.
         receipt.startedWith = nil
+        receipt.operation?.replaces = true
         try receipt.write(layout, files: files)
         do throws(GatewayError) {
             try await service.restart()

@@ -82,6 +82,8 @@ struct Receipt: Sendable, Equatable {
         var purges = false
         /// What the service did before it was stopped; only of an uninstall.
         var service: ServiceStanding?
+        /// Whether the gateway ran when it was begun to replace it: one that has failed since is to run again.
+        var replaces = false
         var startedAt: Timestamp
     }
 
@@ -228,6 +230,7 @@ struct Receipt: Sendable, Equatable {
             operation.staging = staging
         }
         operation.purges = json["purges"]?.bool ?? false
+        operation.replaces = json["replaces"]?.bool ?? false
         operation.service = json["service"].flatMap(ServiceStanding.init)
         if let entry = json["installing"], !entry.isNull { operation.installing = try installed(entry) }
         if let previous = json["previous"]?.string {
@@ -273,7 +276,7 @@ struct Receipt: Sendable, Equatable {
                 "staging": .optional(operation.staging),
                 "installing": operation.installing?.json ?? .null,
                 "previous": .optional(operation.previous),
-                "purges": .bool(operation.purges),
+                "purges": .bool(operation.purges), "replaces": .bool(operation.replaces),
                 "startedAt": .string(operation.startedAt.iso8601),
             ]
             if let service = operation.service { entry["service"] = service.json }

@@ -20,7 +20,7 @@ extension Installation {
             } else {
                 try undo(&receipt)
                 notices.append(undone(operation, receipt))
-                notices += await endHalfRestart(&receipt)
+                notices += await endHalfRestart(&receipt, wasReplaced: operation.replaces)
             }
         }
         // Somebody else switched it off: whoever switches it on again is not us.
@@ -60,12 +60,12 @@ extension Installation {
     }
 
     /// A service that was being restarted when the command ended may run on what is undone now.
-    private func endHalfRestart(_ receipt: inout Receipt) async -> [String] {
+    private func endHalfRestart(_ receipt: inout Receipt, wasReplaced: Bool) async -> [String] {
         guard receipt.startedWith == nil, InstalledVersions.current(layout, files: files) != nil else {
             return []
         }
         do throws(GatewayError) {
-            guard try await restartIfChanged(&receipt) else { return [] }
+            guard try await restartIfChanged(&receipt, wasReplaced: wasReplaced) else { return [] }
             try receipt.write(layout, files: files)
             return ["restarted the gateway on the version in use"]
         } catch {

@@ -51,7 +51,7 @@ extension Installation {
             let restored = purge ? nil : try RestoreJournal.recover(layout, files: files)
             let (found, notice) = try Receipt.recovered(layout, files: files, now: machine.clock.now())
             let receipt = removal.complete(found)
-            let plan = try await removal.planned(receipt, purge: purge)
+            var plan = try await removal.planned(receipt, purge: purge)
             var outcome = UninstallOutcome(
                 plan: plan,
                 gone: [],
@@ -92,6 +92,9 @@ extension Installation {
                     outcome.notices.append("lingering stays on: \(error); \(error.help ?? "")")
                 }
             }
+            // What the gateway has written until its end goes as well.
+            plan = try await removal.planned(receipt, purge: purge)
+            outcome.plan = plan
             let frame = Removal.frame(layout)
             outcome.gone = try removal.perform(plan.removals.filter { !frame.contains($0.path) })
             // There is room by now for what could not be written before.

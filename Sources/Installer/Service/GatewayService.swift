@@ -238,7 +238,16 @@ struct GatewayService: Sendable {
         } catch  where error.code == "start-forgotten" {
             return try await status()
         }
-        try await waitUntilHealthy(within: .seconds(10))
+        do throws(GatewayError) {
+            try await waitUntilHealthy(within: .seconds(10))
+        } catch {
+            guard await isStopped() else { throw error }
+            throw GatewayError(
+                "service-stopped",
+                "the gateway was stopped before it was ready",
+                help: "run '\(Product.name) start' if you want it to run"
+            )
+        }
         try machine.files.removeFile(layout.pendingStart)
         var status = try await status()
         status.notices += notices.filter { !status.notices.contains($0) }
@@ -367,11 +376,12 @@ struct GatewayService: Sendable {
     }
 
     private func startUnit(_ options: StartOptions) async throws(GatewayError) -> [String] {
+        try UnitFiles.check(layout)
         // Asked first, so that nothing is written when nobody could read it.
-        _ = try await systemd.state()
+        try await systemd.refuseForeign("\(layout.unitName).service")
         try refuseForeignUnit()
         try await stopFormerUnits()
-        let outcome = try await writeUnits()
+        let outcome = try await writeUnits(options)
         do throws(GatewayError) {
             _ = try await systemd.start(
                 settings: settings,
@@ -400,11 +410,14 @@ struct GatewayService: Sendable {
         return UnitFiles(layout: layout, settings: settings, log: log)
     }
 
-    private func writeUnits() async throws(GatewayError) -> UnitInstallation.Outcome {
+    private func writeUnits(_ options: StartOptions) async throws(GatewayError) -> UnitInstallation.Outcome {
         if !UnitInstallation.journalIsReadable() { try machine.files.makeDirectory(layout.logs) }
         let units = gatewayUnits
         return try await changingReceipt("start") { (receipt) throws(GatewayError) in
-            try UnitInstallation(layout: layout, files: machine.files).write(units.all, receipt: &receipt)
+            // An uninstall may have been waited for.
+            try checkWanted(options)
+            let installation = UnitInstallation(layout: layout, files: machine.files)
+            return try installation.write(units.all, receipt: &receipt)
         }
     }
 
@@ -525,7 +538,7 @@ extension GatewayService: ServiceControl {
             return false
         }
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return true }
-        return (try? await systemd.state())?.service.activeState == "inactive"
+        return (try? await systemd.state())?.isWanted == false
     }
 
     /// Starts the version that `current` names; the caller holds the lock, so no unit file is touched here.
@@ -552,6 +565,9 @@ extension GatewayService: ServiceControl {
     ///
     /// It is asked again when another gateway than ours answers.
     func waitUntilHealthy(within limit: Duration) async throws(GatewayError) {
+        // One that ran already goes on where it was, wherever the settings want the next one.
+        let record = try detached.record()
+        let settings = record?.listening(settings) ?? settings
         var answer = await Health.ask(settings, within: limit)
         var expected = try await status().pid
         for _ in 0..<2 {
@@ -581,7 +597,10 @@ extension GatewayService: ServiceControl {
                 help: "'\(Product.name) logs' shows what it is doing"
             )
         case .foreign(let what):
-            if let owner = PortOwner.find(settings, files: machine.files), owner.pid != expected {
+            // The supervisor has the listening socket as well.
+            if let owner = PortOwner.find(settings, files: machine.files),
+                ![expected, record?.supervisor.pid].contains(owner.pid)
+            {
                 throw GatewayService.portInUse(settings, owner)
             }
             throw GatewayError(

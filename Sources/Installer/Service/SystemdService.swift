@@ -9,6 +9,10 @@ struct SystemdService: Sendable {
     struct State: Sendable, Equatable {
         var service: ServiceBus.Unit
         var socket: ServiceBus.Unit
+
+        /// Whether somebody has started the gateway and nobody has stopped it since: it runs, comes up, has failed for good, or
+        /// waits behind its socket.
+        var isWanted: Bool { [service, socket].contains { $0.isAtWork || $0.activeState == "failed" } }
     }
 
     var machine: Machine
@@ -45,21 +49,48 @@ struct SystemdService: Sendable {
     }
 
     /// Throws `foreign-unit` when the manager would start another home's gateway, or does not look into our folder.
-    private func refuseForeign(_ bus: ServiceBus) throws(GatewayError) {
-        let units = try bus.units([service, socket])
+    private func refuseForeign(_ units: [ServiceBus.Unit], _ bus: ServiceBus) throws(GatewayError) {
         if let foreign = units.first(where: isForeign) {
             throw GatewayError(
                 "foreign-unit",
                 "your service manager has the unit '\(foreign.file)', which belongs to another home directory than '\(layout.userHome)'",
-                help: "use that one's HOME, or uninstall its gateway first"
+                help: "use that one as HOME, or start without it: \(Product.name) start --detached"
             )
         }
-        guard units[0].loadState != "not-found" else {
+        let folders = try bus.unitFolders()
+        let files = machine.files
+        let own = files.realPath(layout.userUnits) ?? layout.userUnits
+        // Old managers name only folders that are there.
+        let mayBeUnnamed = !files.exists(own) && folders.allSatisfy(files.exists)
+        guard mayBeUnnamed || folders.contains(where: { $0 == layout.userUnits || files.realPath($0) == own })
+        else {
             throw GatewayError(
                 "foreign-unit",
                 "your service manager does not read units from '\(layout.userUnits)': it runs for another home directory",
                 help: "use that one as HOME, or start without it: \(Product.name) start --detached"
             )
+        }
+    }
+
+    /// Throws `unit-masked`, or `unit-invalid` for a unit that the manager cannot make sense of.
+    private func refuseUnreadable(_ units: [ServiceBus.Unit]) throws(GatewayError) {
+        for (name, unit) in zip([service, socket], units) {
+            switch unit.loadState {
+            case "masked":
+                throw GatewayError(
+                    "unit-masked",
+                    "somebody has masked '\(name)', so the service manager starts no gateway",
+                    help: "run: systemctl --user unmask \(name)"
+                )
+            case "bad-setting", "error":
+                throw GatewayError(
+                    "unit-invalid",
+                    "the service manager cannot make sense of '\(name)' (\(unit.loadState))",
+                    help:
+                        "'systemctl --user status \(name)' says why; look at your own settings in '\(name).d'"
+                )
+            default: continue
+            }
         }
     }
 
@@ -82,14 +113,10 @@ struct SystemdService: Sendable {
         try check()
         return try await talk { (bus) throws(GatewayError) in
             try bus.reload()
-            try self.refuseForeign(bus)
-            if enable {
-                try bus.setEnabled(true, [self.service, self.socket])
-                // The manager goes on saying what it was asked for before, as `systemctl enable` knows.
-                try bus.reload()
-            }
+            try self.refuseForeign(try bus.units([self.service, self.socket]), bus)
             let before = try self.state(bus)
-            if onlyRunning, !before.service.isAtWork, before.service.activeState != "failed" {
+            try self.refuseUnreadable([before.service, before.socket])
+            if onlyRunning, !before.isWanted {
                 throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
             }
             if socketChanged, before.socket.activeState == "active" {
@@ -103,12 +130,22 @@ struct SystemdService: Sendable {
                     throw GatewayService.portInUse(settings, owner)
                 }
             }
+            let wasEnabled = [before.service, before.socket].allSatisfy { $0.fileState == "enabled" }
+            if enable {
+                try bus.setEnabled(true, [self.service, self.socket])
+                // The manager goes on saying what it was asked for before, as `systemctl enable` knows.
+                try bus.reload()
+            }
             try bus.resetFailed(self.service)
             try bus.resetFailed(self.socket)
             let action: ServiceBus.Action = again ? .restart : .start
             let outcome = try bus.perform(action, self.service, within: .seconds(60))
             let after = try self.state(bus)
-            guard outcome == "done" else { throw self.startFailure(outcome, after, settings) }
+            guard outcome == "done" else {
+                // What did not start now is not left to fail with every session.
+                if enable, !wasEnabled { try self.disable([self.service, self.socket], bus) }
+                throw self.startFailure(outcome, after, settings)
+            }
             return after
         }
     }
@@ -177,6 +214,8 @@ struct SystemdService: Sendable {
             guard outcome == "done" else {
                 throw GatewayError("stop-failed", "the service manager did not stop '\(unit)': \(outcome)")
             }
+            // One that had failed is not wanted any more either.
+            try bus.resetFailed(unit)
         }
         return found
     }
@@ -243,9 +282,16 @@ struct SystemdService: Sendable {
     /// What `disable` ends, but for what only runs at its time.
     private var retired: [String] { [service, socket, "\(layout.upgradeUnitName).timer"] }
 
-    /// Whether a unit is active.
+    /// Whether a unit of ours is active.
     func isActive(_ unit: String) async throws(GatewayError) -> Bool {
-        try await talk { (bus) throws(GatewayError) in try bus.unit(unit).activeState == "active" }
+        try await talk { (bus) throws(GatewayError) in self.own(try bus.unit(unit)).activeState == "active" }
+    }
+
+    /// Throws `foreign-unit` when the manager has a unit of this name from another home directory, or does not read ours.
+    func refuseForeign(_ unit: String) async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in
+            try self.refuseForeign([try bus.unit(unit)], bus)
+        }
     }
 
     /// Drop-in files that the user put beside units.
@@ -261,6 +307,7 @@ struct SystemdService: Sendable {
     func activate(_ units: [String]) async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
             try bus.reload()
+            try self.refuseForeign(try bus.units(units), bus)
             try bus.setEnabled(true, units)
         }
         try await begin(units)

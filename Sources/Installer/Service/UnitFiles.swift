@@ -75,10 +75,10 @@ struct UnitFiles: Sendable, Equatable {
                 [Service]
                 Type=notify
                 NotifyAccess=main
-                ExecStart=\(quoted(layout.currentGateway, true)) --transport=http
+                ExecStart=\(quoted(layout.currentGateway)) --transport=http
                 Sockets=\(name).socket
                 Slice=\(name).slice
-                Environment=\(quoted("LLM_GATEWAY_HOME=\(layout.home)", false))
+                Environment=\(quoted("LLM_GATEWAY_HOME=\(layout.home)"))
                 \(UnitFiles.configurationLine(layout))# Provider keys, and the search path that `setup` recorded: a service has neither.
                 EnvironmentFile=-\(UnitFiles.literal(layout.environmentFile))
                 \(output)Restart=on-failure
@@ -119,11 +119,25 @@ struct UnitFiles: Sendable, Equatable {
 
     static func configurationLine(_ layout: Layout) -> String {
         guard layout.configuration != Layout.join(layout.home, "config.toml") else { return "" }
-        return "Environment=" + quoted("LLM_GATEWAY_CONFIG=\(layout.configuration)", false) + "\n"
+        return "Environment=" + quoted("LLM_GATEWAY_CONFIG=\(layout.configuration)") + "\n"
     }
 
-    /// A word of a unit file: quoted, escaped as systemd.syntax(7) says, with specifiers and (in commands) variables off.
-    static func quoted(_ word: String, _ isCommand: Bool) -> String {
+    /// Throws `invalid-value` for a home whose programs systemd cannot start: their paths take no quoting
+    /// (systemd.service(5), "COMMAND LINES").
+    static func check(_ layout: Layout) throws(GatewayError) {
+        guard let odd = layout.currentGateway.first(where: { "\"'\\".contains($0) }) else { return }
+        throw GatewayError(
+            "invalid-value",
+            "systemd starts no program whose path contains \(odd), and the home is '\(layout.home)'",
+            help:
+                "choose another LLM_GATEWAY_HOME, or start without systemd: \(Product.name) start --detached"
+        )
+    }
+
+    /// A word of a unit file: quoted, escaped as systemd.syntax(7) says, with specifiers off.
+    ///
+    /// Not for arguments of a command, in which variables would have to be off as well.
+    static func quoted(_ word: String) -> String {
         var out = ""
         for scalar in word.unicodeScalars {
             switch scalar {
@@ -132,7 +146,6 @@ struct UnitFiles: Sendable, Equatable {
             case "\n": out += "\\n"
             case "\t": out += "\\t"
             case "%": out += "%%"
-            case "$": out += isCommand ? "$$" : "$"
             default: out.unicodeScalars.append(scalar)
             }
         }

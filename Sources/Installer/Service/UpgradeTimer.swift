@@ -65,7 +65,8 @@ struct UpgradeTimer: Sendable {
                 help: "run '\(ReleaseSource.installCommand(machine.environment))'"
             )
         }
-        _ = try await systemd.isActive(timer)
+        try UnitFiles.check(layout)
+        try await systemd.refuseForeign(timer)
         try await record(mode, source)
         return try await place()
     }
@@ -96,6 +97,8 @@ struct UpgradeTimer: Sendable {
         let installation = UnitInstallation(layout: layout, files: machine.files)
         let stamp = layout.upgradeTimerStamp
         let outcome = try await service.changingReceipt("upgrade") { (receipt) throws(GatewayError) in
+            // An uninstall may have been waited for.
+            try service.checkStartable()
             try installation.makeFolder(Files.parent(of: stamp), &receipt)
             receipt.note(Receipt.Created(path: stamp, kind: .file, sha256: UpgradeTimer.emptyDigest))
             return try installation.write(units, receipt: &receipt)

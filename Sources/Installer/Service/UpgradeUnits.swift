@@ -20,8 +20,8 @@ enum UpgradeUnits {
 
                 [Service]
                 Type=oneshot
-                ExecStart=\(quoted(layout.currentManager, true)) upgrade --auto-run --text
-                Environment=\(quoted("LLM_GATEWAY_HOME=\(layout.home)", false))
+                ExecStart=\(quoted(layout.currentManager)) upgrade --auto-run --text
+                Environment=\(quoted("LLM_GATEWAY_HOME=\(layout.home)"))
                 \(UnitFiles.configurationLine(layout))# A proxy is named there, as for the gateway itself.
                 EnvironmentFile=-\(UnitFiles.literal(layout.environmentFile))
                 SyslogIdentifier=\(name)

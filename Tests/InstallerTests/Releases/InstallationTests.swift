@@ -136,6 +136,23 @@ struct InstallationTests {
         #expect(try Receipt.read(home.layout, files: Files()).operation == nil)
     }
 
+    @Test("starts the version before again where the new one has ended for good")
+    func failedForGood() async throws {
+        let home = try ScratchHome()
+        _ = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "1.0.0").tarGzip())
+        )
+        let service = ScriptedService(home.layout, running: true, healthy: ["1.0.0"])
+        service.state.withLock { $0.fails = true }
+        let bytes = try await BundleFixture(version: "2.0.0").tarGzip()
+        let error = await refusal {
+            try await home.installation(service: service).install(try home.request(bytes))
+        }
+        #expect(error.message == "version 2.0.0 did not work, so '1.0.0' is in use again")
+        #expect(service.state.withLock { $0.restartedWith } == ["2.0.0", "1.0.0"])
+        #expect(service.state.withLock { $0.running })
+    }
+
     @Test("leaves a command that is not ours alone and says so")
     func foreignCommand() async throws {
         let home = try ScratchHome()
@@ -316,6 +333,39 @@ struct RecoveryTests {
         #expect(error.code == "unhealthy-version")
         #expect(try await home.runs() == "1.0.0")
         #expect(try Receipt.read(home.layout, files: Files()).operation == nil)
+    }
+
+    @Test(
+        "undoes an interrupted upgrade whose version has ended for good, and starts nothing that somebody stopped",
+        arguments: [true, false]
+    )
+    func interruptedAndFailed(_ hasFailed: Bool) async throws {
+        let home = try ScratchHome()
+        for version in ["1.0.0", "2.0.0"] {
+            _ = try await home.installation().install(
+                try home.request(try await BundleFixture(version: version).tarGzip())
+            )
+        }
+        // As if the second install had died while it waited for the gateway that it had restarted.
+        var receipt = try Receipt.read(home.layout, files: Files())
+        var operation = Receipt.Operation(verb: "upgrade", startedAt: Timestamp(milliseconds: 0))
+        operation.installing = receipt.installed.removeFirst()
+        operation.previous = "1.0.0"
+        operation.replaces = true
+        receipt.operation = operation
+        receipt.startedWith = nil
+        try receipt.write(home.layout, files: Files())
+        let service = ScriptedService(home.layout, running: false, healthy: ["1.0.0"])
+        service.state.withLock { ($0.fails, $0.hasFailed) = (true, hasFailed) }
+        guard hasFailed else {
+            _ = try await home.installation(service: service).repair()
+            #expect(service.state.withLock { $0.restartedWith }.isEmpty)
+            return
+        }
+        let error = await refusal { try await home.installation(service: service).repair() }
+        #expect(error.code == "unhealthy-version")
+        #expect(service.state.withLock { $0.restartedWith } == ["2.0.0", "1.0.0"])
+        #expect(try await home.runs() == "1.0.0")
     }
 
     @Test("does not remove a directory that a forged journal names")

@@ -147,6 +147,9 @@ final class ScriptedService: ServiceControl {
         var running = false
         /// The versions that become healthy; all when `nil`.
         var healthy: Set<String>?
+        /// Whether one that is not healthy ends for good, which nobody has asked it to.
+        var fails = false
+        var hasFailed = false
         var restartedWith: [String] = []
         /// What else a start would use.
         var environment = ""
@@ -169,9 +172,14 @@ final class ScriptedService: ServiceControl {
 
     func isRunning() async -> Bool { state.withLock { $0.running } }
 
-    func isStopped() async -> Bool { state.withLock { !$0.running } }
+    func isStopped() async -> Bool { state.withLock { !$0.running && !$0.hasFailed } }
 
-    func restart() async throws(GatewayError) { state.withLock { $0.restartedWith.append(current) } }
+    func restart() async throws(GatewayError) {
+        state.withLock {
+            $0.restartedWith.append(current)
+            ($0.running, $0.hasFailed) = (true, false)
+        }
+    }
 
     func fingerprint() throws(GatewayError) -> String { state.withLock { "\(current) \($0.environment)" } }
 
@@ -214,6 +222,7 @@ final class ScriptedService: ServiceControl {
     func waitUntilHealthy(within limit: Duration) async throws(GatewayError) {
         let healthy = state.withLock { $0.healthy }
         if let healthy, !healthy.contains(current) {
+            state.withLock { if $0.fails { ($0.running, $0.hasFailed) = (false, true) } }
             throw GatewayError("service-unhealthy", "the gateway did not answer within 30 s")
         }
     }

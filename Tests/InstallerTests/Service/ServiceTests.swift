@@ -124,11 +124,22 @@ struct UnitFilesTests {
             "LLM_GATEWAY_CONFIG": "/etc/c\"d.toml",
         ])
         let text = UnitFiles(layout: layout, settings: try Settings(), log: "/l o/50%.log").service.text
-        #expect(text.contains("ExecStart=\"/srv/a b/50%%/$$x/current/bin/llm-gateway\" --transport=http\n"))
+        #expect(text.contains("ExecStart=\"/srv/a b/50%%/$x/current/bin/llm-gateway\" --transport=http\n"))
         #expect(text.contains("Environment=\"LLM_GATEWAY_HOME=/srv/a b/50%%/$x\"\n"))
         #expect(text.contains("Environment=\"LLM_GATEWAY_CONFIG=/etc/c\\\"d.toml\"\n"))
         #expect(text.contains("EnvironmentFile=-/srv/a b/50%%/$x/environment\n"))
         #expect(text.contains("StandardOutput=append:/l o/50%%.log\n"))
+    }
+
+    @Test(
+        "are refused for a home whose programs systemd could not start",
+        arguments: ["a\"b", "a'b", "a\\b"]
+    )
+    func oddPaths(_ name: String) throws {
+        let layout = try Layout(environment: ["HOME": "/home/user", "LLM_GATEWAY_HOME": "/srv/\(name)"])
+        let error = #expect(throws: GatewayError.self) { try UnitFiles.check(layout) }
+        #expect(error?.message.contains("the home is '/srv/\(name)'") == true)
+        #expect(error?.help?.contains("start --detached") == true)
     }
 
     @Test("are in a slice inside those that systemd makes for the parts of its name")
