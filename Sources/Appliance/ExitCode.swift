@@ -40,7 +40,8 @@ package enum ExitCode: Int32, Sendable {
         case "wrong-size", "wrong-version", "release-index-invalid", "release-manifest-invalid":
             self = .verificationRefused
         case "busy", "reference-busy", "home-in-use", "jobs-running": self = .busy
-        case "network", "download-failed", "http-status", "timed-out", "libcurl-missing",
+        case "network", "download-failed", "http-status", "timed-out", "libcurl-missing", "libpq-missing",
+            "database-unreachable",
             "connection-refused",
             "not-http", "answer-too-large":
             self = .network

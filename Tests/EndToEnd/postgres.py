@@ -238,10 +238,26 @@ def doctor(world, server):
         check("the password is not in the report", PASSWORD not in out)
         return [finding for finding in json.loads(out)["findings"] if finding["code"].startswith("database")]
     equal("the doctor finds nothing wrong with a server that is there", findings(), [])
+    masked(world)
     server.stop()
     found = findings()
     equal("and finds one that is away", [finding["code"] for finding in found], ["database-unreachable"])
     contains("by its name", json.dumps(found), server.directory)
+
+
+def masked(world):
+    """A machine without the client library."""
+    libraries = [path for path in glob.glob("/usr/lib/*/libpq.so.5*") if not os.path.islink(path)]
+    mount = " && ".join(f"mount --bind /dev/null {path}" for path in libraries)
+    start = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", f'{mount} && exec "$0" "$@"']
+    if os.getuid() != 0 or subprocess.run([*start, "/bin/true"], capture_output=True).returncode != 0:
+        skip("without libpq it says which package to install", "its file can't be masked here")
+        return
+    ended = world.call([*start, product("llm-gateway"), "--transport=stdio"], text="")
+    check("without libpq the gateway does not start", ended.returncode != 0, "a failure", ended.returncode)
+    contains("and says which package to install", ended.stderr, "apt install libpq5")
+    report = json.loads(world.call([*start, product("llm-cli-gateway"), "doctor", "--json"]).stdout)
+    contains("so does the doctor", json.dumps(report["findings"]), "libpq-missing")
 
 
 run(drive)

@@ -409,9 +409,15 @@ struct StoreConformanceTests {
         let later = WallClock.system.now().advanced(byMilliseconds: 1000)
         let found = try await store.requestsWithoutJob(startedBefore: later)
         #expect(found.map(\.id) == ["c"])
-        try await store.fail(found.map(\.id), error: "nothing was run")
-        #expect(try await recorder.record(of: "c", owner: "local")?["errorMessage"] == "nothing was run")
+        try await store.fail(found.map(\.id), error: Store.abandonedRecord)
+        #expect(
+            try await recorder.record(of: "c", owner: "local")?["errorMessage"]
+                == .string(Store.abandonedRecord)
+        )
         #expect(try await store.requestsWithoutJob(startedBefore: later).isEmpty)
+        // Its job was somewhere else after all.
+        await recorder.complete("c", FlightEnd(succeeded: true, response: "r", durationMilliseconds: 1))
+        #expect(try await recorder.record(of: "c", owner: "local")?["status"] == "completed")
         await store.close()
     }
 }

@@ -20,12 +20,16 @@ extension JobScheduler {
         }
         try await store.fail(
             abandoned.map(\.id),
-            error: "the gateway ended before the run began; nothing was run, so ask again"
+            error: Store.abandonedRecord
         )
     }
 }
 
 extension Store {
+    /// What the record of a request says that nothing came of, until its true end is known after all: where the store could not be
+    /// written, the job may go on in a home that is not seen from here.
+    static let abandonedRecord = "the gateway ended before the run began; nothing was run, so ask again"
+
     /// Requests that have begun and have no job in the store; at most 500, the oldest first.
     func requestsWithoutJob(
         startedBefore time: Timestamp

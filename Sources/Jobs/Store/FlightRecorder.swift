@@ -221,7 +221,8 @@ package struct FlightRecorder: Sendable {
                             thinking_blocks = ?9, http_status = ?10
                         WHERE request_id = ?1
                             AND (status = 'started'
-                                OR status = 'failed' AND exit_code IS NULL AND error_message = '\(Store.orphanedRecord)')
+                                OR status = 'failed' AND exit_code IS NULL
+                                    AND error_message IN ('\(Store.orphanedRecord)', '\(Store.abandonedRecord)'))
                             AND COALESCE(async_job_id = ?11, TRUE)
                         """,
                         [
