@@ -248,6 +248,20 @@ struct AdoptionTests {
         #expect(try Files().readText(shop.directory.path("runs")) == "x\n")
     }
 
+    @Test("takes one that its caller wanted ended, and whose runner is dead, for canceled")
+    func lostAndCanceled() async throws {
+        let place = try leave("sleep 64")
+        let runner = try start(place)
+        #expect(try await changes(in: place.path) { try RunnerRecord.of(place)?.provider != nil })
+        ProcessTable.signal(runner, SIGKILL)
+        #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
+        try Files().append([], to: Layout.join(shop.layout.jobs, ".cancel-\(place.id)"))
+        let report = await shop.scheduler.adopt()
+        #expect(report.lost == [place.id])
+        let job = try await end(place.id)
+        #expect(job.status == .canceled && job.error == "canceled by caller")
+    }
+
     @Test("ends nothing that only has the number of a run before the machine was restarted")
     func numbersOfAnEarlierBoot() async throws {
         // A session without its leader, and a process: either could have been the run's by its number.

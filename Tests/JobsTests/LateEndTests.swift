@@ -25,6 +25,25 @@ struct LateEndTests {
         #expect(row.status == .completed && row.exitCode == 0)
     }
 
+    @Test("does not commit an end before the record of its request is closed, which is tried again")
+    func recordFirst() async throws {
+        let refusals = Mutex(1)
+        let shop = try Workshop(verdict: {
+            let isRefused = refusals.withLock { left in
+                defer { left = 0 }
+                return left > 0
+            }
+            return RunVerdict(isRecorded: !isRefused)
+        })
+        let outcome = try await shop.run(shop.script("echo ok"))
+        let place = shop.scheduler.directory(of: outcome.spec.id)
+        #expect(Files().exists(place.exit))
+        #expect(try await shop.store.job(outcome.spec.id)?.status == .running)
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
+        #expect(try await shop.store.job(outcome.spec.id)?.status == .completed)
+        #expect(shop.ended.all.count == 2)
+    }
+
     @Test("closes requests that never became a job, once nobody can be about to start them")
     func abandonedRequests() async throws {
         let now = Timestamp(milliseconds: 1_800_000_000_000)

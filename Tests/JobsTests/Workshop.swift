@@ -32,6 +32,7 @@ struct Workshop {
         clock: WallClock = .system,
         budget: Configuration.Budget = Configuration.Budget(),
         judge: @escaping JobScheduler.Judge = { _ in FailedAttempt() },
+        verdict: @escaping @Sendable () -> RunVerdict = { RunVerdict() },
         runner: String = Workshop.gateway
     ) throws {
         let directory = try directory ?? TemporaryDirectory()
@@ -61,7 +62,7 @@ struct Workshop {
             judge: judge,
             onEnd: {
                 ended.note("\($0.spec.id) \($0.status.rawValue)")
-                return RunVerdict()
+                return verdict()
             }
         )
     }

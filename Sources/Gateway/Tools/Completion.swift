@@ -107,11 +107,13 @@ final class Completion: Sendable {
                 log.error(error)
             }
         }
-        await record(result, outcome)
+        let isRecorded = await record(result, outcome)
         expected.withLock { expected in
             if expected[job] != nil { expected[job] = .some(result) }
         }
-        return Completion.verdict(on: result, outcome)
+        var verdict = Completion.verdict(on: result, outcome)
+        verdict.isRecorded = isRecorded
+        return verdict
     }
 
     /// What `finish` has made of a job, for another request that shares it; `nil` for a job that no tool of ours started.
@@ -219,14 +221,14 @@ final class Completion: Sendable {
         outcome.exit?.started ?? outcome.spec.submitted
     }
 
-    private func record(_ result: ProviderResult, _ outcome: JobOutcome) async {
+    private func record(_ result: ProviderResult, _ outcome: JobOutcome) async -> Bool {
         var end = Completion.ending(result, outcome)
         end.inputTokens = result.usage?.input
         end.outputTokens = result.usage?.output
         end.cacheReadTokens = result.usage?.cacheRead
         end.cacheCreationTokens = result.usage?.cacheCreation
         end.costUSD = result.costUSD
-        await recorder.complete(outcome.spec.correlationID, end, job: outcome.spec.id)
+        return await recorder.complete(outcome.spec.correlationID, end, job: outcome.spec.id)
     }
 
     /// How a run ended, without what it used.

@@ -179,7 +179,8 @@ extension JobScheduler {
             _ = await adopt(spec, directory, as: .queued)
         case (false, _):
             if exit != nil { result.finished.append(spec.id) } else { result.lost.append(spec.id) }
-            let job = await adopt(spec, directory, as: .running)
+            let isCanceled = exit == nil && isCancelMarked(spec.id)
+            let job = await adopt(spec, directory, as: isCanceled ? .canceling : .running)
             job.retry = retry
             if exit == nil, record == nil {
                 job.message =

@@ -29,14 +29,18 @@ extension JobScheduler {
             ],
             verdict: verdict
         )
-        let isCommitted = await noting { store throws(GatewayError) in
-            try await store.finish(
-                job.spec,
-                ending,
-                directory: job.directory.path,
-                instance: registry.name,
-                host: registry.host
-            )
+        // A job whose end is committed is never looked at again: its record would stay open.
+        var isCommitted = verdict.isRecorded
+        if isCommitted {
+            isCommitted = await noting { store throws(GatewayError) in
+                try await store.finish(
+                    job.spec,
+                    ending,
+                    directory: job.directory.path,
+                    instance: registry.name,
+                    host: registry.host
+                )
+            }
         }
         // Aside before anybody hears of the end, who then has it removed.
         if job.spec.recording != .full, isCommitted {

@@ -33,11 +33,14 @@ package struct RunVerdict: Sendable, Equatable {
     package var errorCategory: String?
     /// Whether the same request may succeed later without a change.
     package var isRetryable: Bool
+    /// Whether what was made of it is written down; the job's end is not committed before.
+    package var isRecorded: Bool
 
-    /// A run that answered, unless a category is given.
-    package init(errorCategory: String? = nil, isRetryable: Bool = false) {
+    /// A run that answered and is written down, unless something else is given.
+    package init(errorCategory: String? = nil, isRetryable: Bool = false, isRecorded: Bool = true) {
         self.errorCategory = errorCategory
         self.isRetryable = isRetryable
+        self.isRecorded = isRecorded
     }
 }
 

@@ -196,9 +196,10 @@ package struct FlightRecorder: Sendable {
     /// Writes down how a request ended; only the first ending counts.
     ///
     /// Callers choose correlation ids; `job` keeps a request whose start could not be written from ending the record of
-    /// another one that came with the same id.
-    package func complete(_ correlationID: String, _ end: FlightEnd, job: String? = nil) async {
-        guard let store else { return }
+    /// another one that came with the same id. Returns whether it could be written, where there is something to write to.
+    @discardableResult
+    package func complete(_ correlationID: String, _ end: FlightEnd, job: String? = nil) async -> Bool {
+        guard let store else { return true }
         let now = store.clock.now()
         guard end.recording != .none else { return await count(end, at: now, store) }
         var end = end
@@ -207,7 +208,7 @@ package struct FlightRecorder: Sendable {
         }
         let redacts = redacts
         let (ended, expiry) = (end, store.expiry(from: now))
-        await noting { () throws(GatewayError) in
+        return await noting { () throws(GatewayError) in
             try await store.write { connection throws(GatewayError) in
                 // On the store's thread, and before anybody has to wait for its lock.
                 let error = ended.errorMessage.map { FlightRecorder.clean($0, redacts) }
@@ -316,20 +317,23 @@ package struct FlightRecorder: Sendable {
     // MARK: below
 
     /// Of a request that is not recorded, what it cost still counts.
-    private func count(_ end: FlightEnd, at now: Timestamp, _ store: Store) async {
-        guard let provider = end.provider, end.costUSD != nil else { return }
-        await noting { () throws(GatewayError) in
+    private func count(_ end: FlightEnd, at now: Timestamp, _ store: Store) async -> Bool {
+        guard let provider = end.provider, end.costUSD != nil else { return true }
+        return await noting { () throws(GatewayError) in
             try await store.write { connection throws(GatewayError) in
                 try Store.addCost(end.costUSD, of: provider, at: now, connection)
             }
         }
     }
 
-    private func noting(_ body: () async throws(GatewayError) -> Void) async {
+    @discardableResult
+    private func noting(_ body: () async throws(GatewayError) -> Void) async -> Bool {
         do throws(GatewayError) {
             try await body()
+            return true
         } catch {
             report(error)
+            return false
         }
     }
 
