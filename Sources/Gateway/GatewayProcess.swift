@@ -35,6 +35,8 @@ struct GatewayProcess: Sendable {
             file: LogFile(standardErrorAt: layout.gatewayLog, files: machine.files)
         )
         try machine.files.makeDirectory(layout.home, mode: 0o700)
+        // Moved or removed while this gateway runs, the home must not be made again, and one that is there instead is another's.
+        machine.files = try HeldFolder(layout.home).guarding(machine.files)
         // Half of one home and half of another would be served, and written to.
         if machine.files.exists(layout.restoration) {
             throw GatewayError(

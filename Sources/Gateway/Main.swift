@@ -12,6 +12,7 @@ import Platform
 struct Main {
     static func main() {
         let arguments = CommandLine.arguments.dropFirst()
+        Files.keepOwnAccess()
         if arguments.first == "run-job", arguments.count == 2, let directory = arguments.last {
             exit(Runner.main(directory: directory))
         }

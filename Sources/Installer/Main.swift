@@ -8,6 +8,7 @@ struct Main {
     static func main() {
         Terminal.fillStandardDescriptors()
         Processes.heedChildren()
+        Files.keepOwnAccess()
         let words = Array(CommandLine.arguments.dropFirst())
         // Before anything else: these two must find a process with one thread.
         switch words.first {

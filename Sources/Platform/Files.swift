@@ -29,7 +29,7 @@ package struct Files: Sendable {
 
     /// Called before every changing step; throwing makes the step fail as if the disk had.
     ///
-    /// For fault injection.
+    /// For a folder that may be moved away under its process, and for fault injection.
     package var before: (@Sendable (Step) throws(GatewayError) -> Void)?
 
     /// The real file system.
@@ -298,6 +298,11 @@ package struct Files: Sendable {
         }
         if durable { try syncDirectory(parent) }
     }
+
+    /// Gives this process's user access to what it makes, to be called before it has a second thread.
+    ///
+    /// A umask that takes that away would lock it out of the folder it has just made.
+    package static func keepOwnAccess() { umask(umask(0o077) & ~0o700) }
 
     /// The folders of a path that do not exist yet, the path itself included, the outermost first.
     package func missingFolders(_ path: String) throws(GatewayError) -> [String] {

@@ -10,10 +10,10 @@ import PackageDescription
 let parsers = [
     "Trust", "Releases/ArchiveReader.swift", "Releases/BundleManifest.swift", "Releases/BundleRequest.swift",
     "Releases/EntryRules.swift", "Releases/Handoff.swift", "Releases/HomeOrigin.swift",
-    "Releases/InstalledVersions.swift",
+    "Releases/InstalledVersions.swift", "Releases/PlaceOwner.swift",
     "Releases/Receipt.swift", "Releases/ReleaseIndex.swift", "Releases/ReleaseManifest.swift",
     "Releases/ReleaseSource.swift", "Releases/ServiceStanding.swift", "Releases/StagingTree.swift",
-    "Releases/Unpacking.swift",
+    "Releases/Unpacking.swift", "Service/UnitFiles.swift",
 ]
 
 let settings: [SwiftSetting] = [

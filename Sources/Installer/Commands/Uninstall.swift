@@ -38,7 +38,6 @@ struct UninstallReport: Report {
     static func make(_ call: Invocation) async throws(GatewayError) -> UninstallReport {
         let layout = try call.layout()
         let files = call.machine.files
-        guard files.exists(layout.home) else { return UninstallReport(home: layout.home) }
         try HomeClaim.check(layout, files: files)
         let purge = call.arguments.has("purge")
         if purge { try HomeClaim.checkData(layout, files: files) }
@@ -48,12 +47,19 @@ struct UninstallReport: Report {
         service.say = call.note
         var removal = Removal(layout: layout, files: files)
         removal.units = service.units
-        removal.isBareHome = try files.list(layout.home) == [Files.name(of: layout.lock)]
+        let hasHome = files.exists(layout.home)
+        removal.isBareHome = try hasHome ? files.list(layout.home) == [Files.name(of: layout.lock)] : true
+        guard hasHome || removal.hasTraces || service.isServedWithoutHome() else {
+            return UninstallReport(home: layout.home)
+        }
         var report = UninstallReport(home: layout.home)
         let (known, flaw) = try Receipt.known(layout, files: files)
         report.plan = try await removal.planned(removal.complete(known), purge: purge)
         switch flaw {
-        case nil: break
+        case nil:
+            if !hasHome {
+                report.notices.append("'\(layout.home)' was removed; this is what it left elsewhere")
+            }
         case .copied(let home):
             report.notices.append(
                 "this home is a copy of '\(home)', whose links, units and service are left alone"

@@ -5,7 +5,7 @@ import Platform
 struct HomeOrigin {
     /// The home that the receipt was written for.
     var home: String
-    /// Whether nothing is there any more.
+    /// Whether this is that home, and not a copy of it.
     var isMoved: Bool
     /// Paths of then and what they are now, the longest first.
     private var moves: [(from: String, to: String)]
@@ -22,15 +22,28 @@ struct HomeOrigin {
         let here = files.realPath(layout.home)
         guard !homes.contains(where: { files.realPath($0) == here }) else { return nil }
         self.home = home
-        // What is not there may be away for a while: a moved folder is the same one.
-        let inode = ((try? files.target(layout.home)) ?? nil)?.inode
-        isMoved = !files.exists(home) && (receipt.inode == nil || receipt.inode == inode)
+        isMoved = HomeOrigin.isMoved(from: home, receipt, layout, files)
         moves = [(home, layout.home)]
         // With the whole home directory of a user went the command's link and the units.
         let userHome = Files.parent(of: home)
         if layout.isDefaultHome, Files.name(of: home) == Layout.standardName, userHome != layout.userHome {
             moves.append((userHome, layout.userHome))
         }
+    }
+
+    /// Whether the folder is the one that the receipt was written in, whatever is at its former place by now; or the former place
+    /// is gone from a file system that is there, as after a move to another one.
+    ///
+    /// What is not there may be away for a while, with the disk that it is on: that would be the original of a copy.
+    private static func isMoved(from home: String, _ receipt: Receipt, _ layout: Layout, _ files: Files) -> Bool {
+        let isGone = (try? files.status(home)) == .some(nil)
+        func seen(_ path: String) -> Files.Status? { (try? files.target(path)) ?? nil }
+        guard let inode = receipt.inode, let here = seen(layout.home) else { return isGone }
+        if inode == here.inode {
+            // The numbers of two file systems may be the same.
+            return isGone || (receipt.device ?? seen(home)?.device) == here.device
+        }
+        return isGone && receipt.device != nil && seen(Files.parent(of: home))?.device == receipt.device
     }
 
     /// What is known of this home: `found`, what is on the disk, with what the receipt still says truly.

@@ -437,6 +437,9 @@ struct Installation: Sendable {
             if target != layout.currentManager {
                 // Ours, from where this home was before.
                 try files.link(link, to: layout.currentManager)
+            }
+            // What was made before the receipt was lost, with the home or without it, is not in it.
+            if receipt.entry(link) != ours {
                 receipt.note(ours)
                 try receipt.write(layout, files: files)
             }

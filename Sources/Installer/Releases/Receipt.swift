@@ -91,6 +91,8 @@ struct Receipt: Sendable, Equatable {
     var home: String?
     /// The number of the home's folder in its file system: it stays when a folder is moved, and a copy has another.
     var inode: UInt64?
+    /// The number of its file system, which may have another one after the machine was started again.
+    var device: UInt64?
     var created: [Created] = []
     /// Whether this program, and nobody else, switched lingering on.
     var enabledLinger = false
@@ -143,7 +145,7 @@ struct Receipt: Sendable, Equatable {
     // MARK: JSON
 
     private static let members = [
-        "schemaVersion", "home", "homeInode",
+        "schemaVersion", "home", "homeInode", "homeDevice",
         "created", "enabledLinger", "installed", "discarded", "startedWith", "operation",
     ]
 
@@ -186,6 +188,7 @@ struct Receipt: Sendable, Equatable {
         }
         home = json["home"]?.string
         inode = json["homeInode"]?.string.flatMap { UInt64($0) }
+        device = json["homeDevice"]?.string.flatMap { UInt64($0) }
         enabledLinger = json["enabledLinger"]?.bool ?? false
         for entry in json["installed"]?.array ?? [] { installed.append(try Receipt.installed(entry)) }
         for entry in json["discarded"]?.array ?? [] {
@@ -255,6 +258,7 @@ struct Receipt: Sendable, Equatable {
             "schemaVersion": .int(Int64(Receipt.schemaVersion)),
             "home": .optional(home),
             "homeInode": .optional(inode.map(String.init)),
+            "homeDevice": .optional(device.map(String.init)),
             "created": .array(
                 created.map { entry in
                     var json: JSON = ["path": .string(entry.path), "kind": .string(entry.kind.rawValue)]
@@ -353,7 +357,10 @@ extension Receipt {
     ) throws(GatewayError) -> (receipt: Receipt, notice: String?) {
         let known = try known(layout, files: files)
         switch known.flaw {
-        case nil: return (known.receipt, nil)
+        case nil:
+            // What has become another home's is forgotten for good: that one may be moved in its turn.
+            if try known.receipt != read(layout, files: files) { try known.receipt.write(layout, files: files) }
+            return (known.receipt, nil)
         case .copied(let home):
             try known.receipt.write(layout, files: files)
             return (
@@ -388,10 +395,20 @@ extension Receipt {
         case damaged(GatewayError)
     }
 
-    /// The receipt, or in place of a lost one what is found installed; changes nothing.
+    /// The receipt, or in place of a lost one what is found installed, without what has become another home's; changes nothing.
     ///
     /// Throws `receipt-too-new`.
     static func known(
+        _ layout: Layout,
+        files: Files
+    ) throws(GatewayError) -> (receipt: Receipt, flaw: Flaw?) {
+        var (receipt, flaw) = try found(layout, files: files)
+        let owner = PlaceOwner(layout: layout, files: files)
+        receipt.created.removeAll { !$0.path.hasPrefix(layout.home + "/") && owner.isOthers($0) }
+        return (receipt, flaw)
+    }
+
+    private static func found(
         _ layout: Layout,
         files: Files
     ) throws(GatewayError) -> (receipt: Receipt, flaw: Flaw?) {
@@ -449,7 +466,9 @@ extension Receipt {
     func write(_ layout: Layout, files: Files) throws(GatewayError) {
         var receipt = self
         receipt.home = layout.home
-        receipt.inode = try files.target(layout.home)?.inode
+        let folder = try files.target(layout.home)
+        receipt.inode = folder?.inode
+        receipt.device = folder?.device
         try files.write(Array((receipt.json.prettyText + "\n").utf8), to: layout.receipt)
     }
 }

@@ -25,7 +25,10 @@ struct Removal {
             purge: purge,
             isBareHome: isBareHome,
             leftovers: try Leftovers(layout: layout, files: files).staged(),
-            list: { (path) throws(GatewayError) in try files.list(path) },
+            // A home that was removed by hand may have left something elsewhere.
+            list: { (path) throws(GatewayError) in
+                path != layout.home || files.exists(path) ? try files.list(path) : []
+            },
             altered: { (installed) throws(GatewayError) in
                 try InstalledVersions.verify(installed, layout, files: files)
             },

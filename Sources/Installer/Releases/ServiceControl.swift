@@ -16,6 +16,8 @@ protocol ServiceControl: Sendable {
     func fingerprint() throws(GatewayError) -> String
     /// Stops the gateway and takes its units out of the session's start; says what could not be done.
     func retire() async throws(GatewayError) -> [String]
+    /// Whether something serves the home that was at this place, although there is none.
+    func isServedWithoutHome() -> Bool
     /// What it does now, for `reinstate`.
     func standing() async -> ServiceStanding
     /// Puts unit files back that are gone, and enables and starts what was enabled and active; the caller holds the lock.

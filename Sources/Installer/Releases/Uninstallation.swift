@@ -38,10 +38,11 @@ extension Installation {
             let removal = Removal(
                 layout: layout,
                 files: files,
-                isBareHome: isBareHome,
+                isBareHome: isBareHome || madeHome,
                 units: units ?? []
             )
-            guard !madeHome else {
+            // The home may have been removed by hand, with what it had made elsewhere left behind.
+            guard !madeHome || removal.hasTraces || service.isServedWithoutHome() else {
                 try removal.perform([
                     .init(path: layout.lock, kind: .file), .init(path: layout.home, kind: .emptyFolder),
                 ])
@@ -136,14 +137,7 @@ extension Removal {
     /// home, which a lost receipt does not name: that goes as well.
     func complete(_ receipt: Receipt) -> Receipt {
         var receipt = receipt
-        for unit in units {
-            let path = Layout.join(layout.userUnits, unit.name)
-            let bytes = Array(unit.text.utf8)
-            guard receipt.entry(path) == nil, (try? files.status(path))??.kind == .file,
-                (try? files.read(path, limit: 1 << 20)) == bytes
-            else { continue }
-            receipt.note(Receipt.Created(path: path, kind: .unit, sha256: SHA256.hex(bytes)))
-        }
+        for trace in traces where receipt.entry(trace.path) == nil { receipt.note(trace) }
         guard let operation = receipt.operation else { return receipt }
         if InstalledVersions.current(layout, files: files) != nil {
             receipt.note(Receipt.Created(path: layout.current, kind: .link))
@@ -155,6 +149,28 @@ extension Removal {
         }
         return receipt
     }
+
+    /// Units that hold exactly our text for this home, but for the port, which other settings may have named, and the command's
+    /// link, when it leads into it.
+    private var traces: [Receipt.Created] {
+        var traces: [Receipt.Created] = []
+        for unit in units {
+            let path = Layout.join(layout.userUnits, unit.name)
+            guard (try? files.status(path))??.kind == .file, let bytes = try? files.read(path, limit: 1 << 20),
+                UnitFiles.withoutPort(String(decoding: bytes, as: UTF8.self)) == UnitFiles.withoutPort(unit.text)
+            else { continue }
+            traces.append(Receipt.Created(path: path, kind: .unit, sha256: SHA256.hex(bytes)))
+        }
+        if layout.isDefaultHome, files.destination(ofLink: layout.commandLink) == layout.currentManager {
+            traces.append(
+                Receipt.Created(path: layout.commandLink, kind: .link, target: layout.currentManager)
+            )
+        }
+        return traces
+    }
+
+    /// Whether this home has left something elsewhere that is known by its form.
+    var hasTraces: Bool { !traces.isEmpty }
 
     /// Plans on a thread of its own: every installed file is read.
     func planned(_ receipt: Receipt, purge: Bool) async throws(GatewayError) -> UninstallPlan {

@@ -27,6 +27,19 @@ struct DetachedService: Sendable {
         return record
     }
 
+    /// What a supervisor is known by whose record is gone, with the home or without it; `nil` when there is none.
+    ///
+    /// Asked only where nothing else is known: every process is looked at.
+    func lost() -> SupervisorRecord? { SupervisorRecord(of: lostProcesses()) }
+
+    /// Whether a supervisor or its gateway serves this home without a record of it.
+    func hasLost() -> Bool { !lostProcesses().isEmpty }
+
+    /// What serves this home; what runs in a unit is systemd's.
+    private func lostProcesses() -> [HomeProcesses.Serving] {
+        HomeProcesses(layout, files: machine.files).serving().filter { $0.role != .gatewayOfUnit }
+    }
+
     /// Starts the supervisor and waits until the gateway is ready; one that runs already is left alone.
     ///
     /// Of several at once the first does it, and the others wait for that. `check` is made when nobody else starts or stops
@@ -48,6 +61,7 @@ struct DetachedService: Sendable {
             _ = try await end()
         }
         try await endStray()
+        try await endLost()
         if let owner = PortOwner.find(settings, files: machine.files) {
             throw GatewayService.portInUse(settings, owner)
         }
@@ -98,11 +112,13 @@ struct DetachedService: Sendable {
         )
     }
 
-    /// Whether a supervisor knows its home by the name that it has now: one whose home was moved writes its record and starts
-    /// programs where nothing is any more.
+    /// Whether a supervisor's home is still what it was started for, by a name that leads there: what was moved or removed since
+    /// has to be started anew.
     private func isAtHome(_ record: SupervisorRecord) -> Bool {
+        let files = machine.files
+        guard HomeProcesses(layout, files: files).relation(record.supervisor) != .removed else { return false }
         guard let home = record.home, home != layout.home else { return true }
-        return machine.files.realPath(home) != nil
+        return files.realPath(home).map { $0 == files.realPath(layout.home) } ?? false
     }
 
     /// Reads what the supervisor said: one short line, written at once.
@@ -117,7 +133,7 @@ struct DetachedService: Sendable {
     /// Also what a command before this one is starting: nobody waits for a gateway to become ready, only to stop it then.
     /// `interrupt` does the same for a start that is not this service's. Throws `stop-failed` or `busy`.
     func stop(interrupt: () async -> Void = {}) async throws(GatewayError) -> Bool {
-        guard machine.files.exists(layout.home) else { return false }
+        guard machine.files.exists(layout.home) else { return try await endLost() }
         var isInterrupted = false
         let turn = try await ServiceTurn.takeToStop(layout, clock: machine.clock, say: say) {
             () async throws(GatewayError) in
@@ -125,7 +141,8 @@ struct DetachedService: Sendable {
             await interrupt()
         }
         defer { withExtendedLifetime(turn) {} }
-        return try await end() || isInterrupted
+        if try await end() || isInterrupted { return true }
+        return try await endLost()
     }
 
     /// Ends the start or the replacement that is under way.
@@ -140,16 +157,46 @@ struct DetachedService: Sendable {
         guard let record = try record() else {
             return try await endStray()
         }
-        ProcessTable.signal(record.supervisor, SIGTERM)
+        try await end(record.supervisor)
+        // One whose home is another one by now leaves its record behind.
+        if machine.files.exists(layout.supervisor), try SupervisorRecord.read(layout, files: machine.files) == record {
+            try machine.files.removeFile(layout.supervisor)
+        }
+        return true
+    }
+
+    /// Ends a supervisor, and with it its gateway.
+    private func end(_ supervisor: ProcessIdentity) async throws(GatewayError) {
+        ProcessTable.signal(supervisor, SIGTERM)
         let limit = Supervision.stopWithin + .seconds(10)
-        guard await machine.processes.waitForEnd(of: record.supervisor, within: limit) else {
+        guard await machine.processes.waitForEnd(of: supervisor, within: limit) else {
             throw GatewayError(
                 "stop-failed",
-                "the supervising process \(record.supervisor.pid) did not end within \(limit.components.seconds) s",
+                "the supervising process \(supervisor.pid) did not end within \(limit.components.seconds) s",
                 help: "look at '\(layout.gatewayLog)'"
             )
         }
-        return true
+    }
+
+    /// Ends what serves this home and is in no record; `false` when there is nothing.
+    ///
+    /// Supervisors first: their gateways go with them. What runs in a unit is systemd's to end, unless the unit leads elsewhere
+    /// by now; it ends in order, so that it is not started again.
+    @discardableResult
+    func endLost(inUnits: Bool = false) async throws(GatewayError) -> Bool {
+        let serving = HomeProcesses(layout, files: machine.files).serving()
+            .filter { inUnits || $0.role != .gatewayOfUnit }
+        for one in serving where one.role == .supervisor { try await end(one.process) }
+        for one in serving where one.role != .supervisor {
+            guard await machine.processes.end(one.process, grace: Supervision.stopWithin) else {
+                throw GatewayError(
+                    "stop-failed",
+                    "the gateway, process \(one.process.pid), does not end",
+                    help: "look at '\(layout.gatewayLog)'"
+                )
+            }
+        }
+        return !serving.isEmpty
     }
 
     /// Replaces the gateway by the version that `current` names, and waits for it; the socket stays open.

@@ -19,6 +19,43 @@ extension GatewayService {
         )
     }
 
+    /// Whether the unit of this home's name runs a gateway whose folder was removed since, so that it serves nothing that is
+    /// left.
+    ///
+    /// Throws `foreign-unit` when it runs one whose home was moved away: that one's commands end it, not these.
+    func unitServesRemovedHome() async throws(GatewayError) -> Bool {
+        guard let pid = try? await systemd.state().service.mainPID, let process = ProcessTable.identity(pid) else {
+            return false
+        }
+        switch HomeProcesses(layout, files: machine.files).relation(process) {
+        case .removed: return true
+        case .here, .unknown: return false
+        case .elsewhere:
+            throw GatewayError(
+                "foreign-unit",
+                "'\(layout.unitName).service' runs the gateway of a home that was moved away from '\(layout.home)'",
+                help: "run '\(Product.name) stop' with LLM_GATEWAY_HOME as it is now, or here; then this command again"
+            )
+        }
+    }
+
+    func isServedWithoutHome() -> Bool { !HomeProcesses(layout, files: machine.files).serving().isEmpty }
+
+    /// The layout of where this home was before, when a unit of that place serves it or waits for a connection.
+    func formerPlaceAtWork() async -> Layout? {
+        guard let path = formerUnits.map(\.path).first(where: { $0.hasSuffix(".service") }),
+            ServiceBus.machineHasSystemd(files: machine.files),
+            let home = unitOwner.home(ofUnit: path),
+            let place = try? Layout(environment: ["HOME": layout.userHome, "LLM_GATEWAY_HOME": home]),
+            Files.name(of: path) == "\(place.unitName).service",
+            let state = try? await SystemdService(machine: machine, layout: place, say: say).state(),
+            state.service.isAtWork || state.socket.activeState == "active"
+        else { return nil }
+        return place
+    }
+
+    private var unitOwner: PlaceOwner { PlaceOwner(layout: layout, files: machine.files) }
+
     /// Stops what the units of the former place still run.
     func stopFormerUnits() async throws(GatewayError) {
         let names = stoppable(formerUnits.map(\.name))
@@ -35,14 +72,20 @@ extension GatewayService {
         try await systemd.retire(names)
     }
 
-    /// Takes the units of the former place out of the session's start and removes them; says so.
+    /// Takes the units of the former place out of the session's start and removes them; what started with the session goes on to
+    /// do so by the units of this place. Says so.
     func retireFormerUnits() async throws(GatewayError) -> [String] {
         // The service last: it is known by it whose they are.
         let former = formerUnits.sorted { !$0.name.hasSuffix(".service") && $1.name.hasSuffix(".service") }
         guard !former.isEmpty, ServiceBus.machineHasSystemd(files: machine.files) else { return [] }
+        let startedWithSession = try await systemd.enabled(former.map(\.name))
         try await systemd.retire(stoppable(former.map(\.name)))
         let files = machine.files
         var notices: [String] = []
+        if startedWithSession.contains(where: { $0.hasSuffix(".service") || $0.hasSuffix(".socket") }) {
+            try await systemd.enable()
+            notices.append("the gateway starts with your session from here, as it did from the place where this home was before")
+        }
         for unit in former {
             guard let bytes = try files.readIfPresent(unit.path, limit: 1 << 20) else { continue }
             let digest = SHA256.hex(bytes)
@@ -66,8 +109,8 @@ extension GatewayService {
         return receipt.created.filter { $0.kind == .unit && !own.contains($0.path) }.compactMap { entry in
             let name = Files.name(of: entry.path)
             let kinds = [".service", ".socket", ".slice", ".timer"]
-            guard let kind = kinds.first(where: name.hasSuffix), isAbandoned(name.dropLast(kind.count)),
-                Files.parent(of: entry.path) == layout.userUnits
+            guard kinds.contains(where: name.hasSuffix), Files.parent(of: entry.path) == layout.userUnits,
+                unitOwner.isAbandoned(entry.path)
             else { return nil }
             return (name, entry.path, entry)
         }
@@ -75,13 +118,4 @@ extension GatewayService {
 
     /// All but slices: in those jobs run, which would end, and they go by themselves.
     private func stoppable(_ names: [String]) -> [String] { names.filter { !$0.hasSuffix(".slice") } }
-
-    /// Whether the service of this name would start a gateway where no home is: one that was made there since is another's.
-    private func isAbandoned(_ name: Substring) -> Bool {
-        let path = Layout.join(layout.userUnits, "\(name).service")
-        guard let text = (try? machine.files.readIfPresent(path, limit: 1 << 20)) ?? nil,
-            let home = UnitFiles.home(in: String(decoding: text, as: UTF8.self))
-        else { return false }
-        return !machine.files.exists(home)
-    }
 }

@@ -89,9 +89,17 @@ struct GatewayService: Sendable {
                 "its supervising process is gone, so nobody would start it again; "
                     + "'\(Product.name) start' puts that right"
             )
-        } else if mayHaveUnit {
+        } else if let place = await formerPlaceAtWork() ?? (mayHaveUnit ? layout : nil) {
             // A question must not be the connection that starts the gateway.
-            if try await describeUnit(&status) == .waits { return status }
+            if try await describeUnit(of: place, &status) == .waits { return status }
+        } else if let lost = detached.lost() {
+            describe(lost, &status)
+            address = lost.listening(settings)
+            status.notices.append(
+                HomeProcesses(layout, files: machine.files).relation(lost.supervisor) == .removed
+                    ? "the home that it was started in was removed; '\(Product.name) stop' ends it"
+                    : "the record of its supervising process is gone; '\(Product.name) restart' writes it again"
+            )
         }
         status.url = address.localURL
         weigh(await Health.ask(address), at: address, &status)
@@ -123,17 +131,21 @@ struct GatewayService: Sendable {
         case other
     }
 
-    private func describeUnit(_ status: inout ServiceStatus) async throws(GatewayError) -> SocketState {
+    /// `place` is the layout by whose name the unit goes: this one, or that of where this home was before.
+    private func describeUnit(
+        of place: Layout,
+        _ status: inout ServiceStatus
+    ) async throws(GatewayError) -> SocketState {
         let state: SystemdService.State
         do throws(GatewayError) {
-            state = try await systemd.state()
+            state = try await SystemdService(machine: machine, layout: place, say: say).state()
         } catch {
             status.notices.append(error.description + (error.help.map { "; \($0)" } ?? ""))
             return .other
         }
         let service = state.service
         status.supervisor = .systemd
-        status.unit = "\(layout.unitName).service"
+        status.unit = "\(place.unitName).service"
         status.state = "\(service.activeState) (\(service.subState))"
         status.running = service.activeState == "active" || service.activeState == "reloading"
         status.pid = service.mainPID
@@ -147,7 +159,11 @@ struct GatewayService: Sendable {
                 "a unit file has changed since systemd read it; 'systemctl --user daemon-reload' applies it"
             )
         }
-        if service.isAtWork, !machine.files.exists(unitPath) {
+        if place.home != layout.home {
+            status.notices.append(
+                "it runs by the unit of '\(place.home)', where this home was before; '\(Product.name) restart' moves it here"
+            )
+        } else if service.isAtWork, !machine.files.exists(unitPath) {
             status.notices.append(
                 "its unit file '\(unitPath)' is gone; '\(Product.name) start' writes it again"
             )
@@ -266,7 +282,10 @@ struct GatewayService: Sendable {
     private func launch(_ options: StartOptions) async throws(GatewayError) -> [String] {
         let runsDetached = try detached.record() != nil
         let hasStray = try detached.stray() != nil
-        if !runsDetached, !hasStray, !options.detached, ServiceBus.machineHasSystemd(files: machine.files) {
+        let isDetached = runsDetached || hasStray || detached.hasLost()
+        if !isDetached, !options.detached, ServiceBus.machineHasSystemd(files: machine.files) {
+            var options = options
+            if try await unitServesRemovedHome() { options.again = true }
             return try await startUnit(options)
         }
         if options.enable {
@@ -453,6 +472,7 @@ struct GatewayService: Sendable {
         let wasRunning = try await detached.stop { if hasUnit() { await systemd.interrupt() } }
         if !wasRunning, hasUnit() { _ = try await systemd.stop() }
         try await stopFormerUnits()
+        try await detached.endLost(inUnits: true)
         return try await status()
     }
 

@@ -24,6 +24,8 @@ struct Supervisor {
 
     private let layout: Layout
     private let environment: [String: String]
+    /// The home, which others know this process by; what is at its path once it was moved is not ours.
+    private let home: HeldFolder
     private let files: Files
     private let clock: WallClock
     private var state = Supervision()
@@ -91,9 +93,10 @@ struct Supervisor {
         self.environment = environment
         self.report = report
         self.turn = turn
-        files = Files()
         clock = .system
-        layout = try Layout(environment: environment).asInstalled(files: files)
+        layout = try Layout(environment: environment).asInstalled(files: Files())
+        home = try HeldFolder(layout.home)
+        files = home.guarding(Files())
         let settings = try files.settings(of: layout, environment: environment)
         signal(SIGPIPE, SIG_IGN)
         var wanted = sigset_t()
@@ -148,7 +151,7 @@ struct Supervisor {
         }
         // Where there is no record, nobody has the port.
         close(listener.descriptor)
-        try files.removeFile(layout.supervisor)
+        if home.isThere { try files.removeFile(layout.supervisor) }
         return exitCode ?? 0
     }
 
@@ -194,6 +197,12 @@ struct Supervisor {
     }
 
     private mutating func start() {
+        guard home.isThere else {
+            // What is there now has another supervisor.
+            note("'\(home.path)' was moved or removed, so the gateway is not started again")
+            exitCode = 1
+            return
+        }
         var ends: [Int32] = [-1, -1]
         var gate: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { return handle(.ended(.exited(71), after: .zero)) }
@@ -327,6 +336,8 @@ struct Supervisor {
     private mutating func save() {
         record.replacements = replacements
         record.restarts = state.restarts
+        // Where the home was moved away, there is nobody to tell.
+        guard home.isThere else { return saveAt = nil }
         do throws(GatewayError) {
             try record.write(layout, files: files)
             saveAt = nil

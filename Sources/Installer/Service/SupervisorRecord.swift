@@ -42,7 +42,8 @@ struct SupervisorRecord: Sendable, Equatable {
             let supervisor = ProcessIdentity(json: json["supervisor"]),
             let address = json["address"]?.string,
             let startedAt = json["startedAt"]?.string.flatMap({ Timestamp(iso8601: $0) }),
-            case let home = json["home"]?.string, isOf(home, supervisor, layout, files)
+            case let home = json["home"]?.string, case let gateway = ProcessIdentity(json: json["gateway"]),
+            isOf(home, [supervisor, gateway].compactMap { $0 }, layout, files)
         else { return nil }
         var record = SupervisorRecord(
             home: home,
@@ -50,7 +51,7 @@ struct SupervisorRecord: Sendable, Equatable {
             address: address,
             startedAt: startedAt
         )
-        record.gateway = ProcessIdentity(json: json["gateway"])
+        record.gateway = gateway
         record.readyAt = json["readyAt"]?.string.flatMap { Timestamp(iso8601: $0) }
         record.restarts = json["restarts"]?.int ?? 0
         record.replacements = json["replacements"]?.int
@@ -58,18 +59,22 @@ struct SupervisorRecord: Sendable, Equatable {
         return record
     }
 
-    /// Whether a record that names `home` is this home's: also one that was moved since, whose supervisor runs the program that
-    /// lies here now.
+    /// Whether a record that names `home` is this home's: also one that was moved since, or has another in its place now.
+    ///
+    /// What its processes hold decides, then what they run; the name counts where neither says anything.
     private static func isOf(
         _ home: String?,
-        _ supervisor: ProcessIdentity,
+        _ processes: [ProcessIdentity],
         _ layout: Layout,
         _ files: Files
     ) -> Bool {
+        let running = processes.filter(ProcessTable.isRunning)
+        let relations = running.map(HomeProcesses(layout, files: files).relation)
+        if let known = relations.first(where: { $0 != .unknown }) { return known != .elsewhere }
         guard let home, home != layout.home else { return true }
         guard let here = files.realPath(layout.home) else { return false }
-        if let other = files.realPath(home) { return other == here }
-        return ProcessTable.executable(supervisor.pid)?.hasPrefix(here + "/") ?? false
+        return running.contains { ProcessTable.executable($0.pid)?.hasPrefix(here + "/") ?? false }
+            || files.realPath(home) == here
     }
 
     /// Settings with the address of the record in place of theirs.

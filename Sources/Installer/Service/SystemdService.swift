@@ -262,6 +262,21 @@ struct SystemdService: Sendable {
         }
     }
 
+    /// Those of some units that start with the session.
+    func enabled(_ names: [String]) async throws(GatewayError) -> [String] {
+        try await talk { (bus) throws(GatewayError) in
+            zip(names, try bus.units(names).map(self.own)).filter { $1.fileState == "enabled" }.map(\.0)
+        }
+    }
+
+    /// Lets the gateway start with the session.
+    func enable() async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in
+            try bus.setEnabled(true, [self.service, self.socket])
+            try bus.reload()
+        }
+    }
+
     /// Enables and starts units that were enabled and active.
     ///
     /// Throws `port-in-use` or `start-failed`.
@@ -353,6 +368,12 @@ struct SystemdService: Sendable {
     /// Takes units out of the session's start; one without a file is in none.
     private func disable(_ units: [String], _ bus: ServiceBus) throws(GatewayError) {
         for unit in units where !isForeign(try bus.unit(unit)) {
+            // systemd would remove the link as well, which the user has made for a file kept elsewhere.
+            if (try? machine.files.status(Layout.join(layout.userUnits, unit)))??.kind == .link {
+                try withdraw(unit)
+                try bus.reload()
+                continue
+            }
             do throws(GatewayError) {
                 try bus.setEnabled(false, [unit])
             } catch {
@@ -360,6 +381,15 @@ struct SystemdService: Sendable {
                     throw error
                 }
             }
+        }
+    }
+
+    /// Removes the links by which a unit is enabled (systemd.unit(5), `.wants/`).
+    private func withdraw(_ unit: String) throws(GatewayError) {
+        let files = machine.files
+        for name in try files.list(layout.userUnits) where name.hasSuffix(".wants") {
+            let link = Layout.join(Layout.join(layout.userUnits, name), unit)
+            if try files.status(link)?.kind == .link { try files.removeFile(link) }
         }
     }
 

@@ -191,6 +191,8 @@ final class ScriptedService: ServiceControl {
         return []
     }
 
+    func isServedWithoutHome() -> Bool { false }
+
     func standing() async -> ServiceStanding {
         state.withLock { state in
             var standing = ServiceStanding()
