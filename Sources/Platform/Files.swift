@@ -302,7 +302,7 @@ package struct Files: Sendable {
     /// Gives this process's user access to what it makes, to be called before it has a second thread.
     ///
     /// A umask that takes that away would lock it out of the folder it has just made.
-    package static func keepOwnAccess() { umask(umask(0o077) & ~0o700) }
+    package static func keepOwnAccess() { umask(umask(0o077) & 0o077) }
 
     /// The folders of a path that do not exist yet, the path itself included, the outermost first.
     package func missingFolders(_ path: String) throws(GatewayError) -> [String] {

@@ -16,7 +16,7 @@ import sys
 import time
 
 from harness import Tally, check, contains, equal, run, section, within
-from installed import Bundle, Home, alive, release, renamed, under_systemd
+from installed import Bundle, Home, alive, free_port, release, renamed, under_systemd
 from systemd_service import UNIT, Inside, ServiceHome
 
 REAL = 'exec "$(dirname "$(readlink -f "$0")")/llm-gateway.real" "$@"'
@@ -197,6 +197,9 @@ def moves(home, supervisor):
         os.rename(home.state, moved)
         home.program = os.path.join(moved, "current/bin/llm-cli-gateway")
         there, said = {"LLM_GATEWAY_HOME": moved}, []
+        told = home.json("status", environment=there).status
+        equal("status knows its gateway", (told["running"], told["healthy"], told["pid"]), (True, True, before))
+        equal("doctor has nothing against it", home.run("doctor", "--json", environment=there).code, 0)
         if supervisor == "detached":
             told = home.json("restart", environment=there, timeout=40).status
             check("restart replaces it, and its supervisor", told["healthy"] and told["pid"] != before, "another", told)
@@ -207,7 +210,9 @@ def moves(home, supervisor):
         contains("the first command that could says that it was moved", " ".join(said + told.json["notices"]), f"moved here from '{home.state}'")
         if supervisor == "systemd":
             told = home.json("start", environment=there).status
-            equal("it starts there", (told["healthy"], told["supervisor"]), (True, "systemd"))
+            equal("it starts there, and with the session as before", (told["healthy"], told["supervisor"], told["enabled"]),
+                  (True, "systemd", True))
+            contains("which it says", " ".join(told["notices"]), "starts with your session from here")
             equal("the units of the former place are gone", os.path.exists(os.path.join(home.path, f".config/systemd/user/{UNIT}.service")),
                   False)
             equal("and forgotten", home.systemctl("is-enabled", f"{UNIT}.service") in ("", "not-found"), True)
@@ -234,6 +239,177 @@ def leaves(home, first, supervisor):
         equal("nothing of it is left", left, [])
 
 
+def anew(home, first, supervisor, environment=None):
+    """A home with its gateway running, and with the session where there is one. -> its status"""
+    home.program = home.bootstrap
+    home.json("setup", "--port", str(home.port), environment=environment)
+    home.json("install-bundle", *first.flags, environment=environment)
+    told = home.json(*(("setup", "--enable") if supervisor == "systemd" else ("start",)), environment=environment).status
+    equal("a gateway runs", (told["healthy"], told["supervisor"]), (True, supervisor), vital=True)
+    return told
+
+
+def left(home):
+    """What of ours is in the home directory."""
+    return [name for name in home.tree() if "llm-cli-gateway" in name or name.startswith("moved")]
+
+
+def followed(home, first, supervisor):
+    with section("a home that is moved while its gateway runs, and another one in its place"):
+        before = anew(home, first, supervisor)["pid"]
+        client = home.client()
+        client.initialize()
+        moved = os.path.join(home.path, "moved")
+        os.rename(home.state, moved)
+        there = {"LLM_GATEWAY_HOME": moved}
+        with contextlib.suppress(Exception):
+            client.tool("session_create", cli="claude", timeout=20)
+        equal("the gateway does not make its home again", os.path.lexists(home.state), False)
+        # An earlier version's gateway did.
+        os.makedirs(home.file("jobs"))
+        told = home.json("status", environment=there).status
+        equal("whatever is in its place, it is known", (told["healthy"], told["pid"]), (True, before))
+        os.rmdir(home.file("jobs"))
+        os.rmdir(home.state)
+        home.json("repair", environment=there)
+        home.json("setup", "--port", str(home.port))
+        home.json("install-bundle", *first.flags)
+        told = home.json("status", environment=there).status
+        equal("beside a new home it is known as well", (told["healthy"], told["pid"]), (True, before))
+        home.refused("start", code=1, error="foreign-unit" if supervisor == "systemd" else "port-in-use")
+        check("a start of the new home leaves it alone", alive(before), "it runs", "it has ended")
+        home.json("stop", environment=there)
+        check("stop ends it", within(10, lambda: not alive(before)), "gone", before)
+        fresh = anew(home, first, supervisor)
+        home.json("uninstall", "--yes", "--purge", environment=there)
+        equal("nothing is left of the moved one", os.path.lexists(moved), False)
+        told = home.status()
+        equal("the new one goes on, its units are there", (told["pid"], told["healthy"], told["enabled"]),
+              (fresh["pid"], True, fresh["enabled"]))
+        equal("and its command", os.readlink(home.link), home.file("current/bin/llm-cli-gateway"))
+        home.json("uninstall", "--yes", "--purge")
+        equal("nothing is left", left(home), [])
+
+
+def crossed(home, first, supervisor):
+    with section("a home that is moved to another file system while its gateway runs"):
+        moved = os.path.join("/dev/shm", f"llm-cli-gateway-{os.getpid()}")
+        if os.stat("/dev/shm").st_dev == os.stat(home.path).st_dev:
+            return print("    skipped: there is only one file system", flush=True)
+        there = {"LLM_GATEWAY_HOME": moved}
+        try:
+            for starts in (True, False):
+                before = anew(home, first, supervisor)["pid"]
+                subprocess.run(["mv", home.state, moved], check=True)
+                if starts:
+                    told = home.json("start", environment=there).status
+                    equal("it starts there", (told["healthy"], told["supervisor"]), (True, supervisor))
+                home.json("uninstall", "--yes", "--purge", environment=there)
+                check("its former gateway has ended", within(10, lambda: not alive(before)), "gone", before)
+                equal("nothing of it is left", left(home) + [name for name in [moved] if os.path.lexists(name)], [])
+        finally:
+            shutil.rmtree(moved, ignore_errors=True)
+
+
+def removed(home, first, supervisor):
+    with section("a home that is removed by hand while its gateway runs"):
+        before = anew(home, first, supervisor)["pid"]
+        shutil.rmtree(home.state)
+        told = home.json("uninstall").json
+        equal("uninstall knows that there is something", (told["removed"], told["running"]), (False, True))
+        equal("and makes nothing for the listing", os.path.lexists(home.state), False)
+        home.json("uninstall", "--yes")
+        check("its gateway has ended", within(10, lambda: not alive(before)), "gone", before)
+        equal("nothing is left", left(home), [])
+        if supervisor == "systemd":
+            equal("its units are forgotten", home.systemctl("is-enabled", f"{UNIT}.service") in ("", "not-found"), True)
+        before = anew(home, first, supervisor)["pid"]
+        shutil.rmtree(home.state)
+        told = anew(home, first, supervisor)
+        check("one that is installed there anew runs in its place", told["pid"] != before and not alive(before), "another", told)
+        home.json("uninstall", "--yes", "--purge")
+        equal("and goes whole", left(home), [])
+
+
+def lost(home, first):
+    with section("a gateway whose record is lost"):
+        before = anew(home, first, "detached")["pid"]
+        os.unlink(home.file("supervisor.json"))
+        told = home.status()
+        equal("status knows it", (told["running"], told["healthy"], told["pid"]), (True, True, before))
+        told = home.json("restart").status
+        check("restart replaces it", told["healthy"] and told["pid"] != before, "another", told)
+        with open(home.file("supervisor.json"), encoding="utf-8") as file:
+            supervisor = json.load(file)["supervisor"]["pid"]
+        before = told["pid"]
+        os.kill(supervisor, signal.SIGKILL)
+        check("its supervisor is gone", within(5, lambda: not alive(supervisor)), "gone", supervisor)
+        os.unlink(home.file("supervisor.json"))
+        home.json("uninstall", "--yes", "--purge")
+        check("uninstall ends it", within(10, lambda: not alive(before)), "gone", before)
+        equal("nothing is left", left(home), [])
+
+
+def swapped(home, first):
+    with section("two homes that change places while their gateways run"):
+        other = os.path.join(home.path, "moved")
+        there, port = {"LLM_GATEWAY_HOME": other}, home.port
+        one = anew(home, first, "detached")["pid"]
+        home.port = free_port()
+        two = anew(home, first, "detached", there)["pid"]
+        home.port = port
+        os.rename(home.state, f"{other}-too")
+        os.rename(other, home.state)
+        os.rename(f"{other}-too", other)
+        for environment, pid in ((None, two), (there, one)):
+            told = home.json("status", environment=environment).status
+            equal("each is known where it is", (told["healthy"], told["pid"]), (True, pid))
+        home.json("stop")
+        check("stop ends the one that is there", within(10, lambda: not alive(two)) and alive(one), "one goes on", (one, two))
+        told = home.json("start").status
+        equal("it starts there", told["healthy"], True)
+        home.json("uninstall", "--yes", "--purge", environment=there)
+        equal("an uninstall leaves the other alone", (alive(one), home.status()["pid"]), (False, told["pid"]))
+        home.json("uninstall", "--yes", "--purge")
+        equal("nothing is left", left(home), [])
+
+
+def files(home, first):
+    with section("unit files that are not as they were left"):
+        anew(home, first, "systemd")
+        os.unlink(home.file("receipt.json"))
+        home.json("uninstall", "--yes", "--purge", environment={"LLM_GATEWAY_HTTP_PORT": "4555"})
+        equal("without a receipt they are known whatever the port is", left(home), [])
+        anew(home, first, "systemd")
+        place, kept = os.path.join(home.path, f".config/systemd/user/{UNIT}.service"), os.path.join(home.path, "dotfile.service")
+        shutil.move(place, kept)
+        os.symlink(kept, place)
+        home.systemctl("daemon-reload")
+        home.json("uninstall", "--yes", "--purge")
+        equal("a link of the user's stays, and starts nothing", [name for name in left(home) if not os.path.isdir(os.path.join(home.path, name))],
+              [f".config/systemd/user/{UNIT}.service"])
+        equal("what it leads to stays", os.path.exists(kept), True)
+        os.unlink(place)
+        os.unlink(kept)
+        home.systemctl("daemon-reload")
+    with section("two homes, of which the one that made the folders goes first"):
+        other = {"LLM_GATEWAY_HOME": os.path.join(home.path, "moved")}
+        shutil.rmtree(os.path.join(home.path, ".config"), ignore_errors=True)
+        anew(home, first, "systemd")
+        port, home.port = home.port, free_port()
+        anew(home, first, "systemd", other)
+        home.port = port
+        home.json("uninstall", "--yes", "--purge")
+        equal("the second goes on", home.json("status", environment=other).status["healthy"], True)
+        home.json("uninstall", "--yes", "--purge", environment=other)
+        equal("no folder is left", [name for name in home.tree() if name.startswith(".config")], [])
+    with section("a umask that takes away everything"):
+        for words in (["setup", "--port", str(home.port)], ["install-bundle", *first.flags], ["start"], ["uninstall", "--yes", "--purge"]):
+            told = home.run(*words, "--json", prefix=["/bin/sh", "-c", 'umask 777; exec "$@"', "sh"])
+            equal(f"{words[0]} works", told.code, 0) or print(told.out, told.err, flush=True)
+        equal("nothing is left", left(home), [])
+
+
 def parts(home, bundle, supervisor):
     first = hanging(bundle, home, "7.0.0")
     home.bundle = bundle
@@ -253,6 +429,14 @@ def parts(home, bundle, supervisor):
         others(home)
     moves(home, supervisor)
     leaves(home, first, supervisor)
+    followed(home, first, supervisor)
+    crossed(home, first, supervisor)
+    removed(home, first, supervisor)
+    if supervisor == "detached":
+        lost(home, first)
+        swapped(home, first)
+    else:
+        files(home, first)
 
 
 def inside(bundle, manager):

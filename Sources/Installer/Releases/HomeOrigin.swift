@@ -35,7 +35,12 @@ struct HomeOrigin {
     /// is gone from a file system that is there, as after a move to another one.
     ///
     /// What is not there may be away for a while, with the disk that it is on: that would be the original of a copy.
-    private static func isMoved(from home: String, _ receipt: Receipt, _ layout: Layout, _ files: Files) -> Bool {
+    private static func isMoved(
+        from home: String,
+        _ receipt: Receipt,
+        _ layout: Layout,
+        _ files: Files
+    ) -> Bool {
         let isGone = (try? files.status(home)) == .some(nil)
         func seen(_ path: String) -> Files.Status? { (try? files.target(path)) ?? nil }
         guard let inode = receipt.inode, let here = seen(layout.home) else { return isGone }

@@ -51,8 +51,16 @@ struct PlaceOwner {
         return UnitFiles.home(in: String(decoding: text, as: UTF8.self))
     }
 
+    /// Other homes that have units beside those of this one.
+    func neighbours() -> [String] {
+        let names = (try? files.list(layout.userUnits)) ?? []
+        let units = names.filter { $0.hasPrefix(Product.name) && $0.hasSuffix(".service") }
+        return units.compactMap { home(ofUnit: Layout.join(layout.userUnits, $0)) }.filter(isAnotherHome)
+    }
+
     private func isAnotherHome(_ path: String) -> Bool {
-        guard isHome(path), let there = try? files.target(path), let here = try? files.target(layout.home) else {
+        guard isHome(path), let there = try? files.target(path), let here = try? files.target(layout.home)
+        else {
             return false
         }
         return there.identity != here.identity

@@ -359,7 +359,9 @@ extension Receipt {
         switch known.flaw {
         case nil:
             // What has become another home's is forgotten for good: that one may be moved in its turn.
-            if try known.receipt != read(layout, files: files) { try known.receipt.write(layout, files: files) }
+            if try known.receipt != read(layout, files: files) {
+                try known.receipt.write(layout, files: files)
+            }
             return (known.receipt, nil)
         case .copied(let home):
             try known.receipt.write(layout, files: files)

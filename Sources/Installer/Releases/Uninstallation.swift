@@ -98,12 +98,39 @@ extension Installation {
             outcome.plan = plan
             let frame = Removal.frame(layout)
             outcome.gone = try removal.perform(plan.removals.filter { !frame.contains($0.path) })
+            await leaveFolders(plan, outcome.gone)
             // There is room by now for what could not be written before.
             if !isNoted { _ = try begin(receipt, standing, purge: purge) }
             outcome.gone += try removal.perform(plan.removals.filter { frame.contains($0.path) })
             do throws(GatewayError) { try await service.reloadUnits() } catch {}
             return outcome
         }
+    }
+
+    /// Leaves folders that this home has made, and that another home's units are in, to that one: it takes them away.
+    private func leaveFolders(_ plan: UninstallPlan, _ gone: [String]) async {
+        let staying = plan.removals.filter { removal in
+            removal.kind == .emptyFolder && !gone.contains(removal.path) && !removal.path.hasPrefix(layout.home)
+        }
+        let owner = PlaceOwner(layout: layout, files: files)
+        guard !staying.isEmpty, let home = owner.neighbours().first,
+            let other = try? Layout(environment: ["HOME": layout.userHome, "LLM_GATEWAY_HOME": home])
+        else { return }
+        // Where that home is busy, an empty folder is what stays.
+        do throws(GatewayError) {
+            let lock = try await MutationLock.acquire(
+                other,
+                verb: Receipt.Operation.uninstall,
+                machine: machine,
+                limit: .seconds(5),
+                makesHome: false,
+                say: say
+            )
+            defer { withExtendedLifetime(lock) {} }
+            var receipt = try Receipt.recovered(other, files: files, now: machine.clock.now()).receipt
+            receipt.noteFolders(staying.map(\.path).filter { receipt.entry($0) == nil })
+            try receipt.write(other, files: files)
+        } catch {}
     }
 
     /// Notes in the receipt what begins now; false when the disk is too full for that.
@@ -156,8 +183,10 @@ extension Removal {
         var traces: [Receipt.Created] = []
         for unit in units {
             let path = Layout.join(layout.userUnits, unit.name)
-            guard (try? files.status(path))??.kind == .file, let bytes = try? files.read(path, limit: 1 << 20),
-                UnitFiles.withoutPort(String(decoding: bytes, as: UTF8.self)) == UnitFiles.withoutPort(unit.text)
+            guard (try? files.status(path))??.kind == .file,
+                let bytes = try? files.read(path, limit: 1 << 20),
+                UnitFiles.withoutPort(String(decoding: bytes, as: UTF8.self))
+                    == UnitFiles.withoutPort(unit.text)
             else { continue }
             traces.append(Receipt.Created(path: path, kind: .unit, sha256: SHA256.hex(bytes)))
         }

@@ -116,7 +116,9 @@ struct DetachedService: Sendable {
     /// has to be started anew.
     private func isAtHome(_ record: SupervisorRecord) -> Bool {
         let files = machine.files
-        guard HomeProcesses(layout, files: files).relation(record.supervisor) != .removed else { return false }
+        guard HomeProcesses(layout, files: files).relation(record.supervisor) != .removed else {
+            return false
+        }
         guard let home = record.home, home != layout.home else { return true }
         return files.realPath(home).map { $0 == files.realPath(layout.home) } ?? false
     }
@@ -158,10 +160,8 @@ struct DetachedService: Sendable {
             return try await endStray()
         }
         try await end(record.supervisor)
-        // One whose home is another one by now leaves its record behind.
-        if machine.files.exists(layout.supervisor), try SupervisorRecord.read(layout, files: machine.files) == record {
-            try machine.files.removeFile(layout.supervisor)
-        }
+        // One whose home was moved leaves its record behind.
+        try machine.files.removeFile(layout.supervisor)
         return true
     }
 

@@ -22,21 +22,25 @@ extension GatewayService {
     /// Whether the unit of this home's name runs a gateway whose folder was removed since, so that it serves nothing that is
     /// left.
     ///
-    /// Throws `foreign-unit` when it runs one whose home was moved away: that one's commands end it, not these.
+    /// Throws `foreign-unit` when it runs one whose home was moved away: that one's commands end it, not a start.
     func unitServesRemovedHome() async throws(GatewayError) -> Bool {
-        guard let pid = try? await systemd.state().service.mainPID, let process = ProcessTable.identity(pid) else {
-            return false
-        }
-        switch HomeProcesses(layout, files: machine.files).relation(process) {
-        case .removed: return true
-        case .here, .unknown: return false
-        case .elsewhere:
+        guard let service = try? await systemd.state().service else { return false }
+        guard !servesAnotherHome(service) else {
             throw GatewayError(
                 "foreign-unit",
                 "'\(layout.unitName).service' runs the gateway of a home that was moved away from '\(layout.home)'",
-                help: "run '\(Product.name) stop' with LLM_GATEWAY_HOME as it is now, or here; then this command again"
+                help: "run '\(Product.name) stop', here or where that home is now, then this command again"
             )
         }
+        return relation(service) == .removed
+    }
+
+    /// Whether a service runs the gateway of another home that is there.
+    func servesAnotherHome(_ service: ServiceBus.Unit) -> Bool { relation(service) == .elsewhere }
+
+    private func relation(_ service: ServiceBus.Unit) -> HomeProcesses.Relation {
+        guard let process = service.mainPID.flatMap(ProcessTable.identity) else { return .unknown }
+        return HomeProcesses(layout, files: machine.files).relation(process)
     }
 
     func isServedWithoutHome() -> Bool { !HomeProcesses(layout, files: machine.files).serving().isEmpty }
@@ -72,8 +76,9 @@ extension GatewayService {
         try await systemd.retire(names)
     }
 
-    /// Takes the units of the former place out of the session's start and removes them; what started with the session goes on to
-    /// do so by the units of this place. Says so.
+    /// Takes the units of the former place out of the session's start and removes them; says so.
+    ///
+    /// What started with the session goes on to do so, by the units of this place.
     func retireFormerUnits() async throws(GatewayError) -> [String] {
         // The service last: it is known by it whose they are.
         let former = formerUnits.sorted { !$0.name.hasSuffix(".service") && $1.name.hasSuffix(".service") }
@@ -84,7 +89,9 @@ extension GatewayService {
         var notices: [String] = []
         if startedWithSession.contains(where: { $0.hasSuffix(".service") || $0.hasSuffix(".socket") }) {
             try await systemd.enable()
-            notices.append("the gateway starts with your session from here, as it did from the place where this home was before")
+            notices.append(
+                "the gateway starts with your session from here, as it did from the place where this home was before"
+            )
         }
         for unit in former {
             guard let bytes = try files.readIfPresent(unit.path, limit: 1 << 20) else { continue }

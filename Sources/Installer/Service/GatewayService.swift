@@ -153,6 +153,13 @@ struct GatewayService: Sendable {
         status.restarts = service.restarts
         status.enabled = service.fileState == "enabled"
         status.startsAtBoot = status.enabled == true && Lingering(machine: machine).isOn
+        if place.home == layout.home, servesAnotherHome(service) {
+            status.running = false
+            status.pid = nil
+            status.notices.append(
+                "its unit runs the gateway of a home that was moved away from '\(layout.home)'"
+            )
+        }
         if !UnitInstallation.journalIsReadable() { status.logPath = layout.gatewayLog }
         if service.needsReload || state.socket.needsReload {
             status.notices.append(
@@ -184,7 +191,8 @@ struct GatewayService: Sendable {
     /// Compares what answers at the address with what the service manager says.
     private func weigh(_ answer: Health.Answer, at settings: Settings, _ status: inout ServiceStatus) {
         switch answer {
-        case .gateway(let pid, let version, let sessions) where pid == status.pid || isSupervised(pid):
+        case .gateway(let pid, let version, let sessions)
+        where pid == status.pid || isSupervised(pid) || isOurs(pid):
             if pid != status.pid {
                 // It was started while it was being asked.
                 if let record = (try? detached.record()) ?? nil {
@@ -216,6 +224,12 @@ struct GatewayService: Sendable {
             }
         case .nobody: break
         }
+    }
+
+    /// Whether a gateway serves this home without anything that says so: its record is lost, or the unit that has started it leads
+    /// to another home by now.
+    private func isOurs(_ pid: Int32) -> Bool {
+        HomeProcesses(layout, files: machine.files).isServedBy(pid)
     }
 
     /// Whether a process is a child of this home's supervisor, whose record may be behind when the disk is full.
@@ -332,45 +346,6 @@ struct GatewayService: Sendable {
             "\(found.title) runs in this home as \(process.wording)",
             help: "'\(Product.name) setup' takes its place, with its address and its token"
         )
-    }
-
-    /// Throws `gateway-missing`, or `invalid-value` for a port that nobody could find.
-    func checkStartable() throws(GatewayError) {
-        guard settings.port > 0 else {
-            throw GatewayError(
-                "invalid-value",
-                "port 0 means any free port, where no client would find the gateway",
-                help: "choose a port: \(Product.name) setup --port NUMBER"
-            )
-        }
-        if let target = InstalledVersions.strayed(layout, files: machine.files) {
-            throw GatewayError(
-                "gateway-missing",
-                "'\(layout.current)' leads to '\(target)', which is no version of this home",
-                help: "run: \(Product.name) repair"
-            )
-        }
-        guard machine.files.isExecutable(layout.currentGateway) else {
-            if let active = (try? Receipt.known(layout, files: machine.files))?.receipt.active {
-                throw GatewayError(
-                    "gateway-missing",
-                    "version \(active.version) is installed, but '\(layout.currentGateway)' is missing or no program",
-                    help: GatewayService.advice(forMissing: layout, files: machine.files)
-                )
-            }
-            throw GatewayError(
-                "gateway-missing",
-                "no gateway is installed: '\(layout.currentGateway)' does not exist",
-                help: "run '\(ReleaseSource.installCommand(machine.environment))'"
-            )
-        }
-    }
-
-    /// What to do about a link to the version in use that leads to none.
-    static func advice(forMissing layout: Layout, files: Files) -> String {
-        let kind = ((try? files.status(layout.current)) ?? nil)?.kind
-        return (kind == nil || kind == .link ? "" : "move '\(layout.current)' away, then ")
-            + "run: \(Product.name) repair"
     }
 
     /// The process of the gateway now, without asking it anything.

@@ -30,12 +30,19 @@ struct HomeProcesses {
     }
 
     /// What a process that a record of this home names has to do with it.
-    func relation(_ process: ProcessIdentity) -> Relation { relation(HeldFolders(of: process.pid, files: files)) }
+    func relation(_ process: ProcessIdentity) -> Relation {
+        relation(HeldFolders(of: process.pid, files: files))
+    }
 
     private func relation(_ folders: HeldFolders) -> Relation {
         if let identity, folders.identities.contains(identity) { return .here }
         guard folders.identities.isEmpty else { return .elsewhere }
         return folders.removed.isEmpty ? .unknown : .removed
+    }
+
+    /// Whether a process is a gateway of this home that a supervisor or a unit of ours has started.
+    func isServedBy(_ pid: Int32) -> Bool {
+        relation(HeldFolders(of: pid, files: files)) == .here && role(ofGateway: pid) != nil
     }
 
     /// A process that serves this home.
@@ -84,7 +91,9 @@ struct HomeProcesses {
     /// Who has started a gateway, by what it was handed: `nil` when neither a supervisor nor a unit of ours did.
     private func role(ofGateway pid: Int32) -> Serving.Role? {
         let environment = ProcessTable.environment(pid)
-        guard environment["LISTEN_FDNAMES"] == "http", let socket = environment["NOTIFY_SOCKET"] else { return nil }
+        guard environment["LISTEN_FDNAMES"] == "http", let socket = environment["NOTIFY_SOCKET"] else {
+            return nil
+        }
         return socket.hasPrefix("@\(Product.name)/") ? .supervisedGateway : .gatewayOfUnit
     }
 }

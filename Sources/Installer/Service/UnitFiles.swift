@@ -105,7 +105,9 @@ struct UnitFiles: Sendable, Equatable {
 
     /// The text of a unit but for where it listens.
     static func withoutPort(_ text: String) -> [Substring] {
-        text.split(separator: "\n", omittingEmptySubsequences: false).filter { !$0.hasPrefix("ListenStream=") }
+        text.split(separator: "\n", omittingEmptySubsequences: false).filter {
+            !$0.hasPrefix("ListenStream=")
+        }
     }
 
     /// The home whose gateway a unit starts; `nil` when its text does not say.

@@ -209,6 +209,45 @@ struct UninstallTests {
         #expect(gone.json["note"]?.string == "App directory already absent; nothing to remove.")
     }
 
+    @Test(
+        "takes away what a home that was removed by hand has left elsewhere, and its units whatever port they name"
+    )
+    func removedHome() async throws {
+        let session = try Session()
+        let layout = session.layout, files = Files()
+        #expect(await session.run("setup", "--port", "4711").code == .done)
+        let machine = Machine(
+            environment: session.environment,
+            files: files,
+            clock: .system,
+            random: .system,
+            reactor: try Reactor(),
+            terminal: Terminal(write: { _ in }, writeError: { _ in })
+        )
+        let units = try GatewayService(machine: machine).units.map { unit in
+            try session.write(unit.text, Layout.join(layout.userUnits, unit.name), mode: 0o644)
+            return Layout.join(layout.userUnits, unit.name)
+        }
+        #expect(units.count == 5)
+        try files.makeDirectory(Files.parent(of: layout.commandLink))
+        try files.link(layout.commandLink, to: layout.currentManager)
+        try files.removeTree(layout.home)
+        let listing = await session.run("uninstall").json
+        let listed = listing["would_remove"]?.array?.compactMap(\.string) ?? []
+        #expect(Set(units + [layout.commandLink]).isSubset(of: listed), "\(listing.prettyText)")
+        #expect(
+            listing["notices"]?.array == [
+                .string("'\(layout.home)' was removed; this is what it left elsewhere")
+            ]
+        )
+        #expect(!files.exists(layout.home))
+        let answer = await session.run("uninstall", "--yes")
+        #expect(answer.json["removed"]?.bool == true, "\(answer.output)\(answer.error)")
+        #expect((units + [layout.commandLink, layout.home]).filter(files.exists) == [])
+        let gone = await session.run("uninstall", "--yes")
+        #expect(gone.json["note"]?.string == "App directory already absent; nothing to remove.")
+    }
+
     @Test("takes what killed writes left with it", arguments: [[], ["--purge"]])
     func stagedFiles(more: [String]) async throws {
         let session = try Session()

@@ -75,6 +75,79 @@ struct HomeOriginTests {
         #expect(written.created == (try Receipt.read(layout, files: files).created))
     }
 
+    private func layout(_ home: ScratchHome, at place: String) throws -> Layout {
+        try Layout(environment: home.environment.merging(["LLM_GATEWAY_HOME": place]) { $1 })
+    }
+
+    @Test("knows a home that was moved also when there is something at its former place")
+    func replacedHome() async throws {
+        let home = try await home("1.0.0")
+        let old = home.layout, place = old.home + "-moved"
+        try files.rename(old.home, to: place)
+        // As a gateway made it that had gone on.
+        try files.makeDirectory(old.jobs)
+        let layout = try layout(home, at: place)
+        guard case .moved(old.home)? = try Receipt.known(layout, files: files).flaw else {
+            Issue.record("a moved home is not known")
+            return
+        }
+        #expect(try Receipt.known(layout, files: files).receipt.entry(old.commandLink) != nil)
+    }
+
+    @Test("knows a home that was moved to another file system, where a folder has another number")
+    func otherFileSystem() async throws {
+        let home = try await home("1.0.0")
+        let old = home.layout, place = old.home + "-moved"
+        let copied = try await home.machine().processes.run(Command("/bin/cp", ["-a", old.home, place]))
+        #expect(copied.succeeded)
+        try files.removeTree(old.home)
+        let layout = try layout(home, at: place)
+        guard case .moved(old.home)? = try Receipt.known(layout, files: files).flaw else {
+            Issue.record("a moved home is not known")
+            return
+        }
+        // Where the file system of then is away, it may have the original.
+        var receipt = try Receipt.read(layout, files: files)
+        receipt.device = (receipt.device ?? 0) &+ 1
+        try files.write(Array(receipt.json.prettyText.utf8), to: layout.receipt)
+        guard case .copied(old.home)? = try Receipt.known(layout, files: files).flaw else {
+            Issue.record("a copy of a home that is away is taken for the home")
+            return
+        }
+    }
+
+    @Test("leaves to a new home at the former place what is that one's by now, units and link")
+    func newHomeAtFormerPlace() async throws {
+        let home = try await home("1.0.0")
+        let old = home.layout, place = old.home + "-moved"
+        let installation = UnitInstallation(layout: old, files: files)
+        let units = UnitFiles(layout: old, settings: .standard, log: nil).all
+        var receipt = try Receipt.read(old, files: files)
+        _ = try installation.write(units, receipt: &receipt)
+        try receipt.write(old, files: files)
+        try files.rename(old.home, to: place)
+        let layout = try layout(home, at: place)
+        let paths = units.map { Layout.join(old.userUnits, $0.name) } + [old.commandLink]
+        // With nobody there they are the moved one's to remove.
+        let (moved, _) = try Receipt.recovered(layout, files: files, now: Timestamp(milliseconds: 0))
+        #expect(paths.filter { moved.entry($0) == nil } == [])
+        let bytes = try await BundleFixture(version: "1.0.0").tarGzip()
+        _ = try await home.installation().install(try home.request(bytes, name: "again.tar.gz"))
+        let (known, flaw) = try Receipt.known(layout, files: files)
+        #expect(flaw == nil)
+        #expect(paths.filter { known.entry($0) != nil } == [])
+        let plan = try await Removal(layout: layout, files: files).planned(known, purge: true)
+        #expect(
+            plan.removals.filter { !$0.path.hasPrefix(place) }.map(\.kind).allSatisfy { $0 == .emptyFolder }
+        )
+        // For good: the new one may be moved away in its turn, and go on by its units.
+        _ = try Receipt.recovered(layout, files: files, now: Timestamp(milliseconds: 0))
+        #expect(paths.filter { path in (try? Receipt.read(layout, files: files).entry(path)) != nil } == [])
+        // They are the new one's own, also where its receipt had been lost.
+        let fresh = try Receipt.known(old, files: files).receipt
+        #expect(fresh.entry(old.commandLink) != nil)
+    }
+
     @Test("takes a whole home directory that was copied for what it is, and its link and units for its own")
     func copiedUserHome() async throws {
         let home = try await home("1.0.0")

@@ -328,6 +328,47 @@ struct SupervisorRecordTests {
     }
 }
 
+@Suite("Whose a running supervisor is")
+struct SupervisorOwnerTests {
+    @Test("tells the folder that it holds: not the name in its record, nor what is at that place by now")
+    func heldFolder() async throws {
+        let session = try Session()
+        let files = Files(), home = session.layout.home
+        try files.makeDirectory(home)
+        let folder = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        try #require(folder >= 0)
+        defer { close(folder) }
+        let processes = Processes(clock: .system, reactor: try Reactor())
+        let supervisor = try processes.launch(Command("/bin/sleep", ["300"]), extra: folder)
+        func record(at place: String, of home: String) throws -> SupervisorRecord? {
+            let layout = try Layout(
+                environment: session.environment.merging(["LLM_GATEWAY_HOME": place]) { $1 }
+            )
+            let record = SupervisorRecord(
+                home: home,
+                supervisor: supervisor,
+                address: "127.0.0.1:1",
+                startedAt: Timestamp(milliseconds: 1000)
+            )
+            try record.write(layout, files: files)
+            return try SupervisorRecord.read(layout, files: files)
+        }
+        let moved = session.scratch.path("moved"), copy = session.scratch.path("copy")
+        #expect(try record(at: home, of: home) != nil)
+        try files.rename(home, to: moved)
+        // Another home is made at the former place, and a copy of this one takes the name in the record.
+        try files.makeDirectory(home)
+        try files.makeDirectory(copy)
+        #expect(try record(at: moved, of: home) != nil)
+        #expect(try record(at: home, of: home) == nil)
+        #expect(try record(at: copy, of: copy) == nil)
+        // Once the folder is gone it is nobody else's.
+        try files.removeTree(moved)
+        #expect(try record(at: copy, of: home) != nil)
+        await processes.end(supervisor)
+    }
+}
+
 @Suite("Asking a supervisor for another gateway")
 struct ReplacingGatewayTests {
     @Test("takes no failure of an earlier gateway for one of the new one")

@@ -1,0 +1,44 @@
+import Appliance
+import Platform
+
+/// What a start needs to be there.
+extension GatewayService {
+    /// Throws `gateway-missing`, or `invalid-value` for a port that nobody could find.
+    func checkStartable() throws(GatewayError) {
+        guard settings.port > 0 else {
+            throw GatewayError(
+                "invalid-value",
+                "port 0 means any free port, where no client would find the gateway",
+                help: "choose a port: \(Product.name) setup --port NUMBER"
+            )
+        }
+        if let target = InstalledVersions.strayed(layout, files: machine.files) {
+            throw GatewayError(
+                "gateway-missing",
+                "'\(layout.current)' leads to '\(target)', which is no version of this home",
+                help: "run: \(Product.name) repair"
+            )
+        }
+        guard machine.files.isExecutable(layout.currentGateway) else {
+            if let active = (try? Receipt.known(layout, files: machine.files))?.receipt.active {
+                throw GatewayError(
+                    "gateway-missing",
+                    "version \(active.version) is installed, but '\(layout.currentGateway)' is missing or no program",
+                    help: GatewayService.advice(forMissing: layout, files: machine.files)
+                )
+            }
+            throw GatewayError(
+                "gateway-missing",
+                "no gateway is installed: '\(layout.currentGateway)' does not exist",
+                help: "run '\(ReleaseSource.installCommand(machine.environment))'"
+            )
+        }
+    }
+
+    /// What to do about a link to the version in use that leads to none.
+    static func advice(forMissing layout: Layout, files: Files) -> String {
+        let kind = ((try? files.status(layout.current)) ?? nil)?.kind
+        return (kind == nil || kind == .link ? "" : "move '\(layout.current)' away, then ")
+            + "run: \(Product.name) repair"
+    }
+}
