@@ -110,7 +110,8 @@ extension Installation {
     /// Leaves folders that this home has made, and that another home's units are in, to that one: it takes them away.
     private func leaveFolders(_ plan: UninstallPlan, _ gone: [String]) async {
         let staying = plan.removals.filter { removal in
-            removal.kind == .emptyFolder && !gone.contains(removal.path) && !removal.path.hasPrefix(layout.home)
+            removal.kind == .emptyFolder && !gone.contains(removal.path)
+                && !(removal.path + "/").hasPrefix(layout.home + "/")
         }
         let owner = PlaceOwner(layout: layout, files: files)
         guard !staying.isEmpty, let home = owner.neighbours().first,
