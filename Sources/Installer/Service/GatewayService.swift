@@ -34,15 +34,6 @@ struct GatewayService: Sendable {
             || (try? Receipt.read(layout, files: machine.files))?.entry(unitPath) != nil
     }
 
-    /// Another process has the port.
-    static func portInUse(_ settings: Settings, _ owner: PortOwner) -> GatewayError {
-        GatewayError(
-            "port-in-use",
-            "port \(settings.port) of \(settings.host) is taken by \(owner.wording), which is not this gateway",
-            help: "stop that process, or choose another port: \(Product.name) setup --port NUMBER"
-        )
-    }
-
     // MARK: looking
 
     /// What is known now; changes nothing and never fails for want of a service manager.

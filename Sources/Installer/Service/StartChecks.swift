@@ -3,6 +3,15 @@ import Platform
 
 /// What a start needs to be there.
 extension GatewayService {
+    /// Another process has the port.
+    static func portInUse(_ settings: Settings, _ owner: PortOwner) -> GatewayError {
+        GatewayError(
+            "port-in-use",
+            "port \(settings.port) of \(settings.host) is taken by \(owner.wording), which is not this gateway",
+            help: "stop that process, or choose another port: \(Product.name) setup --port NUMBER"
+        )
+    }
+
     /// Throws `gateway-missing`, or `invalid-value` for a port that nobody could find.
     func checkStartable() throws(GatewayError) {
         guard settings.port > 0 else {
