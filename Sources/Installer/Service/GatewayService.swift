@@ -70,6 +70,7 @@ struct GatewayService: Sendable {
         }
         // Where it listens, which the settings may have left since.
         var address = settings
+        var unit: (place: Layout, before: ServiceStatus)?
         if let record = try detached.record() {
             describe(record, &status)
             address = record.listening(settings)
@@ -81,6 +82,7 @@ struct GatewayService: Sendable {
                     + "'\(Product.name) start' puts that right"
             )
         } else if let place = await formerPlaceAtWork() ?? (mayHaveUnit ? layout : nil) {
+            unit = (place, status)
             // A question must not be the connection that starts the gateway.
             if try await describeUnit(of: place, &status) == .waits { return status }
         } else if let lost = detached.lost() {
@@ -93,7 +95,14 @@ struct GatewayService: Sendable {
             )
         }
         status.url = address.localURL
-        weigh(await Health.ask(address), at: address, &status)
+        let answer = await Health.ask(address)
+        if let unit, case .gateway(let pid, _, _) = answer, pid != status.pid, isOurs(pid) {
+            // It was started while it was being asked, and what systemd said before is of the one that it replaces.
+            status = unit.before
+            _ = try await describeUnit(of: unit.place, &status)
+            status.url = address.localURL
+        }
+        weigh(answer, at: address, &status)
         return status
     }
 
@@ -326,17 +335,6 @@ struct GatewayService: Sendable {
             throw GatewayError("start-forgotten", "the gateway was stopped since")
         }
         try checkStartable()
-    }
-
-    /// The Node gateway of this home has the port, and would go on without being asked.
-    private func refuseBesideReference() throws(GatewayError) {
-        guard let found = try ReferenceHome.find(layout, files: machine.files), let process = found.process
-        else { return }
-        throw GatewayError(
-            "reference-running",
-            "\(found.title) runs in this home as \(process.wording)",
-            help: "'\(Product.name) setup' takes its place, with its address and its token"
-        )
     }
 
     /// The process of the gateway now, without asking it anything.

@@ -50,4 +50,15 @@ extension GatewayService {
         return (kind == nil || kind == .link ? "" : "move '\(layout.current)' away, then ")
             + "run: \(Product.name) repair"
     }
+
+    /// The Node gateway of this home has the port, and would go on without being asked.
+    func refuseBesideReference() throws(GatewayError) {
+        guard let found = try ReferenceHome.find(layout, files: machine.files), let process = found.process
+        else { return }
+        throw GatewayError(
+            "reference-running",
+            "\(found.title) runs in this home as \(process.wording)",
+            help: "'\(Product.name) setup' takes its place, with its address and its token"
+        )
+    }
 }
