@@ -195,6 +195,12 @@ package struct Files: Sendable {
         return String(cString: resolved)
     }
 
+    /// The path with every symlink resolved, of what is not there as far as it leads somewhere.
+    package func resolved(_ path: String) -> String {
+        let parent = Files.parent(of: path)
+        return realPath(path) ?? (parent == path ? path : Layout.join(resolved(parent), Files.name(of: path)))
+    }
+
     /// Whether this process may execute the file.
     package func isExecutable(_ path: String) -> Bool {
         guard let status = (try? target(path)) ?? nil, status.kind == .file else { return false }

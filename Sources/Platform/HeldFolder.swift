@@ -27,8 +27,14 @@ package struct HeldFolder: Sendable {
         identity = Files.Identity(device: UInt64(info.st_dev), inode: UInt64(info.st_ino))
     }
 
-    /// Whether its path still leads to it.
-    package var isThere: Bool { ((try? Files().target(path)) ?? nil)?.identity == identity }
+    /// Whether its path still leads to it, as far as that can be told: a disk that fails says nothing.
+    package var isThere: Bool {
+        do throws(GatewayError) {
+            return try Files().target(path)?.identity == identity
+        } catch {
+            return true
+        }
+    }
 
     /// The file system as it is, but for the folder's path: where another folder is now, or none, every change fails with
     /// `home-moved`.
@@ -85,6 +91,8 @@ package struct HeldFolders: Sendable {
     package private(set) var identities: Set<Files.Identity> = []
     /// The last paths of those that were removed since.
     package private(set) var removed: Set<String> = []
+    /// Whether something is installed in one of them: a process also opens other folders, for a moment.
+    package private(set) var holdsHome = false
 
     /// Looks into /proc; there are none where that may not be read.
     ///
@@ -104,6 +112,9 @@ package struct HeldFolders: Sendable {
                 if sharesPaths { removed.insert(String(path.dropLast(mark.count))) }
             } else {
                 identities.insert(status.identity)
+                // A link of this kind leads there, also where the path is another one for the process.
+                holdsHome =
+                    holdsHome || ["receipt.json", "current"].contains { files.exists("\(descriptor)/\($0)") }
             }
         }
     }

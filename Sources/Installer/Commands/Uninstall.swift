@@ -52,13 +52,15 @@ struct UninstallReport: Report {
         guard hasHome || removal.hasTraces || service.isServedWithoutHome() else {
             return UninstallReport(home: layout.home)
         }
+        // What is left here may be what a home that was moved away still needs.
+        if !hasHome { _ = try await service.unitServesRemovedHome() }
         var report = UninstallReport(home: layout.home)
         let (known, flaw) = try Receipt.known(layout, files: files)
         report.plan = try await removal.planned(removal.complete(known), purge: purge)
         switch flaw {
         case nil:
             if !hasHome {
-                report.notices.append("'\(layout.home)' was removed; this is what it left elsewhere")
+                report.notices.append("'\(layout.home)' does not exist; this is what it left elsewhere")
             }
         case .copied(let home):
             report.notices.append(

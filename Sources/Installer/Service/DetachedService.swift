@@ -160,8 +160,8 @@ struct DetachedService: Sendable {
             return try await endStray()
         }
         try await end(record.supervisor)
-        // One whose home was moved leaves its record behind.
-        try machine.files.removeFile(layout.supervisor)
+        // One whose home was moved leaves its record behind; it names nobody any more, so it may stay where it must.
+        if machine.files.exists(layout.supervisor) { try? machine.files.removeFile(layout.supervisor) }
         return true
     }
 

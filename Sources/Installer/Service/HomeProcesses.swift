@@ -36,7 +36,7 @@ struct HomeProcesses {
 
     private func relation(_ folders: HeldFolders) -> Relation {
         if let identity, folders.identities.contains(identity) { return .here }
-        guard folders.identities.isEmpty else { return .elsewhere }
+        guard !folders.holdsHome else { return .elsewhere }
         return folders.removed.isEmpty ? .unknown : .removed
     }
 
@@ -62,13 +62,17 @@ struct HomeProcesses {
         // By which a removed folder is known as this home: after a move to another file system also the former one.
         var names: Set = [layout.home]
         if case .moved(let home)? = (try? Receipt.known(layout, files: files))?.flaw { names.insert(home) }
+        names.formUnion(names.map(files.resolved))
+        // The processes of a container are its own, also where it has this home.
+        let world = files.destination(ofLink: "/proc/self/ns/pid")
         var found: [Serving] = []
         for name in (try? files.list("/proc")) ?? [] {
             guard let pid = Int32(name), pid != getpid() else { continue }
             let words = ProcessTable.arguments(pid)
             let isSupervisor = words.count == 2 && words[1] == Supervisor.verb
             guard isSupervisor || words.last == "--transport=http", let entry = ProcessTable.entry(pid),
-                entry.state != "Z", isOurProgram(pid)
+                entry.state != "Z", isOurProgram(pid),
+                files.destination(ofLink: "/proc/\(pid)/ns/pid") == world
             else { continue }
             let folders = HeldFolders(of: pid, files: files)
             let relation = relation(folders)

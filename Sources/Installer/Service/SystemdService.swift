@@ -59,11 +59,10 @@ struct SystemdService: Sendable {
         }
         let folders = try bus.unitFolders()
         let files = machine.files
-        let own = files.realPath(layout.userUnits) ?? layout.userUnits
+        let own = files.resolved(layout.userUnits)
         // Old managers name only folders that are there.
         let mayBeUnnamed = !files.exists(own) && folders.allSatisfy(files.exists)
-        guard mayBeUnnamed || folders.contains(where: { $0 == layout.userUnits || files.realPath($0) == own })
-        else {
+        guard mayBeUnnamed || folders.contains(where: { files.resolved($0) == own }) else {
             throw GatewayError(
                 "foreign-unit",
                 "your service manager does not read units from '\(layout.userUnits)': it runs for another home directory",

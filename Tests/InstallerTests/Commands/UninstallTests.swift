@@ -237,7 +237,7 @@ struct UninstallTests {
         #expect(Set(units + [layout.commandLink]).isSubset(of: listed), "\(listing.prettyText)")
         #expect(
             listing["notices"]?.array == [
-                .string("'\(layout.home)' was removed; this is what it left elsewhere")
+                .string("'\(layout.home)' does not exist; this is what it left elsewhere")
             ]
         )
         #expect(!files.exists(layout.home))

@@ -335,6 +335,7 @@ struct SupervisorOwnerTests {
         let session = try Session()
         let files = Files(), home = session.layout.home
         try files.makeDirectory(home)
+        try files.write([], to: session.layout.receipt)
         let folder = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         try #require(folder >= 0)
         defer { close(folder) }
