@@ -233,6 +233,9 @@ def leaves(home, first, supervisor):
         moved = os.path.join(home.path, "moved")
         os.rename(home.state, moved)
         home.program = os.path.join(moved, "current/bin/llm-cli-gateway")
+        if supervisor == "systemd":
+            home.refused("uninstall", "--yes", code=1, error="foreign-unit", says=["was moved away from"])
+            check("an uninstall at the former place leaves it alone", alive(before), "alive", before)
         home.json("uninstall", "--yes", "--purge", environment={"LLM_GATEWAY_HOME": moved}, timeout=40)
         check("its gateway has ended", within(10, lambda: not alive(before)), "gone", before)
         left = [name for name in home.tree() if "llm-cli-gateway" in name or name.startswith("moved")]
@@ -329,6 +332,39 @@ def removed(home, first, supervisor):
         check("one that is installed there anew runs in its place", told["pid"] != before and not alive(before), "another", told)
         home.json("uninstall", "--yes", "--purge")
         equal("and goes whole", left(home), [])
+
+
+def linked(home, first):
+    with section("a home that is removed by hand, and whose path has a link in it"):
+        link = os.path.join(home.world.root, "link")
+        os.symlink(home.path, link)
+        there = {"HOME": link}
+        before = anew(home, first, "detached", there)["pid"]
+        home.program = home.bootstrap
+        shutil.rmtree(home.state)
+        home.json("uninstall", "--yes", "--purge", environment=there)
+        check("uninstall ends its gateway", within(10, lambda: not alive(before)), "gone", before)
+        equal("nothing is left", left(home), [])
+        os.unlink(link)
+
+
+def contained(home, first):
+    with section("a container with the same home"):
+        anew(home, first, "detached")
+        home.json("stop")
+        world = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        inside = home.world.start(["unshare", *world, "--pid", "--fork", "--mount", "--mount-proc", "--net", "--kill-child", "/bin/sh", "-c",
+                                   f"ip link set lo up; {home.program} start --json >/dev/null && echo started; exec cat"], home.environment,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        equal("its gateway starts", inside.stdout.readline(), "started\n", vital=True)
+        before = set(programs(home))
+        equal("outside, none is known", home.status()["running"], False)
+        home.json("start")
+        home.json("stop")
+        equal("and what starts and stops there leaves it alone", before - set(programs(home)), set())
+        inside.stdin.close()
+        inside.wait(20)
+        home.json("uninstall", "--yes", "--purge")
 
 
 def lost(home, first):
@@ -433,6 +469,8 @@ def parts(home, bundle, supervisor):
     crossed(home, first, supervisor)
     removed(home, first, supervisor)
     if supervisor == "detached":
+        linked(home, first)
+        contained(home, first)
         lost(home, first)
         swapped(home, first)
     else:
