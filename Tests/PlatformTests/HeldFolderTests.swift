@@ -62,6 +62,33 @@ struct HeldFolderTests {
         #expect(!seen.identities.contains(identity) && seen.removed.contains(moved))
     }
 
+    @Test("is a home to others when something is installed in it, and not any folder")
+    func home() async throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path("home")
+        try files.makeDirectory(path)
+        let folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        try #require(folder >= 0)
+        defer { close(folder) }
+        let processes = Processes(clock: .system, reactor: try Reactor())
+        let holder = try processes.launch(Command("/bin/sleep", ["300"]), extra: folder)
+        #expect(!HeldFolders(of: holder.pid).holdsHome)
+        try files.write([], to: path + "/receipt.json")
+        #expect(HeldFolders(of: holder.pid).holdsHome)
+        await processes.end(holder)
+    }
+
+    @Test("goes by one name, also where it is not there and the way to it has links")
+    func resolved() throws {
+        let directory = try TemporaryDirectory()
+        let real = files.resolved(directory.path("real"))
+        try files.makeDirectory(real)
+        try files.link(directory.path("link"), to: real)
+        #expect(files.resolved(directory.path("link/a/b")) == real + "/a/b")
+        #expect(files.resolved("/") == "/")
+        #expect(files.resolved("/nowhere/at/all") == "/nowhere/at/all")
+    }
+
     @Test("can be made whatever the umask is", arguments: [UInt32(0o777), 0o277, 0o022, 0])
     func umask(mask: UInt32) async throws {
         await #expect(processExitsWith: .success) { [mask] in
