@@ -367,12 +367,20 @@ def contained(home, first):
         home.json("uninstall", "--yes", "--purge")
 
 
-def lost(home, first):
+def lost(home, first, bundle):
     with section("a gateway whose record is lost"):
         before = anew(home, first, "detached")["pid"]
         os.unlink(home.file("supervisor.json"))
         told = home.status()
-        equal("status knows it", (told["running"], told["healthy"], told["pid"]), (True, True, before))
+        equal("status knows it", (told["running"], told["healthy"], told["pid"], told["supervisor"]), (True, True, before, "detached"))
+        newer = hanging(bundle, home, "7.0.1")
+        home.json("upgrade", *newer.flags)
+        told = home.status()
+        check("an upgrade replaces it", told["healthy"] and told["pid"] != before and not alive(before), "another", told)
+        equal("by the new version", os.path.basename(os.path.dirname(os.path.dirname(os.readlink(f"/proc/{told['pid']}/exe")))),
+              os.readlink(home.file("current")).split("/")[-1])
+        os.unlink(home.file("supervisor.json"))
+        before = told["pid"]
         told = home.json("restart").status
         check("restart replaces it", told["healthy"] and told["pid"] != before, "another", told)
         with open(home.file("supervisor.json"), encoding="utf-8") as file:
@@ -383,6 +391,28 @@ def lost(home, first):
         os.unlink(home.file("supervisor.json"))
         home.json("uninstall", "--yes", "--purge")
         check("uninstall ends it", within(10, lambda: not alive(before)), "gone", before)
+        equal("nothing is left", left(home), [])
+
+
+def unrecorded(home, first, bundle):
+    with section("a gateway without systemd whose record is lost, on a machine with systemd"):
+        anew(home, first, "systemd")
+        home.json("stop")
+        before = home.json("start", "--detached").status["pid"]
+        os.unlink(home.file("supervisor.json"))
+        told = home.status()
+        equal("status knows who supervises it", (told["healthy"], told["pid"], told["supervisor"]), (True, before, "detached"))
+        home.json("upgrade", *hanging(bundle, home, "7.0.1").flags)
+        told = home.status()
+        check("an upgrade replaces it", told["healthy"] and told["pid"] != before and not alive(before), "another", told)
+        equal("and it stays without systemd", told["supervisor"], "detached")
+        home.json("stop")
+        before = home.json("start", "--detached").status["pid"]
+        shutil.rmtree(home.state)
+        told = anew(home, first, "systemd")
+        check("one whose home was removed ends, and systemd has the new one", not alive(before) and told["supervisor"] == "systemd",
+              "systemd", told)
+        home.json("uninstall", "--yes", "--purge")
         equal("nothing is left", left(home), [])
 
 
@@ -471,9 +501,10 @@ def parts(home, bundle, supervisor):
     if supervisor == "detached":
         linked(home, first)
         contained(home, first)
-        lost(home, first)
+        lost(home, first, bundle)
         swapped(home, first)
     else:
+        unrecorded(home, first, bundle)
         files(home, first)
 
 

@@ -32,8 +32,13 @@ struct DetachedService: Sendable {
     /// Asked only where nothing else is known: every process is looked at.
     func lost() -> SupervisorRecord? { SupervisorRecord(of: lostProcesses()) }
 
-    /// Whether a supervisor or its gateway serves this home without a record of it.
-    func hasLost() -> Bool { !lostProcesses().isEmpty }
+    /// Whether a supervisor or its gateway serves this home, as it is now, without a record of it.
+    func hasLost() -> Bool { lostProcesses().contains { !$0.isOfRemovedHome } }
+
+    /// Ends what still serves a home that was removed and had this one's name; the caller has the turn.
+    ///
+    /// Throws `stop-failed`.
+    func endRemoved() async throws(GatewayError) { try await endLost { $0.isOfRemovedHome } }
 
     /// What serves this home; what runs in a unit is systemd's.
     private func lostProcesses() -> [HomeProcesses.Serving] {
@@ -184,8 +189,14 @@ struct DetachedService: Sendable {
     /// by now; it ends in order, so that it is not started again.
     @discardableResult
     func endLost(inUnits: Bool = false) async throws(GatewayError) -> Bool {
-        let serving = HomeProcesses(layout, files: machine.files).serving()
-            .filter { inUnits || $0.role != .gatewayOfUnit }
+        try await endLost { inUnits || $0.role != .gatewayOfUnit }
+    }
+
+    @discardableResult
+    private func endLost(
+        where isMeant: (HomeProcesses.Serving) -> Bool
+    ) async throws(GatewayError) -> Bool {
+        let serving = HomeProcesses(layout, files: machine.files).serving().filter(isMeant)
         for one in serving where one.role == .supervisor { try await end(one.process) }
         for one in serving where one.role != .supervisor {
             guard await machine.processes.end(one.process, grace: Supervision.stopWithin) else {

@@ -26,10 +26,10 @@ struct GatewayService: Sendable {
     }
 
     var systemd: SystemdService { SystemdService(machine: machine, layout: layout, say: say) }
-    private var detached: DetachedService { DetachedService(machine: machine, layout: layout, say: say) }
+    var detached: DetachedService { DetachedService(machine: machine, layout: layout, say: say) }
     private var unitPath: String { Layout.join(layout.userUnits, "\(layout.unitName).service") }
     /// Whether there is a unit to ask about: its file, or a note that it was written, whose unit may run on without it.
-    private var mayHaveUnit: Bool {
+    var mayHaveUnit: Bool {
         machine.files.exists(unitPath)
             || (try? Receipt.read(layout, files: machine.files))?.entry(unitPath) != nil
     }
@@ -82,17 +82,18 @@ struct GatewayService: Sendable {
                     + "'\(Product.name) start' puts that right"
             )
         } else if let place = await formerPlaceAtWork() ?? (mayHaveUnit ? layout : nil) {
-            unit = (place, status)
-            // A question must not be the connection that starts the gateway.
-            if try await describeUnit(of: place, &status) == .waits { return status }
+            let before = status
+            let socket = try await describeUnit(of: place, &status)
+            if !status.running, !status.isComingUp, let lost = detached.lost() {
+                status = before
+                address = describe(lost: lost, &status)
+            } else {
+                unit = (place, before)
+                // A question must not be the connection that starts the gateway.
+                if socket == .waits { return status }
+            }
         } else if let lost = detached.lost() {
-            describe(lost, &status)
-            address = lost.listening(settings)
-            status.notices.append(
-                HomeProcesses(layout, files: machine.files).relation(lost.supervisor) == .removed
-                    ? "the home that it was started in was removed; '\(Product.name) stop' ends it"
-                    : "the record of its supervising process is gone; '\(Product.name) restart' writes it again"
-            )
+            address = describe(lost: lost, &status)
         }
         status.url = address.localURL
         let answer = await Health.ask(address)
@@ -122,6 +123,17 @@ struct GatewayService: Sendable {
                 "the gateway listens on \(record.address); '\(Product.name) restart' moves it to \(settings.listenAddress)"
             )
         }
+    }
+
+    /// Describes a gateway whose supervisor's record is gone; gives where it listens.
+    private func describe(lost: SupervisorRecord, _ status: inout ServiceStatus) -> Settings {
+        describe(lost, &status)
+        status.notices.append(
+            HomeProcesses(layout, files: machine.files).relation(lost.supervisor) == .removed
+                ? "the home that it was started in was removed; '\(Product.name) stop' ends it"
+                : "the record of its supervising process is gone; '\(Product.name) restart' writes it again"
+        )
+        return lost.listening(settings)
     }
 
     /// What the unit's socket does.
@@ -233,7 +245,7 @@ struct GatewayService: Sendable {
     }
 
     /// Whether a process is a child of this home's supervisor, whose record may be behind when the disk is full.
-    private func isSupervised(_ pid: Int32) -> Bool {
+    func isSupervised(_ pid: Int32) -> Bool {
         guard let record = try? detached.record() else { return false }
         return ProcessTable.entry(pid)?.parent == record.supervisor.pid
     }
@@ -371,11 +383,13 @@ struct GatewayService: Sendable {
                 socketChanged: outcome.written.contains("\(layout.unitName).socket"),
                 again: options.again,
                 enable: options.enable
-            ) { () throws(GatewayError) in
+            ) { () async throws(GatewayError) in
                 try checkWanted(options)
                 guard try detached.record() == nil else {
                     throw GatewayError("already-supervised", "the gateway runs without systemd already")
                 }
+                // It has the port.
+                try await detached.endRemoved()
             }
         } catch {
             // They may be the reason.
@@ -455,7 +469,7 @@ struct GatewayService: Sendable {
     func standing() async -> ServiceStanding {
         var standing = ServiceStanding()
         standing.lingers = lingers
-        standing.isDetached = (try? detached.record()) != nil
+        standing.isDetached = (try? detached.record()) ?? nil != nil || detached.hasLost()
         guard hasUnits, let found = try? await systemd.standing() else { return standing }
         standing.enabled = found.enabled
         standing.active = found.active
@@ -506,91 +520,5 @@ struct GatewayService: Sendable {
     func reloadUnits() async throws(GatewayError) {
         guard ServiceBus.machineHasSystemd(files: machine.files) else { return }
         try await systemd.reload()
-    }
-}
-
-extension GatewayService: ServiceControl {
-    func isRunning() async -> Bool {
-        guard let status = try? await status() else { return false }
-        // One that crashes and is started again all the time counts: a new version may be what it needs.
-        return status.running || status.isComingUp
-    }
-
-    func isStopped() async -> Bool {
-        if FileLock.isHeld(folder: layout.versions) { return true }
-        guard (try? detached.record()) ?? nil == nil, (try? detached.stray()) ?? nil == nil else {
-            return false
-        }
-        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return true }
-        return (try? await systemd.state())?.isWanted == false
-    }
-
-    /// Starts the version that `current` names; the caller holds the lock, so no unit file is touched here.
-    func restart() async throws(GatewayError) {
-        if try detached.record() != nil {
-            return try await detached.replaceGateway(settings, within: .seconds(60), onlyRunning: true)
-        }
-        // One whose supervisor was killed ends with that.
-        if try detached.stray() != nil { return try await detached.start(settings) }
-        guard mayHaveUnit else {
-            throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
-        }
-        _ = try await systemd.start(
-            settings: settings,
-            socketChanged: false,
-            again: true,
-            enable: false,
-            onlyRunning: true
-        )
-    }
-
-    /// One question with a deadline: the listening socket is there already, so that the gateway's first answer comes as
-    /// soon as it can give one.
-    ///
-    /// It is asked again when another gateway than ours answers.
-    func waitUntilHealthy(within limit: Duration) async throws(GatewayError) {
-        // One that ran already goes on where it was, wherever the settings want the next one.
-        let record = try detached.record()
-        let settings = record?.listening(settings) ?? settings
-        var answer = await Health.ask(settings, within: limit)
-        var expected = try await status().pid
-        for _ in 0..<2 {
-            guard case .gateway(let pid, _, _) = answer, pid != expected, !isSupervised(pid) else { break }
-            // Another command may have replaced the one that answered since.
-            answer = await Health.ask(settings, within: limit)
-            expected = try await status().pid
-        }
-        switch answer {
-        case .gateway(let pid, _, _) where pid == expected || isSupervised(pid): return
-        case .gateway(let pid, let version, _):
-            throw GatewayError(
-                "port-in-use",
-                "another gateway (process \(pid), version \(version)) answers at \(settings.localOrigin)",
-                help: "stop it, or choose another port: \(Product.name) setup --port NUMBER"
-            )
-        case .nobody:
-            throw GatewayError(
-                "unhealthy",
-                "the gateway was started, but nobody listens at \(settings.localOrigin)",
-                help: "'\(Product.name) logs' shows what it said"
-            )
-        case .silent:
-            throw GatewayError(
-                "unhealthy",
-                "the gateway did not answer at \(settings.healthURL) within \(limit.components.seconds) s",
-                help: "'\(Product.name) logs' shows what it is doing"
-            )
-        case .foreign(let what):
-            // The supervisor has the listening socket as well.
-            if let owner = PortOwner.find(settings, files: machine.files),
-                ![expected, record?.supervisor.pid].contains(owner.pid)
-            {
-                throw GatewayService.portInUse(settings, owner)
-            }
-            throw GatewayError(
-                "unhealthy",
-                "the gateway at \(settings.localOrigin) does not answer as one: \(what)"
-            )
-        }
     }
 }

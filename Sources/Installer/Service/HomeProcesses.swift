@@ -52,6 +52,8 @@ struct HomeProcesses {
         var process: ProcessIdentity
         var parent: Int32
         var role: Role
+        /// Whether the folder that it serves was removed since and had this home's name.
+        var isOfRemovedHome = false
     }
 
     /// Every supervisor and every gateway that one of them, or systemd, has started for this home: also for one that was
@@ -67,11 +69,12 @@ struct HomeProcesses {
         let world = files.destination(ofLink: "/proc/self/ns/pid")
         var found: [Serving] = []
         for name in (try? files.list("/proc")) ?? [] {
-            guard let pid = Int32(name), pid != getpid() else { continue }
+            // First: the words of a process that hangs may not be readable before it goes on.
+            guard let pid = Int32(name), pid != getpid(), isOurProgram(pid) else { continue }
             let words = ProcessTable.arguments(pid)
             let isSupervisor = words.count == 2 && words[1] == Supervisor.verb
             guard isSupervisor || words.last == "--transport=http", let entry = ProcessTable.entry(pid),
-                entry.state != "Z", isOurProgram(pid),
+                entry.state != "Z",
                 files.destination(ofLink: "/proc/\(pid)/ns/pid") == world
             else { continue }
             let folders = HeldFolders(of: pid, files: files)
@@ -81,7 +84,14 @@ struct HomeProcesses {
                 // The number may have been given to another process while it was looked at.
                 ProcessTable.isRunning(entry.identity)
             else { continue }
-            found.append(Serving(process: entry.identity, parent: entry.parent, role: role))
+            found.append(
+                Serving(
+                    process: entry.identity,
+                    parent: entry.parent,
+                    role: role,
+                    isOfRemovedHome: relation == .removed
+                )
+            )
         }
         return found
     }

@@ -104,7 +104,7 @@ struct ServiceStatus: Report, Equatable {
         var rows: [[String]] = []
         switch supervisor {
         case .systemd: rows.append(["supervised by", "systemd, unit \(unit ?? "?"): \(state)"])
-        case .detached: rows.append(["supervised by", "a background process, because no systemd is in use"])
+        case .detached: rows.append(["supervised by", "a background process, without systemd"])
         case .none: break
         }
         if running, let since { rows.append(["since", since.iso8601]) }

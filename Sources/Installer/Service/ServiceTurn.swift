@@ -1,4 +1,5 @@
 import Appliance
+import Glibc
 import Platform
 
 /// Whose turn it is to start, replace or stop the gateway of a home: one command after the other.
@@ -16,7 +17,13 @@ enum ServiceTurn {
     ///
     /// The lock is the folder of the versions. `nil` when another command has the same wish, or where nothing is installed.
     static func wish(_ layout: Layout) -> FileLock? {
-        (try? FileLock.attempt(folder: layout.versions)) ?? nil
+        for _ in 0..<1000 {
+            if let wish = (try? FileLock.attempt(folder: layout.versions)) ?? nil { return wish }
+            // Who only asks whether somebody has it shares it for that instant.
+            guard Files().exists(layout.versions), !FileLock.isHeld(folder: layout.versions) else { break }
+            sched_yield()
+        }
+        return nil
     }
 
     /// Throws `service-stopped` while somebody waits to stop the gateway.

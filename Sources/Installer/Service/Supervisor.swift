@@ -199,7 +199,10 @@ struct Supervisor {
     private mutating func start() {
         guard home.isThere else {
             // What is there now has another supervisor.
-            note("'\(home.path)' was moved or removed, so the gateway is not started again")
+            let reason = "'\(home.path)' was moved or removed, so the gateway is not started"
+            note(reason)
+            let advice = "start the gateway where its home is now"
+            tellOnce(GatewayError("home-moved", reason, help: advice).json)
             exitCode = 1
             return
         }

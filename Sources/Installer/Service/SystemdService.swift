@@ -104,12 +104,12 @@ struct SystemdService: Sendable {
         again: Bool,
         enable: Bool,
         onlyRunning: Bool = false,
-        check: () throws(GatewayError) -> Void = {}
+        check: () async throws(GatewayError) -> Void = {}
     ) async throws(GatewayError) -> State {
         let turn = try await turn()
         defer { withExtendedLifetime(turn) {} }
         try ServiceTurn.yieldToStop(layout)
-        try check()
+        try await check()
         return try await talk { (bus) throws(GatewayError) in
             try bus.reload()
             try self.refuseForeign(try bus.units([self.service, self.socket]), bus)

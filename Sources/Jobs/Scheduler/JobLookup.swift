@@ -38,6 +38,8 @@ package struct JobOutput: Sendable {
 extension JobScheduler {
     /// How long the end of a job may take to be written down before it is told as running.
     private static let commitPatience = Duration.seconds(5)
+    /// How long after a runner has written its end this gateway may take to hear of it, or to decide on another attempt.
+    private static let noticePatience = Duration.milliseconds(500)
 
     /// Finds a job of the caller's: one that waits or runs here, one of another gateway of this home, or a finished one.
     ///
@@ -47,9 +49,11 @@ extension JobScheduler {
         if let job = jobs[id] {
             guard Ownership.admits(job.spec.owner, caller) else { return nil }
             let isOver = job.machine.status.isFinal
+            // Other gateways read the end from its files before this one hears of it: all are to say the same.
+            if !isOver, !machine.files.exists(job.directory.exit) { return found(job) }
             // A moment later it is where everybody finds it.
-            if !isOver { return found(job) }
-            if await job.handle.outcome(within: JobScheduler.commitPatience) == nil {
+            let patience = isOver ? JobScheduler.commitPatience : JobScheduler.noticePatience
+            if await job.handle.outcome(within: patience) == nil {
                 var late = found(job)
                 late.snapshot.status = .running
                 return late

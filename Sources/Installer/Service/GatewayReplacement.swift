@@ -1,0 +1,89 @@
+import Appliance
+import Platform
+
+/// What an upgrade asks of the service: whether it runs, to be started again, and to be well then.
+extension GatewayService: ServiceControl {
+    func isRunning() async -> Bool {
+        guard let status = try? await status() else { return false }
+        // One that crashes and is started again all the time counts: a new version may be what it needs.
+        return status.running || status.isComingUp
+    }
+
+    func isStopped() async -> Bool {
+        if FileLock.isHeld(folder: layout.versions) { return true }
+        guard (try? detached.record()) ?? nil == nil, (try? detached.stray()) ?? nil == nil,
+            !detached.hasLost()
+        else { return false }
+        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return true }
+        return (try? await systemd.state())?.isWanted == false
+    }
+
+    /// Starts the version that `current` names; the caller holds the lock, so no unit file is touched here.
+    func restart() async throws(GatewayError) {
+        if try detached.record() != nil {
+            return try await detached.replaceGateway(settings, within: .seconds(60), onlyRunning: true)
+        }
+        // One whose supervisor was killed ends with that, and so does one whose record is lost.
+        if try detached.stray() != nil || detached.hasLost() { return try await detached.start(settings) }
+        guard mayHaveUnit else {
+            throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
+        }
+        _ = try await systemd.start(
+            settings: settings,
+            socketChanged: false,
+            again: true,
+            enable: false,
+            onlyRunning: true
+        )
+    }
+
+    /// One question with a deadline: the listening socket is there already, so that the gateway's first answer comes as
+    /// soon as it can give one.
+    ///
+    /// It is asked again when another gateway than ours answers.
+    func waitUntilHealthy(within limit: Duration) async throws(GatewayError) {
+        // One that ran already goes on where it was, wherever the settings want the next one.
+        let record = try detached.record()
+        let settings = record?.listening(settings) ?? settings
+        var answer = await Health.ask(settings, within: limit)
+        var expected = try await status().pid
+        for _ in 0..<2 {
+            guard case .gateway(let pid, _, _) = answer, pid != expected, !isSupervised(pid) else { break }
+            // Another command may have replaced the one that answered since.
+            answer = await Health.ask(settings, within: limit)
+            expected = try await status().pid
+        }
+        switch answer {
+        case .gateway(let pid, _, _) where pid == expected || isSupervised(pid): return
+        case .gateway(let pid, let version, _):
+            throw GatewayError(
+                "port-in-use",
+                "another gateway (process \(pid), version \(version)) answers at \(settings.localOrigin)",
+                help: "stop it, or choose another port: \(Product.name) setup --port NUMBER"
+            )
+        case .nobody:
+            throw GatewayError(
+                "unhealthy",
+                "the gateway was started, but nobody listens at \(settings.localOrigin)",
+                help: "'\(Product.name) logs' shows what it said"
+            )
+        case .silent:
+            throw GatewayError(
+                "unhealthy",
+                "the gateway did not answer at \(settings.healthURL) within \(limit.components.seconds) s",
+                help: "'\(Product.name) logs' shows what it is doing"
+            )
+        case .foreign(let what):
+            // The supervisor has the listening socket as well.
+            if let owner = PortOwner.find(settings, files: machine.files),
+                ![expected, record?.supervisor.pid].contains(owner.pid)
+            {
+                throw GatewayService.portInUse(settings, owner)
+            }
+            throw GatewayError(
+                "unhealthy",
+                "the gateway at \(settings.localOrigin) does not answer as one: \(what)"
+            )
+        }
+    }
+}
