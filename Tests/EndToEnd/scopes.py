@@ -14,7 +14,7 @@ import threading
 import time
 
 from harness import LEGACY, StdioGateway, Tally, check, contains, equal, matches, run, section, skip, text_of, within
-from installed import Bundle, alive, release, under_systemd
+from installed import Bundle, alive, release, renamed, under_systemd
 from systemd_service import UNIT, Inside, ServiceHome
 
 CGROUPS = "/sys/fs/cgroup"
@@ -136,6 +136,29 @@ def outlives(home, jobs):
         equal("a restart leaves a job alone and counts it", (told["jobs"]["running"], alive(job.provider)), (1, True))
         check("the new gateway collects it", within(15, lambda: not os.path.exists(home.file("jobs", job.id))), "collected", job.id)
         job.gone(home, "after its end")
+
+
+def upgraded(home, jobs, bundle):
+    with section("an upgrade and a rollback while jobs run"):
+        version = os.readlink(home.file("current"))
+        following = renamed(bundle, os.path.join(home.world.root, "next.tar.gz"), "9.0.0", level=0)
+        job = jobs.begin("@@slow 6@@@@say seen by three gateways of two versions to its end@@")
+        told = home.json("upgrade", *following.flags)
+        equal("the new version runs", (told.json["restarted"], os.readlink(home.file("current"))), (True, "versions/9.0.0"))
+        equal("the job goes on in its scope", (alive(job.runner), alive(job.provider), within_scope(job)), (True, True, True))
+        other = jobs.begin("@@slow 3@@@@say begun by the newer@@")
+        home.json("rollback")
+        equal("the old version runs again", (os.readlink(home.file("current")), home.status()["healthy"]), (version, True))
+        equal("and both jobs go on", [alive(one.provider) for one in (job, other)], [True, True])
+        equal("it knows both", home.status()["jobs"]["running"], 2)
+        client = home.client()
+        client.initialize()
+        for one, text in ((job, "seen by three gateways of two versions to its end"), (other, "begun by the newer")):
+            seen = json.loads(text_of(client.tool("llm_job_watch", jobId=one.id, until="end", waitMs=20000)))["job"]
+            equal("its true end is told", (seen["status"], seen["exitCode"]), ("completed", 0))
+            answer = json.loads(text_of(client.tool("llm_job_result", jobId=one.id)))
+            contains("with its whole text", json.dumps(answer), text)
+            one.gone(home, "after its end")
 
 
 def within_scope(job):
@@ -271,7 +294,10 @@ def inside(bundle, manager):
                    'kind = "folder"\n')
         home.json("start")
         jobs = Jobs(home, starts)
-        for part in (placed, outlives, many, connections, ends, canceling, without, removal):
+        placed(home, jobs)
+        outlives(home, jobs)
+        upgraded(home, jobs, Bundle(bundle, os.environ["RELEASE_VERSION"]))
+        for part in (many, connections, ends, canceling, without, removal):
             part(home, jobs)
     finally:
         world.close()
