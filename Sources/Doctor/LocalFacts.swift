@@ -1,4 +1,5 @@
 import Appliance
+import Glibc
 import Platform
 
 /// What the files of the appliance and the environment say; read once for a report.
@@ -60,6 +61,7 @@ struct LocalFacts: Sendable {
         exposesHome = configuration.workspaces.repositories.contains {
             (files.realPath($0.path) ?? $0.path) == home
         }
+        findings += LocalFacts.disk(layout.home, files)
         findings += LocalFacts.looseModes(layout, files)
         findings += environmentFile.problems.map {
             Finding(
@@ -72,6 +74,38 @@ struct LocalFacts: Sendable {
         }
         findings += LocalFacts.missingFolders(configuration.workspaces, files)
         self.findings = findings
+    }
+
+    /// Bytes below which the disk is said to be low: an upgrade and a few jobs that write as much as one may.
+    static let lowSpace: Int64 = 256 << 20
+
+    /// Whether there is anything to write on, without which no job starts.
+    private static func disk(_ home: String, _ files: Files) -> [Finding] {
+        guard files.exists(home) else { return [] }
+        if let obstacle = files.obstacleToWriting(home) {
+            let isReadOnly = obstacle == EROFS
+            return [
+                Finding(
+                    "home-not-writable",
+                    .error,
+                    "home",
+                    "'\(home)' cannot be written\(isReadOnly ? ": its file system is read-only" : ""), so no job can be started or recorded",
+                    help: isReadOnly
+                        ? "mount its file system with write access; the kernel takes that away from a disk with errors ('dmesg')"
+                        : "make the folder your own and writable: ls -ld '\(home)'"
+                )
+            ]
+        }
+        guard let free = try? files.freeSpace(home), free < lowSpace else { return [] }
+        return [
+            Finding(
+                "disk-low",
+                .warning,
+                "home",
+                "only \(free >> 20) MB are free where '\(home)' is, and one job may write 50 MB",
+                help: "free some space there, \(lowSpace >> 20) MB or more"
+            )
+        ]
     }
 
     /// Secrets that other users of the machine could read.

@@ -207,6 +207,11 @@ package struct Files: Sendable {
         return access(path, X_OK) == 0
     }
 
+    /// Why this user may not write what is at a path: EROFS, EACCES and the like; `nil` when nothing is against it.
+    package func obstacleToWriting(_ path: String) -> Int32? {
+        faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0 ? nil : errno
+    }
+
     /// Free bytes for this user in the file system of an existing path.
     package func freeSpace(_ path: String) throws(GatewayError) -> Int64 {
         var info = statvfs()

@@ -5,6 +5,7 @@ import os
 import time
 
 from harness import PYTHON, ROOT, check, contains, equal, product, run, section, tool
+from installed import namespace, namespaces_work
 
 SCHEMA = os.path.join(ROOT, "setup", "status.schema.json")
 VALIDATE = """
@@ -61,6 +62,17 @@ def drive(world):
         check("after setup: the token is not in the report", token not in json.dumps(report), "no token", "the token")
         ended = world.call([program, "doctor", "--text"])
         check("for people it is no JSON", ended.returncode == 0 and not ended.stdout.lstrip().startswith("{"), "a table", ended.stdout)
+
+    with section("a disk that is full or read-only"):
+        namespaces_work(world)
+        for options, code, words in (("size=8m", "disk-low", "8 MB are free where"), ("ro", "home-not-writable", "its file system is read-only")):
+            ended = world.call([*namespace(f"mount -t tmpfs -o {options},mode=700 none '{world.state}'"), program, "doctor", "--json"], timeout=120)
+            report = json.loads(ended.stdout)
+            found = {finding["code"]: finding for finding in report["findings"]}
+            contains(f"{code}: is a finding", json.dumps(found.get(code)), words)
+            check(f"{code}: with what to do", found[code]["help"] in report["next_actions"], found[code]["help"], report["next_actions"])
+            verdict = world.call([validator, "-c", VALIDATE, SCHEMA], text=ended.stdout)
+            equal(f"{code}: the outside validator finds nothing", verdict.stdout + verdict.stderr, "")
 
     with section("a CLI that hangs"):
         hanging = world.write("hanging", f"#!{PYTHON}\nimport time\ntime.sleep(600)\n", 0o755)
