@@ -310,6 +310,17 @@ def crossed(home, first, supervisor):
                 home.json("uninstall", "--yes", "--purge", environment=there)
                 check("its former gateway has ended", within(10, lambda: not alive(before)), "gone", before)
                 equal("nothing of it is left", left(home) + [name for name in [moved] if os.path.lexists(name)], [])
+            before = anew(home, first, supervisor)["pid"]
+            subprocess.run(["mv", home.state, moved], check=True)
+            os.symlink(moved, home.state)
+            told = home.status()
+            equal("one that a link leads to is known", (told["healthy"], told["pid"]), (True, before))
+            contains("and status says that it has to be started again", " ".join(told["notices"]), "was removed, and it does not write")
+            told = home.json("restart").status
+            check("which puts it right", told["healthy"] and told["pid"] != before and not told["notices"], "no notice", told)
+            home.json("uninstall", "--yes", "--purge")
+            os.unlink(home.state)
+            equal("nothing is left", left(home), [])
         finally:
             shutil.rmtree(moved, ignore_errors=True)
 

@@ -32,8 +32,11 @@ extension GatewayService {
                 help: "run '\(Product.name) stop', here or where that home is now, then this command again"
             )
         }
-        return relation(service) == .removed
+        return servesRemovedHome(service)
     }
+
+    /// Whether a service runs the gateway of a folder that was removed since.
+    func servesRemovedHome(_ service: ServiceBus.Unit) -> Bool { relation(service) == .removed }
 
     /// Whether a service runs the gateway of another home that is there.
     func servesAnotherHome(_ service: ServiceBus.Unit) -> Bool { relation(service) == .elsewhere }

@@ -74,6 +74,8 @@ struct GatewayService: Sendable {
         if let record = try detached.record() {
             describe(record, &status)
             address = record.listening(settings)
+            let relation = HomeProcesses(layout, files: machine.files).relation(record.supervisor)
+            if relation == .removed { status.notices.append(servesReplacedFolder) }
         } else if let stray = try detached.stray() {
             describe(stray, &status)
             address = stray.listening(settings)
@@ -125,6 +127,11 @@ struct GatewayService: Sendable {
         }
     }
 
+    private var servesReplacedFolder: String {
+        "the folder that it was started in was removed, and it does not write to the one that is there now; "
+            + "'\(Product.name) restart' puts that right"
+    }
+
     /// Describes a gateway whose supervisor's record is gone; gives where it listens.
     private func describe(lost: SupervisorRecord, _ status: inout ServiceStatus) -> Settings {
         describe(lost, &status)
@@ -172,6 +179,7 @@ struct GatewayService: Sendable {
                 "its unit runs the gateway of a home that was moved away from '\(layout.home)'"
             )
         }
+        if place.home == layout.home, servesRemovedHome(service) { status.notices.append(servesReplacedFolder) }
         if !UnitInstallation.journalIsReadable() { status.logPath = layout.gatewayLog }
         if service.needsReload || state.socket.needsReload {
             status.notices.append(
