@@ -49,12 +49,16 @@ private final class JobQueue: @unchecked Sendable {
     }
 
     func add(_ job: UnownedJob, _ executor: UnownedSerialExecutor) {
+        // Done with the job, its actor may go before this returns.
+        let own = Unmanaged.passRetained(self)
+        defer { own.release() }
         pthread_mutex_lock(mutex)
         jobs.append((job, executor))
         let starts = !hasThread
         hasThread = true
-        pthread_cond_signal(condition)
         pthread_mutex_unlock(mutex)
+        // After the unlocking, for which the woken thread would have to wait.
+        pthread_cond_signal(condition)
         if starts { BlockingThread.start(name) { self.run() } }
     }
 
