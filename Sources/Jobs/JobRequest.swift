@@ -45,7 +45,7 @@ package struct JobRequest: Sendable {
     package var isAwaited = false
     /// For how long after its acceptance another attempt may begin; `nil`: for as long as there are attempts.
     package var retryTime: Duration?
-    /// The id of the request's record, as `FlightRecorder.start` returned it.
+    /// The id that the request comes with; where an earlier one has it, the job goes by that of its record.
     package var correlationID: String
     /// The dedup key.
     package var requestKey: String?

@@ -48,6 +48,15 @@ package enum Dialect: Sendable {
         }
     }
 
+    /// Whether several changes in one transaction cost less than one transaction each.
+    package var sharesCommits: Bool {
+        switch self {
+        case .sqlite: true
+        // Its server brings commits of different gateways together, and runs one again that another one has met.
+        case .postgreSQL: false
+        }
+    }
+
     /// The end of a query for rows that are about to be changed: those that somebody else is changing are left out.
     package var unlessTaken: String {
         switch self {

@@ -265,15 +265,14 @@ struct SharingTests {
         func reserve(_ key: String) async throws -> String {
             let request = request(key)
             let spec = JobSpec(request, submitted: shop.machine.clock.now(), boot: nil)
-            let found = try await shop.store.reserve(
+            let intake = try await shop.store.takeIn(
                 spec,
                 directory: shop.layout.job(request.id),
                 instance: "a-gateway-that-is-gone",
                 host: host,
-                since: Timestamp(milliseconds: 0),
-                includesFinished: true
+                sharing: Intake.Rule(start: Timestamp(milliseconds: 0), includesFinished: true)
             )
-            #expect(found == nil)
+            #expect(intake.shared == nil)
             return request.id
         }
         let waitedFor = try await reserve("waited for")

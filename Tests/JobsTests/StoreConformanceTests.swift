@@ -202,15 +202,14 @@ struct StoreConformanceTests {
                 for number in 0..<16 {
                     let spec = spec("\(round)-\(number)", key: "key \(round)")
                     group.addTask {
-                        let found = try await stores[number % 4].reserve(
+                        let found = try await stores[number % 4].takeIn(
                             spec,
                             directory: "/jobs/\(spec.id)",
                             instance: "gateway \(number % 4)",
                             host: "here",
-                            since: start,
-                            includesFinished: true
+                            sharing: Intake.Rule(start: start, includesFinished: true)
                         )
-                        return (spec.id, found)
+                        return (spec.id, found.shared)
                     }
                 }
                 return try await group.reduce(into: []) { $0.append($1) }
@@ -227,26 +226,81 @@ struct StoreConformanceTests {
     func window(_ backend: Backend) async throws {
         let store = try RecordRoom(backend).store()
         func reserve(_ id: String, since milliseconds: Int64, finished: Bool = true) async throws -> String? {
-            try await store.reserve(
+            let start = WallClock.system.now().advanced(byMilliseconds: -milliseconds)
+            return try await store.takeIn(
                 spec(id, key: "same"),
                 directory: "/jobs/\(id)",
                 instance: "one",
                 host: "here",
-                since: WallClock.system.now().advanced(byMilliseconds: -milliseconds),
-                includesFinished: finished
-            )?.id
+                sharing: Intake.Rule(start: start, includesFinished: finished)
+            ).shared?.id
         }
         #expect(try await reserve("first", since: 60_000) == nil)
         #expect(try await reserve("second", since: 60_000) == "first")
         try await finish(store, spec("first", key: "same"), ending([0x41]))
         #expect(try await reserve("third", since: 60_000) == "first")
         #expect(try await reserve("fourth", since: 60_000, finished: false) == nil)
-        try await store.withdraw("fourth")
+        try await store.withdraw(spec("fourth", key: "same"), isCounted: true)
         #expect(try await reserve("fifth", since: -1000) == nil)
         try await finish(store, spec("fifth", key: "same"), ending([], .failed))
         #expect(try await reserve("sixth", since: 60_000) == "first")
         let outcome = try #require(try await store.outcome(of: "first", like: spec("x", key: "same")))
         #expect(outcome.output == [0x41] && outcome.status == .completed)
+        await store.close()
+    }
+
+    @Test("takes a request in as a whole: its record, its job and its run", arguments: Backend.allCases)
+    func intake(_ backend: Backend) async throws {
+        let room = try RecordRoom(backend)
+        let store = try room.store()
+        let recorder = FlightRecorder(store) { Issue.record("\($0)") }
+        var budget = Configuration.Budget()
+        budget.total.runs = 2
+        func take(_ id: String, key: String, correlation: String) async throws -> Intake {
+            var flight = FlightStart(correlationID: correlation, provider: "claude", model: "m", prompt: "p")
+            flight.jobID = id
+            return try await store.takeIn(
+                spec(id, key: key),
+                noting: recorder.entry(flight),
+                directory: "/jobs/\(id)",
+                instance: "one",
+                host: "here",
+                budget: budget,
+                sharing: Intake.Rule(start: Timestamp(milliseconds: 0), includesFinished: true)
+            )
+        }
+        func record(_ id: String) async throws -> [JSON?] {
+            let record = try await recorder.record(of: id, owner: "local")
+            return [record?["status"], record?["asyncJobId"], record?["sharedWith"]]
+        }
+        func runs() async throws -> Int {
+            try await store.read { connection throws(GatewayError) in
+                try Store.budgetUse(on: WallClock.system.now(), connection).total.runs
+            }
+        }
+        let first = try await take("a", key: "k", correlation: "c")
+        #expect(first.record == "c" && first.shared == nil)
+        #expect(try await store.job("a")?.correlationID == "c")
+        #expect(try await record("c") == ["started", "a", nil])
+        // The id is taken, and the job goes by the one that its record has got.
+        #expect(try await take("b", key: "l", correlation: "c").record == "c~2")
+        #expect(try await store.job("b")?.correlationID == "c~2")
+        // Who shares a run needs no room in the budget.
+        let sharing = try await take("x", key: "k", correlation: "d")
+        #expect(sharing.record == "d" && sharing.shared?.id == "a" && sharing.shared?.correlationID == "c")
+        #expect(try await record("d") == ["started", "a", "c"])
+        #expect(try await store.job("x") == nil)
+        let refused = try await take("y", key: "m", correlation: "e")
+        guard case .refused(let error) = refused.decision else {
+            throw GatewayError("internal-error", "the budget has let a run through")
+        }
+        #expect(error.code == "budget-exceeded" && refused.record == "e")
+        #expect(try await record("e") == ["started", "y", nil])
+        #expect(try await store.job("y") == nil)
+        #expect(try await runs() == 2)
+        try await store.withdraw(spec("b", key: "l"), isCounted: true)
+        #expect(try await store.job("b") == nil)
+        #expect(try await runs() == 1)
         await store.close()
     }
 
@@ -313,19 +367,27 @@ struct StoreConformanceTests {
         let now = WallClock.system.now()
         let taken = try await withThrowingTaskGroup(of: Bool.self) { [budget] group in
             for number in 0..<30 {
+                let spec = spec("\(number)")
                 group.addTask {
-                    do throws(GatewayError) {
-                        try await stores[number % 3].countRun(of: "claude", at: now, within: budget)
-                        return true
-                    } catch {
-                        guard error.code == "budget-exceeded" else { throw error }
-                        return false
+                    let intake = try await stores[number % 3].takeIn(
+                        spec,
+                        directory: "/jobs/\(number)",
+                        instance: "one",
+                        host: "here",
+                        budget: budget
+                    )
+                    switch intake.decision {
+                    case .reserved: return true
+                    case .refused(let error) where error.code == "budget-exceeded": return false
+                    case .refused(let error): throw error
+                    case .shared: return false
                     }
                 }
             }
             return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
         }
         #expect(taken == 10)
+        #expect(try await stores[0].running().count == 10)
         try await stores[0].write { connection throws(GatewayError) in
             try Store.addCost(1.5, of: "claude", at: now, connection)
             try Store.uncountRun(of: "claude", at: now, connection)

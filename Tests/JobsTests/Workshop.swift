@@ -1,9 +1,10 @@
 import Appliance
 import Glibc
-import Jobs
 import Platform
 import TestSupport
 import Testing
+
+@testable import Jobs
 
 /// A temporary home with a scheduler whose runner is the gateway that was built beside the tests.
 struct Workshop {
@@ -164,4 +165,11 @@ func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
         try await Task.sleep(for: .milliseconds(10))
     }
     return false
+}
+
+extension Intake {
+    /// The job that answers the request.
+    var shared: SharedRow? {
+        if case .shared(let row) = decision { row } else { nil }
+    }
 }

@@ -22,17 +22,18 @@ extension RequestTool {
         } catch {
             return Answer.refusal(provider, error, correlation)
         }
-        let record = await record(prepared, call)
+        let taken = await take(prepared, call, isAwaited: false)
         do throws(GatewayError) {
-            let begun = try await begin(record, prepared, isAwaited: false)
+            let begun = try taken.begun.get()
             return .json(started(await snapshot(of: begun, call), begun, prepared, call))
         } catch {
-            return Answer.refusal(provider, error, record.request.correlationID, record.warnings)
+            return Answer.refusal(provider, error, taken.correlation, taken.warnings)
         }
     }
 
     /// The job as it is now; what cannot be told, because it is over and the store does not answer, is left out.
     private func snapshot(of begun: Begun, _ call: ToolCall) async -> JSON {
+        if let snapshot = begun.snapshot { return snapshot.json }
         do throws(GatewayError) {
             if let found = try await services.jobs.find(begun.handle.id, for: call.principal.id) {
                 return found.snapshot.json

@@ -8,7 +8,7 @@ import Providers
 ///
 /// 1. Conversation, model, place and plan: pure decisions. When one of them refuses, nothing has been started.
 /// 2. Find the CLI on the search path.
-/// 3. Record the request, hand the job to its runner, and wait while its output is reported as progress.
+/// 3. Record the request and hand the job to its runner, in one step, and wait while its output is reported as progress.
 /// 4. Read the output; record answer, usage and conversation; answer. At the deadline, answer with the job's handle: what is
 ///    left of this happens when the job ends.
 struct RequestTool: Sendable {
@@ -183,13 +183,23 @@ struct RequestTool: Sendable {
         let sessionID: String?
         /// Whether another request has started it.
         var isShared = false
+        /// The job as it was at that moment; `nil` where it has to be looked for.
+        let snapshot: JobSnapshot?
         let warnings: [RequestWarning]
     }
 
+    /// A request that is written down, with what became of it.
+    struct Taken {
+        /// The id of its record: its answer and its record are found by the same.
+        let correlation: String
+        let warnings: [RequestWarning]
+        let begun: Result<Begun, GatewayError>
+    }
+
     private func run(_ prepared: Prepared, _ call: ToolCall) async -> ToolResult {
-        let record = await record(prepared, call)
+        let taken = await take(prepared, call, isAwaited: true)
         do throws(GatewayError) {
-            let begun = try await begin(record, prepared, isAwaited: true)
+            let begun = try taken.begun.get()
             // The runner goes on without us; whoever waits here shall not hold up a gateway that stops.
             call.cancellation.yieldToShutdown()
             guard let outcome = await wait(for: begun.handle, call) else {
@@ -209,22 +219,60 @@ struct RequestTool: Sendable {
                 warnings: begun.warnings + result.warnings
             ).toolResult(result, outcome)
         } catch {
-            return Answer.refusal(provider, error, record.request.correlationID, record.warnings)
+            return Answer.refusal(provider, error, taken.correlation, taken.warnings)
         }
     }
 
-    /// A request that is written down and not handed over yet.
-    struct Record {
-        var request: JobRequest
-        let sessionID: String?
-        let warnings: [RequestWarning]
+    /// Hands a run over, or finds the one that answers the same request, and writes the request down; its result is kept for
+    /// whoever awaits it.
+    func take(_ prepared: Prepared, _ call: ToolCall, isAwaited: Bool) async -> Taken {
+        var (request, reading) = jobRequest(prepared, call)
+        request.isAwaited = isAwaited
+        if isAwaited { request.retryTime = services.syncDeadline }
+        let flight = flight(prepared, call, job: request.id)
+        if isAwaited { services.completion.expect(request.id) }
+        let reception = await services.jobs.receive(
+            request,
+            sharing: prepared.sharing,
+            noting: services.recorder.entry(flight)
+        )
+        do throws(GatewayError) {
+            let submission = try reception.submission.get()
+            if submission.leader != nil { _ = services.completion.take(request.id) }
+            let correlation = reception.record ?? prepared.correlation
+            let warnings = RequestTool.warnings(asked: prepared.correlation, recorded: correlation)
+            let sharing = submission.leader.map { [shared(submission.handle.id, $0)] } ?? []
+            let begun = Begun(
+                handle: submission.handle,
+                correlation: correlation,
+                sessionID: prepared.conversation.id ?? (sharing.isEmpty ? reading.chosenSessionID : nil),
+                isShared: !sharing.isEmpty,
+                snapshot: submission.snapshot,
+                warnings: prepared.plan.warnings + warnings + sharing
+            )
+            return Taken(correlation: correlation, warnings: warnings, begun: .success(begun))
+        } catch {
+            _ = services.completion.take(request.id)
+            let correlation: String
+            if let record = reception.record {
+                correlation = record
+            } else {
+                correlation = await services.recorder.start(flight)
+            }
+            var end = FlightEnd(succeeded: false, response: "", durationMilliseconds: 0)
+            end.errorMessage = error.description
+            end.recording = request.recording
+            await services.recorder.complete(correlation, end, job: request.id)
+            return Taken(
+                correlation: correlation,
+                warnings: RequestTool.warnings(asked: prepared.correlation, recorded: correlation),
+                begun: .failure(error)
+            )
+        }
     }
 
-    /// Writes a request down.
-    ///
-    /// From here on the run goes by the id of its record, so that its answer and its record are found by the same.
-    func record(_ prepared: Prepared, _ call: ToolCall) async -> Record {
-        var (request, reading) = jobRequest(prepared, call)
+    /// What is known of a request when it starts.
+    private func flight(_ prepared: Prepared, _ call: ToolCall, job: String) -> FlightStart {
         var flight = FlightStart(
             correlationID: prepared.correlation,
             provider: provider.rawValue,
@@ -233,7 +281,7 @@ struct RequestTool: Sendable {
         )
         flight.sessionID = prepared.conversation.id
         flight.owner = call.principal.id
-        flight.jobID = request.id
+        flight.jobID = job
         flight.recording = prepared.recording
         let limit = services.configuration.limits.maxPromptCharacters
         if call.arguments["promptParts"] != nil,
@@ -241,56 +289,7 @@ struct RequestTool: Sendable {
         {
             flight.note(prompt, of: provider)
         }
-        request.correlationID = await services.recorder.start(flight)
-        return Record(
-            request: request,
-            sessionID: prepared.conversation.id ?? reading.chosenSessionID,
-            warnings: RequestTool.warnings(asked: prepared.correlation, recorded: request.correlationID)
-        )
-    }
-
-    /// Hands a run over; its result is kept for whoever awaits it.
-    func begin(
-        _ record: Record,
-        _ prepared: Prepared,
-        isAwaited: Bool
-    ) async throws(GatewayError) -> Begun {
-        var request = record.request
-        request.isAwaited = isAwaited
-        if isAwaited { request.retryTime = services.syncDeadline }
-        let submission = try await submit(request, prepared.sharing)
-        guard let leader = submission.leader else {
-            return Begun(
-                handle: submission.handle,
-                correlation: record.request.correlationID,
-                sessionID: record.sessionID,
-                warnings: prepared.plan.warnings + record.warnings
-            )
-        }
-        return Begun(
-            handle: submission.handle,
-            correlation: record.request.correlationID,
-            sessionID: prepared.conversation.id,
-            isShared: true,
-            warnings: prepared.plan.warnings + record.warnings + [shared(submission.handle.id, leader)]
-        )
-    }
-
-    /// Hands the job over, or finds the one that answers the same request; one that is refused closes its record.
-    private func submit(_ request: JobRequest, _ sharing: Sharing?) async throws(GatewayError) -> Submission {
-        if request.isAwaited { services.completion.expect(request.id) }
-        do throws(GatewayError) {
-            let submission = try await services.jobs.submit(request, sharing: sharing)
-            if submission.leader != nil { _ = services.completion.take(request.id) }
-            return submission
-        } catch {
-            _ = services.completion.take(request.id)
-            var end = FlightEnd(succeeded: false, response: "", durationMilliseconds: 0)
-            end.errorMessage = error.description
-            end.recording = request.recording
-            await services.recorder.complete(request.correlationID, end, job: request.id)
-            throw error
-        }
+        return flight
     }
 
     /// Says under which id a run is recorded when it is not the one that the caller chose.

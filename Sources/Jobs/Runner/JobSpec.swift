@@ -7,7 +7,7 @@ package struct JobSpec: Sendable {
     package var id: String
     /// `claude`, `codex`, `gemini`, `grok`, `mistral`.
     package var provider: String
-    /// The id of the request's record, as `FlightRecorder.start` returned it.
+    /// The id of the request's record.
     package var correlationID: String
     /// The dedup key; `nil` where the job is not to be shared.
     package var requestKey: String?

@@ -39,6 +39,11 @@ enum JobFiles {
         }
     }
 
+    /// Describes a staged job anew.
+    static func describe(_ spec: JobSpec, in staged: JobDirectory, files: Files) throws(GatewayError) {
+        try files.write(spec.json.compact, to: staged.spec, durable: false)
+    }
+
     /// Gives a staged directory its name.
     static func publish(
         _ staged: JobDirectory,

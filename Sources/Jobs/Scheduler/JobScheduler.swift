@@ -4,12 +4,11 @@ package import Platform
 
 /// Takes jobs in, starts their runners, watches them and commits how they ended.
 ///
-/// 1. Write the job's directory under a hidden name. Where the same request may have a job already: find that one or
-///    reserve the row, in one step (`SharedJobs.swift`).
+/// 1. Write the job's directory under a hidden name, and in one transaction the record of the request and the row of the job,
+///    or find the job that the same request has already (`SharedJobs.swift`).
 /// 2. Admission: run now, wait, or be refused as `saturated`. Rename the directory: a job that can be seen is whole.
 /// 3. When its turn comes, start the runner with the job's lock, and watch it by pid descriptor.
-/// 4. Write the row.
-/// 5. When it is gone, read its record and output, tell the gateway, commit, remove the directory.
+/// 4. When it is gone, read its record and output, tell the gateway, commit, remove the directory.
 ///
 /// A store that cannot be written is a finding and never stops a job: the directory is kept until its end is
 /// committed, which is tried again and again, also by a later gateway.
@@ -70,7 +69,7 @@ package actor JobScheduler {
     /// The newest job here of each request key.
     var keys: [String: String] = [:]
     /// Requests that are looked for in the store just now, by their keys.
-    var decisions: [String: Task<Result<Submission, GatewayError>, Never>] = [:]
+    var decisions: [String: Task<Reception, Never>] = [:]
     /// Jobs of other gateways that somebody here waits for, by their ids.
     var elsewhere: [String: Elsewhere] = [:]
     /// `jobs` directories that are watched for the ends of such jobs.
@@ -129,23 +128,11 @@ package actor JobScheduler {
 
     // MARK: for callers
 
-    /// Accepts a job: when this returns it is written down, and runs now or when its turn comes.
+    /// Accepts a job of its own; nothing is recorded of its request.
     ///
-    /// Throws `saturated` when too many run and wait, `invalid-input` for a file name that leaves the job's directory,
-    /// and what the file system throws.
+    /// Throws what keeps `receive` from it.
     package func submit(_ request: JobRequest) async throws(GatewayError) -> JobHandle {
-        try registry.enrol()
-        let (spec, staged) = try stage(request)
-        let handle: JobHandle
-        do throws(GatewayError) {
-            handle = try await acceptWithinBudget(spec, staged, request)
-        } catch {
-            try? machine.files.removeTree(staged.path)
-            throw error
-        }
-        // The directory is the promise; the row may be written while the runner starts, and adoption adds a missing one.
-        await note(spec, handle.directory)
-        return handle
+        try await submit(request, sharing: nil).handle
     }
 
     /// Writes a job's directory under a name that nobody takes for a job's.

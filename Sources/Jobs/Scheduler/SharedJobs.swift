@@ -21,6 +21,16 @@ package struct Submission: Sendable {
     package let handle: JobHandle
     /// The record of the request that started the job; `nil` when this one did.
     package let leader: String?
+    /// The job as it was at that moment; `nil` where it has to be looked for: it is over, or not here.
+    package var snapshot: JobSnapshot?
+}
+
+/// A request that was taken in, with what is recorded of it.
+package struct Reception: Sendable {
+    /// The id of its record; `nil` where none was written.
+    package let record: String?
+    /// What became of it, or why nothing did.
+    package let submission: Result<Submission, GatewayError>
 }
 
 /// A job of another gateway that somebody here waits for.
@@ -34,45 +44,56 @@ struct Elsewhere {
 /// One run for the same request, whoever asks and however many at once.
 ///
 /// 1. A job of this gateway with the request's key, or one that is being decided on just now, answers it.
-/// 2. Otherwise the job is staged, and the store finds the newest job with the key or reserves the row in one transaction:
-///    of several gateways on one file, one gets it.
+/// 2. Otherwise the job is staged, and in one transaction the store writes the request down, finds the newest job with the key
+///    or reserves the row: of several gateways on one file, one gets it.
 /// 3. A found job that is over answers from the store. One that another gateway answers for is over when its directory goes,
 ///    which is seen (inotify(7)), or on another machine when that is announced; its row is final by then, or its gateway is
 ///    gone and adoption resolves it.
 /// 4. A reserved one is started. When it cannot be, the reservation is taken back; when the gateway dies before the
-///    directory has its name, adoption closes the row.
+///    directory has its name, adoption closes the row and with it the record of the request.
 extension JobScheduler {
-    /// Accepts a job, or finds the one that answers the same request.
+    /// Accepts a job, or finds the one that answers the same request; nothing is recorded of it.
     ///
-    /// Without a `requestKey`, a rule, a store, or the wish that it be recorded in full, it is `submit`, and throws what that throws.
+    /// Throws what keeps `receive` from it.
     package func submit(_ request: JobRequest, sharing: Sharing?) async throws(GatewayError) -> Submission {
-        guard let sharing, let key = request.requestKey, sharing.window > .zero, request.recording == .full,
-            let store
-        else {
-            return Submission(handle: try await submit(request), leader: nil)
+        try await receive(request, sharing: sharing).submission.get()
+    }
+
+    /// Accepts a job, or finds the one that answers the same request, and writes down that it starts.
+    ///
+    /// When this returns, the job is written down too, and runs now or when its turn comes. Without a `requestKey`, a rule, a
+    /// store, or the wish that it be recorded in full, it is a job of its own. Fails as `saturated` when too many run and wait,
+    /// `circuit-open`, `budget-exceeded`, `invalid-input` for a file name that leaves the job's directory, and with what the
+    /// file system says; with a ceiling in the budget also with what the store says, because what was run is not known then.
+    package func receive(
+        _ request: JobRequest,
+        sharing: Sharing?,
+        noting entry: FlightEntry? = nil
+    ) async -> Reception {
+        do throws(GatewayError) {
+            try registry.enrol()
+        } catch {
+            return Reception(record: nil, submission: .failure(error))
         }
-        try registry.enrol()
+        guard let sharing, let key = request.requestKey, sharing.window > .zero, request.recording == .full,
+            store != nil
+        else { return await start(request, entry, nil) }
         if let job = shareable(key, sharing) {
-            job.callers.insert(request.correlationID)
-            return await link(request, to: job.handle, of: job.spec.correlationID)
+            return await join(job.handle, of: job.spec.correlationID, request, entry)
         }
         if let decision = decisions[key] {
-            let found = try await decision.value.get()
-            let leader = found.leader ?? jobs[found.handle.id]?.spec.correlationID
-            jobs[found.handle.id]?.callers.insert(request.correlationID)
-            return await link(request, to: found.handle, of: leader ?? found.handle.id)
-        }
-        let decision = Task {
-            do throws(GatewayError) {
-                return Result<Submission, GatewayError>.success(try await decide(request, sharing, store))
-            } catch {
-                return .failure(error)
+            switch await decision.value.submission {
+            case .failure(let error): return Reception(record: nil, submission: .failure(error))
+            case .success(let found):
+                let leader = found.leader ?? jobs[found.handle.id]?.spec.correlationID ?? found.handle.id
+                return await join(found.handle, of: leader, request, entry)
             }
         }
+        let decision = Task { await start(request, entry, sharing) }
         decisions[key] = decision
-        let result = await decision.value
+        let reception = await decision.value
         decisions[key] = nil
-        return try result.get()
+        return reception
     }
 
     /// A caller wants its job no more, which is ended unless somebody else waits for it; `false` when it goes on.
@@ -107,44 +128,121 @@ extension JobScheduler {
         machine.clock.now().advanced(byMilliseconds: -Int64(sharing.window.milliseconds))
     }
 
-    private func link(_ request: JobRequest, to handle: JobHandle, of leader: String) async -> Submission {
+    private func join(
+        _ handle: JobHandle,
+        of leader: String,
+        _ request: JobRequest,
+        _ entry: FlightEntry?
+    ) async -> Reception {
         if request.isAwaited { prefer(handle.id) }
+        // Its record has no id yet, and until then, too, somebody wants the job.
+        jobs[handle.id]?.callers.insert(request.id)
+        var record: String?
         await noting { store throws(GatewayError) in
-            try await store.link(request.correlationID, to: handle.id, of: leader)
+            record = try await store.join(
+                request.correlationID,
+                noting: entry,
+                to: handle.id,
+                of: leader
+            )
         }
-        return Submission(handle: handle, leader: leader)
+        if let job = jobs[handle.id] {
+            job.callers.insert(record ?? request.correlationID)
+            job.callers.remove(request.id)
+        }
+        return received(handle, leader: leader, record)
     }
 
-    private func decide(
-        _ request: JobRequest,
-        _ sharing: Sharing,
-        _ store: Store
-    ) async throws(GatewayError) -> Submission {
-        let (spec, staged) = try stage(request)
-        var found: SharedRow?
-        let isReserved = await noting { store throws(GatewayError) in
-            found = try await store.reserve(
+    /// The job as its callers see it, unless it is over: a moment later it is where everybody finds it.
+    private func received(_ handle: JobHandle, leader: String?, _ record: String?) -> Reception {
+        let job = jobs[handle.id].flatMap { $0.machine.status.isFinal ? nil : $0 }
+        return Reception(
+            record: record,
+            submission: .success(
+                Submission(handle: handle, leader: leader, snapshot: job.map { snapshot(of: $0) })
+            )
+        )
+    }
+
+    /// Stages a job, has the store decide what answers the request, and starts the job if nothing else does.
+    private func start(_ request: JobRequest, _ entry: FlightEntry?, _ sharing: Sharing?) async -> Reception {
+        var spec: JobSpec
+        let staged: JobDirectory
+        do throws(GatewayError) {
+            (spec, staged) = try stage(request)
+        } catch {
+            return Reception(record: nil, submission: .failure(error))
+        }
+        var record: String?
+        do throws(GatewayError) {
+            var intake = try await takeIn(spec, entry, sharing)
+            record = intake?.record
+            if let record { spec.correlationID = record }
+            if case .shared(let row) = intake?.decision {
+                if let handle = await follow(row, spec) {
+                    try? machine.files.removeTree(staged.path)
+                    jobs[row.id]?.callers.insert(spec.correlationID)
+                    return received(handle, leader: row.correlationID, record)
+                }
+                // It has gone since.
+                intake = try await takeIn(spec, nil, nil)
+            }
+            if case .refused(let refusal) = intake?.decision { throw refusal }
+            let handle = try await accept(spec, staged, request, isCounted: intake != nil)
+            return received(handle, leader: nil, record)
+        } catch {
+            try? machine.files.removeTree(staged.path)
+            return Reception(record: record, submission: .failure(error))
+        }
+    }
+
+    /// What the store makes of a staged job; `nil` when there is none, or it cannot be written and no ceiling has to be kept.
+    private func takeIn(
+        _ spec: JobSpec,
+        _ entry: FlightEntry?,
+        _ sharing: Sharing?
+    ) async throws(GatewayError) -> Intake? {
+        guard let store else { return nil }
+        do throws(GatewayError) {
+            return try await store.takeIn(
                 spec,
+                noting: entry,
                 directory: directory(of: spec.id).path,
                 instance: registry.name,
                 host: registry.host,
-                since: start(of: sharing),
-                includesFinished: sharing.includesFinished
+                budget: budget,
+                sharing: sharing.map {
+                    Intake.Rule(start: start(of: $0), includesFinished: $0.includesFinished)
+                }
             )
-        }
-        if let found, let handle = await follow(found, spec) {
-            try? machine.files.removeTree(staged.path)
-            jobs[found.id]?.callers.insert(spec.correlationID)
-            return Submission(handle: handle, leader: found.correlationID)
-        }
-        do throws(GatewayError) {
-            let handle = try await acceptWithinBudget(spec, staged, request)
-            if !isReserved || found != nil { await note(spec, handle.directory) }
-            return Submission(handle: handle, leader: nil)
         } catch {
-            // In this order: who waits for it elsewhere looks into the store when the directory goes.
-            await noting { store throws(GatewayError) in try await store.withdraw(spec.id) }
-            try? machine.files.removeTree(staged.path)
+            guard budget.isNone else { throw error }
+            report(error)
+            return nil
+        }
+    }
+
+    /// Accepts a job that the store has taken in, which is taken back there when that is refused.
+    private func accept(
+        _ spec: JobSpec,
+        _ staged: JobDirectory,
+        _ request: JobRequest,
+        isCounted: Bool
+    ) async throws(GatewayError) -> JobHandle {
+        do throws(GatewayError) {
+            // An earlier request has the id that this one came with.
+            if spec.correlationID != request.correlationID {
+                try JobFiles.describe(spec, in: staged, files: machine.files)
+            }
+            let handle = try accept(spec, staged, request)
+            // The directory is the promise; the row may be written while the runner starts, and adoption adds a missing one.
+            if !isCounted { await note(spec, handle.directory) }
+            return handle
+        } catch {
+            // Before the directory goes: who waits for it elsewhere looks into the store then.
+            await noting { store throws(GatewayError) in
+                try await store.withdraw(spec, isCounted: isCounted)
+            }
             throw error
         }
     }

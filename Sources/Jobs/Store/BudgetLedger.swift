@@ -97,31 +97,32 @@ extension Store {
         return use
     }
 
-    /// Counts a run that is about to be accepted, in one step with the look whether there is room for it.
+    /// Counts a run that is about to be accepted, in the transaction that looks whether there is room for it; returns
+    /// `budget-exceeded` where there is none.
     ///
     /// Of many requests at once, in however many gateways on the file, no more get through than a ceiling on runs has room
     /// for. What a run costs is only known when it is over, so that those that run at the same time may together go beyond a
-    /// ceiling on cost. Throws `budget-exceeded`.
-    func countRun(
+    /// ceiling on cost.
+    static func countRun(
         of provider: String,
         at instant: Timestamp,
-        within budget: Configuration.Budget
-    ) async throws(GatewayError) {
-        try await write { connection throws(GatewayError) in
-            try connection.transaction { () throws(GatewayError) in
-                let use = try Store.budgetUse(on: instant, connection)
-                if let exhausted = budget.exhausted(by: use, for: provider) {
-                    throw Store.exceeded(exhausted, at: instant)
-                }
-                try connection.execute(
-                    """
-                    INSERT INTO budget_days (day, provider, runs, cost_usd) VALUES (?1, ?2, 1, 0)
-                    ON CONFLICT (day, provider) DO UPDATE SET runs = budget_days.runs + 1
-                    """,
-                    [.text(use.day), .text(provider)]
-                )
+        _ budget: Configuration.Budget,
+        _ connection: any DatabaseConnection
+    ) throws(GatewayError) -> GatewayError? {
+        if !budget.isNone {
+            let use = try Store.budgetUse(on: instant, connection)
+            if let exhausted = budget.exhausted(by: use, for: provider) {
+                return Store.exceeded(exhausted, at: instant)
             }
         }
+        try connection.execute(
+            """
+            INSERT INTO budget_days (day, provider, runs, cost_usd) VALUES (?1, ?2, 1, 0)
+            ON CONFLICT (day, provider) DO UPDATE SET runs = budget_days.runs + 1
+            """,
+            [.text(BudgetUse.day(of: instant)), .text(provider)]
+        )
+        return nil
     }
 
     private static func exceeded(

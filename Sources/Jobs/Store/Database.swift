@@ -20,6 +20,11 @@ package actor Database {
     private let patience: Duration
     private let open: @Sendable () throws(GatewayError) -> any DatabaseConnection
     private var state = State.closed
+    /// What waits for the next transaction, in the order in which it came.
+    private var pending: [any PendingCommit] = []
+
+    /// How many calls share a transaction at most: it holds the lock that other gateways wait for.
+    private static let commitLimit = 64
 
     /// The database's own thread: SQLite blocks, which the cooperative pool must not.
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
@@ -44,6 +49,44 @@ package actor Database {
         try body(connection())
     }
 
+    /// Runs calls in a transaction, together with what others want committed at the same time: it costs hardly more than one.
+    ///
+    /// `body` may be run again after it was undone.
+    package func commit<Value: Sendable>(
+        _ body: @escaping @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        let result = await withCheckedContinuation { continuation in
+            pending.append(WaitingCommit(body: body, continuation: continuation))
+            // Behind the calls that wait for this thread already, so that they join in.
+            if pending.count == 1 { Task { commitPending() } }
+        }
+        return try result.get()
+    }
+
+    private func commitPending() {
+        let batch = pending.prefix(Database.commitLimit)
+        pending.removeFirst(batch.count)
+        if !pending.isEmpty { Task { commitPending() } }
+        do throws(GatewayError) {
+            let connection = try connection()
+            guard batch.count > 1, connection.dialect.sharesCommits else {
+                for commit in batch { commit.run(on: connection) }
+                return
+            }
+            do throws(GatewayError) {
+                try connection.transaction { () throws(GatewayError) in
+                    for commit in batch { try commit.attempt(on: connection) }
+                }
+                for commit in batch { commit.succeed() }
+            } catch {
+                // One of them has failed, and undone what the others did.
+                for commit in batch { commit.run(on: connection) }
+            }
+        } catch {
+            for commit in batch { commit.fail(error) }
+        }
+    }
+
     /// Closes the connection for good.
     package func close() {
         state = .closedForGood
@@ -66,4 +109,48 @@ package actor Database {
             }
         }
     }
+}
+
+/// Calls whose caller waits for their commit.
+private protocol PendingCommit: AnyObject {
+    /// Runs them in a transaction that is committed later.
+    func attempt(on connection: any DatabaseConnection) throws(GatewayError)
+    /// The transaction of the attempt is committed.
+    func succeed()
+    /// Runs them in a transaction of their own.
+    func run(on connection: any DatabaseConnection)
+    func fail(_ error: GatewayError)
+}
+
+private final class WaitingCommit<Value: Sendable>: PendingCommit {
+    private let body: @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
+    private let continuation: CheckedContinuation<Result<Value, GatewayError>, Never>
+    private var value: Value?
+
+    init(
+        body: @escaping @Sendable (any DatabaseConnection) throws(GatewayError) -> Value,
+        continuation: CheckedContinuation<Result<Value, GatewayError>, Never>
+    ) {
+        self.body = body
+        self.continuation = continuation
+    }
+
+    func attempt(on connection: any DatabaseConnection) throws(GatewayError) { value = try body(connection) }
+
+    func succeed() {
+        guard let value else { return fail(GatewayError("internal-error", "a commit has no result")) }
+        continuation.resume(returning: .success(value))
+    }
+
+    func run(on connection: any DatabaseConnection) {
+        do throws(GatewayError) {
+            let body = body
+            value = try connection.transaction { () throws(GatewayError) in try body(connection) }
+            succeed()
+        } catch {
+            fail(error)
+        }
+    }
+
+    func fail(_ error: GatewayError) { continuation.resume(returning: .failure(error)) }
 }

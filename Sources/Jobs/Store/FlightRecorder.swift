@@ -118,79 +118,26 @@ package struct FlightRecorder: Sendable {
         redacts = !["0", "false", "off", "no"].contains(wish)
     }
 
+    /// What the store writes down of a request when it starts; `nil` where nothing is.
+    package func entry(_ flight: FlightStart) -> FlightEntry? {
+        store == nil || flight.recording == .none ? nil : FlightEntry(flight, redacts: redacts)
+    }
+
     /// Writes down that a request starts, and returns the id of its record.
     ///
     /// That is its correlation id; where an earlier request has it already, `<id>~2`, `<id>~3` and so on. What cannot be
     /// written keeps the id that it came with.
     @discardableResult
     package func start(_ flight: FlightStart) async -> String {
-        guard let store, flight.recording != .none else { return flight.correlationID }
-        // The reference's table takes no null for a prompt.
-        let isFull = flight.recording == .full
-        let prompt = isFull ? flight.prompt : ""
-        let system = isFull ? flight.system : nil
-        let now = store.clock.now()
-        let redacts = redacts
         var recorded = flight.correlationID
-        await noting { () throws(GatewayError) in
-            recorded = try await store.write { connection throws(GatewayError) in
-                let cleanPrompt = FlightRecorder.clean(prompt, redacts)
-                let cleanSystem = system.map { FlightRecorder.clean($0, redacts) }
-                return try connection.transaction { () throws(GatewayError) in
-                    let id = try FlightRecorder.freeID(flight.correlationID, connection)
-                    try connection.execute(
-                        """
-                        INSERT INTO requests (id, cli, model, prompt, system, session_id, datetime_utc,
-                            stable_prefix_hash, stable_prefix_tokens, cache_control_blocks,
-                            cache_control_ttl_seconds, owner_principal, expires_at)
-                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-                        """,
-                        [
-                            .text(id), .text(flight.provider), .text(flight.model),
-                            .text(cleanPrompt),
-                            .optional(cleanSystem),
-                            .optional(flight.sessionID), .text(now.iso8601),
-                            .optional(isFull ? flight.stablePrefixHash : nil),
-                            .optional(flight.stablePrefixTokens), .optional(flight.cacheControlBlocks),
-                            .optional(flight.cacheControlTTLSeconds), .optional(flight.owner),
-                            .text(store.expiry(from: now)),
-                        ]
-                    )
-                    // Left by a program that removed the request without it.
-                    try connection.execute("DELETE FROM gateway_metadata WHERE request_id = ?1", [.text(id)])
-                    try connection.execute(
-                        """
-                        INSERT INTO gateway_metadata (request_id, async_job_id, approval_decision, status)
-                        VALUES (?1, ?2, ?3, 'started')
-                        """,
-                        [.text(id), .optional(flight.jobID), .optional(flight.approvalDecision)]
-                    )
-                    return id
+        if let store, let entry = entry(flight) {
+            await noting { () throws(GatewayError) in
+                recorded = try await store.commit { (connection) throws(GatewayError) in
+                    try entry.write(to: connection, of: store)
                 }
             }
         }
         return recorded
-    }
-
-    /// The id itself, or the next numbered one where it is taken; only in a transaction that writes.
-    private static func freeID(
-        _ wanted: String,
-        _ connection: any DatabaseConnection
-    ) throws(GatewayError) -> String {
-        let isTaken = try connection.first("SELECT 1 FROM requests WHERE id = ?1", [.text(wanted)]) { _ in
-            true
-        }
-        guard isTaken != nil else { return wanted }
-        // A range of the primary key, because a client may send the same id every time: ':' follows '9'.
-        let latest = try connection.first(
-            """
-            SELECT MAX(CAST(substr(id, length(?1) + 1) AS INTEGER)) FROM requests
-            WHERE id >= ?1 || '0' AND id < ?1 || ':' AND length(id) < length(?1) + 10
-                AND ltrim(substr(id, length(?1) + 1), '0123456789') = ''
-            """,
-            [.text("\(wanted)~")]
-        ) { $0.integer(0) ?? 1 }
-        return "\(wanted)~\(max(latest ?? 1, 1) + 1)"
     }
 
     /// Writes down how a request ended; only the first ending counts.
@@ -337,7 +284,7 @@ package struct FlightRecorder: Sendable {
         }
     }
 
-    private static func clean(_ text: String, _ redacts: Bool) -> String {
+    static func clean(_ text: String, _ redacts: Bool) -> String {
         redacts ? Redaction.secrets(in: text) : text
     }
 

@@ -17,56 +17,10 @@ struct SharedRow: Sendable {
 }
 
 extension Store {
-    private static let sharedColumns = "id, correlation_id, status, directory, owner_instance, owner_hostname"
-
-    /// Finds the newest job with the request's key, or writes this one down in its place: one step, whoever else asks.
-    ///
-    /// A finished job counts when it has an answer, a running one when its end can be seen: its files are on this machine, or a
-    /// server tells; both when they began after `start`. The record of the request is told whose answer it gets.
-    func reserve(
-        _ spec: JobSpec,
-        directory: String,
-        instance: String,
-        host: String,
-        since start: Timestamp,
-        includesFinished: Bool
-    ) async throws(GatewayError) -> SharedRow? {
-        try await write { connection throws(GatewayError) in
-            try connection.transaction { () throws(GatewayError) in
-                let found = try connection.first(
-                    """
-                    SELECT \(Store.sharedColumns) FROM jobs
-                    WHERE request_key = ?1 AND started_at >= ?2 AND id <> ?3
-                        AND (status = 'running' AND directory IS NOT NULL AND (owner_hostname = ?4 OR ?6 = 1)
-                            OR status = 'completed' AND error_category IS NULL AND payload_json IS NOT NULL AND ?5 = 1)
-                    ORDER BY started_at DESC LIMIT 1
-                    """,
-                    [
-                        .optional(spec.requestKey), .text(start.iso8601), .text(spec.id), .text(host),
-                        .flag(includesFinished), .flag(server != nil),
-                    ],
-                    SharedRow.init(row:)
-                )
-                if let found {
-                    try Store.link(spec.correlationID, to: found.id, found.correlationID, connection)
-                } else {
-                    try Store.insert(spec, directory: directory, instance: instance, host: host, connection)
-                }
-                return found
-            }
-        }
-    }
+    static let sharedColumns = "id, correlation_id, status, directory, owner_instance, owner_hostname"
 
     /// Tells a request's record that its answer is that of another request's run.
-    func link(_ correlationID: String, to job: String, of leader: String) async throws(GatewayError) {
-        try await write { connection throws(GatewayError) in
-            try connection.transaction { () throws(GatewayError) in
-                try Store.link(correlationID, to: job, leader, connection)
-            }
-        }
-    }
-
-    private static func link(
+    static func link(
         _ correlationID: String,
         to job: String,
         _ leader: String,
@@ -131,16 +85,6 @@ extension Store {
     func stopSharing(_ job: String) async throws(GatewayError) {
         try await write { connection throws(GatewayError) in
             try connection.execute("UPDATE jobs SET request_key = '' WHERE id = ?1", [.text(job)])
-        }
-    }
-
-    /// Takes a reservation back; its job was never there.
-    func withdraw(_ job: String) async throws(GatewayError) {
-        try await write { connection throws(GatewayError) in
-            try connection.transaction { () throws(GatewayError) in
-                try connection.execute("DELETE FROM jobs WHERE id = ?1 AND status = 'running'", [.text(job)])
-                try connection.announce(StoreNews.ended(job).text)
-            }
         }
     }
 
@@ -211,7 +155,7 @@ extension Store {
 
 extension SharedRow {
     /// Reads `sharedColumns`.
-    fileprivate init(row: any Row) {
+    init(row: any Row) {
         self.init(
             id: row.text(0) ?? "",
             correlationID: row.text(1) ?? "",

@@ -131,6 +131,15 @@ package struct Store: Sendable {
         try await writer.run(body)
     }
 
+    /// Runs calls in a transaction that others may share; when this returns, it is committed.
+    ///
+    /// `body` may be run again after it was undone: it touches nothing but the database and what is its own.
+    func commit<Value: Sendable>(
+        _ body: @escaping @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        try await writer.commit(body)
+    }
+
     /// Runs calls that only read.
     package func read<Value: Sendable>(
         _ body: @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
