@@ -1,17 +1,18 @@
 import Appliance
+import Platform
 
 /// Reads claude's `stream-json` lines, and grok's `streaming-messages-json`, which has the same shape.
 ///
 /// A failure is told by `is_error`, never by `subtype`, which says `success` for failed API calls too.
 extension Reading {
-    mutating func readClaude(_ bytes: [UInt8]) {
-        var lines = ClaudeLines()
-        OutputReader.objects(in: bytes, skipping: "{\"type\":\"stream_event\"") { object, line in
+    mutating func readClaude(_ bytes: WrittenBytes) throws(GatewayError) {
+        var lines = ClaudeLines(keepsText: context.outputFormat == "json")
+        try OutputReader.objects(in: bytes, skipping: "{\"type\":\"stream_event\"") { object, line in
             lines.take(object, line)
         }
         // `--output-format json` of a CLI that somebody runs by hand prints one object, perhaps indented.
-        if !lines.sawObject, let whole = try? JSON.parse(bytes), whole["type"]?.string == "result" {
-            lines.take(whole, bytes[...])
+        if !lines.sawObject, let whole = try OutputReader.document(bytes), whole["type"]?.string == "result" {
+            lines.take(whole, try bytes.all()[...])
         }
         result.sessionID = lines.session
         result.thinking = lines.thinking
@@ -19,10 +20,15 @@ extension Reading {
         // The first line comes before anything is done.
         if lines.sawObject || bytes.isEmpty { toolsRun = lines.sawTool }
         guard let last = lines.results.last else {
-            result.text = lines.sawObject ? lines.replies.last ?? "" : OutputReader.plainText(bytes)
-            if lines.sawObject, !result.text.isEmpty {
+            guard lines.sawObject else {
+                result.reply = try OutputReader.plainText(bytes)
+                return
+            }
+            let reply = lines.reply ?? ""
+            result.reply = WrittenText(reply)
+            if !reply.isEmpty {
                 failure =
-                    "\(context.provider.executable) ended without a result; its last message was: \(result.text)"
+                    "\(context.provider.executable) ended without a result; its last message was: \(reply)"
             }
             return
         }
@@ -33,7 +39,9 @@ extension Reading {
         if last.json["is_error"]?.bool == true {
             failure = claudeFailure(last.json, reply: reply)
         }
-        result.text = context.outputFormat == "json" ? last.text : reply ?? lines.replies.last ?? ""
+        result.reply = WrittenText(
+            context.outputFormat == "json" ? last.text : reply ?? lines.reply ?? ""
+        )
         // The line itself is never empty; what counts is whether there is a reply in it.
         if context.outputFormat == "json", failure == nil, (reply ?? "").allSatisfy(\.isWhitespace) {
             hasNoReply = true
@@ -80,14 +88,19 @@ extension Reading {
 
 /// What the lines of a claude stream say.
 struct ClaudeLines {
+    /// Whether a result is the reply as it was written.
+    let keepsText: Bool
     var results: [(json: JSON, text: String)] = []
-    var replies: [String] = []
+    /// The last message.
+    var reply: String?
     var thinking: [String] = []
     var session: String?
     var model: String?
     var sawObject = false
     /// A tool of any kind, of a subagent's too.
     var sawTool = false
+
+    init(keepsText: Bool) { self.keepsText = keepsText }
 
     mutating func take(_ object: JSON, _ line: ArraySlice<UInt8>) {
         sawObject = true
@@ -100,7 +113,7 @@ struct ClaudeLines {
         case "system" where object["subtype"]?.string == "init":
             if let name = object["model"]?.string { model = name }
         case "assistant": takeMessage(object)
-        case "result": results.append((object, String(decoding: line, as: UTF8.self)))
+        case "result": results.append((object, keepsText ? String(decoding: line, as: UTF8.self) : ""))
         default: break
         }
     }
@@ -117,7 +130,7 @@ struct ClaudeLines {
             default: break
             }
         }
-        if !texts.isEmpty { replies.append(texts.joined()) }
+        if !texts.isEmpty { reply = texts.joined() }
     }
 
     static func usage(of json: JSON?) -> Usage? {

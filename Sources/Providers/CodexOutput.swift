@@ -1,11 +1,12 @@
 import Appliance
+import Platform
 
 /// Reads the JSON lines of `codex exec --json`.
 ///
 /// The usage of `turn.completed` is the whole thread's. An `error` item is a warning; a failure is `turn.failed`, or an
 /// `error` event that no finished turn follows (codex also says "Reconnecting... 1/5" with one).
 extension Reading {
-    mutating func readCodex(_ bytes: [UInt8]) {
+    mutating func readCodex(_ bytes: WrittenBytes) throws(GatewayError) {
         var sawObject = false
         var reply: String?
         var lastError: String?
@@ -13,7 +14,7 @@ extension Reading {
         var usage: JSON?
         var turns = 0
         var sawTool = false
-        OutputReader.objects(in: bytes) { object, _ in
+        try OutputReader.objects(in: bytes) { object, _ in
             sawObject = true
             if let type = object["item"]?["type"]?.string, !Reading.codexWords.contains(type) {
                 sawTool = true
@@ -35,12 +36,16 @@ extension Reading {
         result.turns = turns == 0 ? nil : turns
         takeUsage(usage)
         if context.outputFormat == "json" {
-            result.text = OutputReader.plainText(bytes)
+            result.reply = try OutputReader.plainText(bytes)
             if sawObject, failure == nil, (reply ?? "").allSatisfy(\.isWhitespace) {
                 hasNoReply = true
             }
         } else {
-            result.text = reply ?? failure ?? (sawObject ? "" : OutputReader.plainText(bytes))
+            if let text = reply ?? failure ?? (sawObject ? "" : nil) {
+                result.reply = WrittenText(text)
+            } else {
+                result.reply = try OutputReader.plainText(bytes)
+            }
         }
     }
 

@@ -1,21 +1,22 @@
 import Appliance
+import Platform
 
 /// Reads grok's formats: one JSON object, deltas, claude's message stream, or plain text.
 extension Reading {
-    mutating func readGrok(_ bytes: [UInt8]) {
+    mutating func readGrok(_ bytes: WrittenBytes) throws(GatewayError) {
         switch context.outputFormat {
-        case "streaming-messages-json": readClaude(bytes)
-        case "streaming-json": readGrokDeltas(bytes)
-        case "plain": result.text = OutputReader.plainText(bytes)
-        default: readGrokObject(bytes)
+        case "streaming-messages-json": try readClaude(bytes)
+        case "streaming-json": try readGrokDeltas(bytes)
+        case "plain": result.reply = try OutputReader.plainText(bytes)
+        default: try readGrokObject(bytes)
         }
     }
 
     /// `{text, stopReason, sessionId, requestId, thought}`; anything else is taken as the reply itself.
-    private mutating func readGrokObject(_ bytes: [UInt8]) {
-        let whole = OutputReader.plainText(bytes)
-        guard let object = try? JSON.parse(bytes), object.object != nil else {
-            result.text = whole
+    private mutating func readGrokObject(_ bytes: WrittenBytes) throws(GatewayError) {
+        let whole = try OutputReader.plainText(bytes)
+        guard let object = try OutputReader.document(bytes) else {
+            result.reply = whole
             return
         }
         result.sessionID = object["sessionId"]?.string
@@ -23,17 +24,21 @@ extension Reading {
         if let thought = object["thought"]?.string, !thought.isEmpty { result.thinking = [thought] }
         if let error = Reading.message(of: object["error"]) { failure = error }
         let reply = object["text"]?.string
-        result.text = context.outputFormat == "json" ? whole : reply ?? (failure == nil ? whole : "")
+        if context.outputFormat == "json" {
+            result.reply = whole
+        } else {
+            result.reply = reply.map { WrittenText($0) } ?? (failure == nil ? whole : "")
+        }
         if failure == nil, let reply, reply.allSatisfy(\.isWhitespace) {
             hasNoReply = true
         }
     }
 
-    private mutating func readGrokDeltas(_ bytes: [UInt8]) {
+    private mutating func readGrokDeltas(_ bytes: WrittenBytes) throws(GatewayError) {
         var sawObject = false
         var text = ""
         var thought = ""
-        OutputReader.objects(in: bytes) { object, _ in
+        try OutputReader.objects(in: bytes) { object, _ in
             sawObject = true
             if let id = object["sessionId"]?.string { result.sessionID = id }
             let part = object["data"]?.string ?? object["text"]?.string ?? ""
@@ -46,6 +51,6 @@ extension Reading {
             }
         }
         if !thought.isEmpty { result.thinking = [thought] }
-        result.text = sawObject ? text : OutputReader.plainText(bytes)
+        result.reply = sawObject ? WrittenText(text) : try OutputReader.plainText(bytes)
     }
 }

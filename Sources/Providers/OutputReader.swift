@@ -1,47 +1,115 @@
-import Appliance
+package import Appliance
+import Platform
 
 /// Turns what a CLI wrote into a `ProviderResult`.
+///
+/// Long output is read once and in pieces. Lines of JSON are read one by one, so what is in memory is the longest of them, parsed, and
+/// what is kept of them; a CLI that writes one JSON document has it parsed as a whole. Both are at most the job's output limit.
 package enum OutputReader {
+    /// A run whose output has been read, and whose part of running totals has not been told yet.
+    package struct Run: Sendable {
+        fileprivate let reading: Reading
+        fileprivate let ending: RunEnding
+        fileprivate let errors: String
+
+        /// The conversation, where it is known.
+        package var sessionID: String? { reading.result.sessionID }
+
+        /// What it comes to; `earlierTotal` gives the stored running total of a conversation, so that this run's part can be told
+        /// from it.
+        package func result(
+            earlierTotal: (_ sessionID: String) -> RunningTotal? = { _ in nil }
+        ) -> ProviderResult {
+            var reading = reading
+            reading.settleTotals(earlierTotal)
+            reading.settleFailure(ending, errors)
+            return reading.result
+        }
+    }
+
+    /// Bytes of a long standard error that are looked at: the end, where the reason is.
+    private static let longestErrors = 1 << 20
+
     /// Reads a run.
     ///
-    /// `earlierTotal` gives the stored running total of a conversation, so that this run's part can be told from it.
-    package static func read(
-        _ output: RunOutput,
-        _ context: ReadingContext,
-        earlierTotal: (_ sessionID: String) -> RunningTotal? = { _ in nil }
-    ) -> ProviderResult {
+    /// Throws what the file system throws.
+    package static func read(_ output: RunOutput, _ context: ReadingContext) throws(GatewayError) -> Run {
         var reading = Reading(context: context)
         switch context.provider {
-        case .claude: reading.readClaude(output.standardOutput)
-        case .codex: reading.readCodex(output.standardOutput)
-        case .gemini: reading.result.text = plainText(output.standardOutput)
-        case .grok: reading.readGrok(output.standardOutput)
-        case .mistral: reading.readVibe(output.standardOutput, export: output.files[Mistral.exportFile])
+        case .claude: try reading.readClaude(output.standardOutput)
+        case .codex: try reading.readCodex(output.standardOutput)
+        case .gemini: reading.result.reply = try plainText(output.standardOutput)
+        case .grok: try reading.readGrok(output.standardOutput)
+        case .mistral:
+            try reading.readVibe(output.standardOutput, export: output.files[Mistral.exportFile])
         }
         reading.settleSession()
-        reading.settleTotals(earlierTotal)
-        reading.settleFailure(output)
-        return reading.result
+        reading.isBlank = try reading.result.reply.isBlank()
+        let errors = output.standardError
+        let shown = max(0, errors.count - longestErrors)
+        return Run(
+            reading: reading,
+            ending: output.ending,
+            errors: try plainText(WrittenBytes(try errors.bytes(from: shown, longestErrors))).whole()
+        )
     }
 
     /// Text without the line breaks at its end.
-    static func plainText(_ bytes: [UInt8]) -> String {
-        var end = bytes.count
-        while end > 0, bytes[end - 1] == 0x0A || bytes[end - 1] == 0x0D { end -= 1 }
-        return String(decoding: bytes[..<end], as: UTF8.self)
+    static func plainText(_ bytes: WrittenBytes) throws(GatewayError) -> WrittenText {
+        WrittenText(try bytes.withoutLineBreaksAtEnd())
     }
 
-    /// Every line that is a JSON object; other lines are counted and skipped.
+    /// Every line that is a JSON object; other lines are skipped.
     static func objects(
-        in bytes: [UInt8],
+        in bytes: WrittenBytes,
         skipping prefix: String? = nil,
         _ body: (_ object: JSON, _ line: ArraySlice<UInt8>) -> Void
-    ) {
+    ) throws(GatewayError) {
         let skipped = prefix.map { Array($0.utf8) }
-        for line in bytes.split(separator: 0x0A) where line.first == UInt8(ascii: "{") {
-            if let skipped, line.starts(with: skipped) { continue }
+        func take(_ line: ArraySlice<UInt8>) {
+            guard line.first == UInt8(ascii: "{") else { return }
+            if let skipped, line.starts(with: skipped) { return }
             if let object = try? JSON.parse(line), object.object != nil { body(object, line) }
         }
+        // A line that goes on in the next piece; of one that is no object nothing is kept.
+        var open: [UInt8] = []
+        var isOpen = false
+        try bytes.forEachPiece { piece throws(GatewayError) in
+            var rest = piece[...]
+            while !rest.isEmpty {
+                let end = rest.firstIndex(of: 0x0A)
+                let part = rest[..<(end ?? rest.endIndex)]
+                if isOpen {
+                    if !open.isEmpty { open += part }
+                } else if end != nil {
+                    take(part)
+                } else if part.first == UInt8(ascii: "{") {
+                    open = Array(part)
+                }
+                isOpen = end == nil
+                guard let end else { break }
+                if !open.isEmpty {
+                    take(open[...])
+                    open = []
+                }
+                rest = rest[(end + 1)...]
+            }
+            return true
+        }
+        if !open.isEmpty { take(open[...]) }
+    }
+
+    /// The JSON object that the bytes are as a whole; `nil` when they are something else.
+    static func document(_ bytes: WrittenBytes) throws(GatewayError) -> JSON? {
+        var first: UInt8?
+        try bytes.forEachPiece { piece throws(GatewayError) in
+            first = piece.first { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }
+            return first == nil
+        }
+        guard first == UInt8(ascii: "{"), let object = try? JSON.parse(try bytes.all()),
+            object.object != nil
+        else { return nil }
+        return object
     }
 }
 
@@ -51,8 +119,10 @@ struct Reading {
     var result = ProviderResult()
     /// What the CLI itself gave as the reason of a failure.
     var failure: String?
-    /// Whether a document without any reply in it stands in `result.text`.
+    /// Whether a document without any reply in it stands in `result.reply`.
     var hasNoReply = false
+    /// Whether there is nothing but white space in `result.reply`.
+    var isBlank = true
     /// Whether a tool was run; `nil` where nobody can say.
     var toolsRun: Bool?
     /// What the CLI says that the whole conversation has used.
@@ -124,11 +194,10 @@ struct Reading {
     }
 
     /// Decides whether the run succeeded, and words the failure.
-    mutating func settleFailure(_ output: RunOutput) {
-        result.exitCode = output.ending.exitCode
-        let errors = OutputReader.plainText(output.standardError)
-        let isEmpty = hasNoReply || !result.text.contains { !$0.isWhitespace }
-        switch output.ending {
+    mutating func settleFailure(_ ending: RunEnding, _ errors: String) {
+        result.exitCode = ending.exitCode
+        let isEmpty = hasNoReply || isBlank
+        switch ending {
         case .exited(0) where failure == nil && !isEmpty: return
         case .exited(0) where failure == nil:
             failure = errors.isEmpty ? "\(context.provider.executable) ended without an answer" : errors
@@ -145,7 +214,7 @@ struct Reading {
         }
         let wording = FailureWording(
             provider: context.provider,
-            ending: output.ending,
+            ending: ending,
             detail: failure ?? errors,
             standardError: errors
         )

@@ -1,9 +1,12 @@
 package import Appliance
+package import Platform
 
 /// What a run produced, in one shape for every provider.
 package struct ProviderResult: Sendable, Equatable {
     /// The reply in the format that the caller asked for; may be partial when `isError`.
-    package var text = ""
+    ///
+    /// Where it is what the CLI wrote as it stands, and that is long, it refers to it.
+    package var reply: WrittenText = ""
     /// The conversation, as the CLI names it.
     package var sessionID: String?
     /// The model that answered, where the CLI says.
@@ -133,10 +136,10 @@ package enum RunEnding: Sendable, Equatable {
 
 /// Everything that a run left behind.
 package struct RunOutput: Sendable {
-    /// Bytes as written, at most the job's output limit.
-    package var standardOutput: [UInt8]
-    /// Bytes as written; together with standard output at most the job's output limit.
-    package var standardError: [UInt8]
+    /// As written, at most the job's output limit.
+    package var standardOutput: WrittenBytes
+    /// As written; together with standard output at most the job's output limit.
+    package var standardError: WrittenBytes
     /// The files that `ReadingContext.collected` named and that exist.
     package var files: [String: [UInt8]]
     /// How the process ended, which decides between an answer and an error.
@@ -144,8 +147,8 @@ package struct RunOutput: Sendable {
 
     /// What a run left; what is left out is empty.
     package init(
-        standardOutput: [UInt8] = [],
-        standardError: [UInt8] = [],
+        standardOutput: WrittenBytes = [],
+        standardError: WrittenBytes = [],
         files: [String: [UInt8]] = [:],
         ending: RunEnding
     ) {

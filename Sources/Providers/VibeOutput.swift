@@ -1,21 +1,25 @@
 import Appliance
+import Platform
 
 /// Reads vibe's `streaming` lines (this run's entries only) and its `export.json` (usage, cost and outcome of this run).
 extension Reading {
-    mutating func readVibe(_ bytes: [UInt8], export: [UInt8]?) {
+    mutating func readVibe(_ bytes: WrittenBytes, export: [UInt8]?) throws(GatewayError) {
+        // Only who wants one document of them needs them all at once.
+        let keepsEntries = context.outputFormat == "json"
         var entries: [JSON] = []
-        OutputReader.objects(in: bytes) { object, _ in entries.append(object) }
-        // It prints the entries of a run that failed as well; without any, nobody knows.
-        if !entries.isEmpty {
-            toolsRun = entries.contains { entry in
-                let role = entry["role"]?.string
-                return entry["type"]?.string != "message" || role != "user" && role != "assistant"
-                    || entry["tool_calls"]?.array?.isEmpty == false
-            }
-        }
+        var sawEntry = false
+        var sawTool = false
         var reply: String?
         var denied: [String] = []
-        for entry in entries {
+        try OutputReader.objects(in: bytes) { entry, _ in
+            sawEntry = true
+            if keepsEntries { entries.append(entry) }
+            let role = entry["role"]?.string
+            if entry["type"]?.string != "message" || role != "user" && role != "assistant"
+                || entry["tool_calls"]?.array?.isEmpty == false
+            {
+                sawTool = true
+            }
             if let id = entry["sessionId"]?.string { result.sessionID = id }
             if entry["type"]?.string == "message", entry["role"]?.string == "assistant" {
                 let texts = (entry["content"]?.array ?? []).filter { $0["type"]?.string == "text" }
@@ -27,6 +31,8 @@ extension Reading {
                 denied.append(entry["title"]?.string ?? "tool")
             }
         }
+        // It prints the entries of a run that failed as well; without any, nobody knows.
+        if sawEntry { toolsRun = sawTool }
         if !denied.isEmpty {
             warn(
                 "permission_denied",
@@ -35,12 +41,12 @@ extension Reading {
             )
         }
         switch context.outputFormat {
-        case _ where entries.isEmpty: result.text = OutputReader.plainText(bytes)
-        case "json": result.text = JSON.array(entries).prettyText
-        case "streaming", "stream-json": result.text = OutputReader.plainText(bytes)
-        default: result.text = reply ?? ""
+        case _ where !sawEntry: result.reply = try OutputReader.plainText(bytes)
+        case "json": result.reply = WrittenText(JSON.array(entries).prettyText)
+        case "streaming", "stream-json": result.reply = try OutputReader.plainText(bytes)
+        default: result.reply = WrittenText(reply ?? "")
         }
-        if !entries.isEmpty, (reply ?? "").allSatisfy(\.isWhitespace) { hasNoReply = true }
+        if sawEntry, (reply ?? "").allSatisfy(\.isWhitespace) { hasNoReply = true }
         if let export, let json = try? JSON.parse(export) { readExport(json) }
     }
 

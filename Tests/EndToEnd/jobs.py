@@ -3,8 +3,10 @@
 
 The fakes of fake_providers.py run under gateways that share a home; each section says what its users would see.
 """
+import hashlib
 import json
 import os
+import sqlite3
 import time
 
 from harness import LEGACY, MODERN, body_of, check, contains, envelope, equal, events, run, section, text_of, within
@@ -37,6 +39,8 @@ def drive(world):
         sessions(world, gateway)
     equal("nothing but protocol came on standard output", gateway.noise, [])
     equal("the gateway ends well", gateway.hang_up(), 0)
+    with section("long output"):
+        long_output(world)
 
 
 def start(gateway, tool, prompt, **arguments):
@@ -251,6 +255,60 @@ def killed_gateway(world):
     equal("a job that ended while no gateway ran has its true end", [ended(third, job).get(name) for name in ("status", "exitCode")], ["completed", 0])
     equal("and its answer", collected(third, job)["parsed"]["text"], "alone")
     equal("the gateway ends well", third.hang_up(), 0)
+
+
+def long_output(world):
+    """50 MB through a job whose gateway is killed while it writes them down: read back in parts, they are the same."""
+    size, line = 50_000_000, 0
+    text = bytearray()
+    while len(text) < size - 200:
+        text += f"line {line} wörd → 🙂 {'x' * (line % 90)}\n".encode()
+        line += 1
+    text += b"end"
+    flood = world.write("flood", text.decode())
+    world.link("agy", world.write("bin/agy", f"#!/bin/sh\nexec cat {flood}\n", 0o755))
+    characters = len(text.decode().encode("utf-16-le")) // 2
+    first = world.stdio_gateway()
+    first.tool("llm_process_health")
+    job = start(first, "gemini", "warm up")["job"]["id"]
+    equal("a long job ends", ended(first, job).get("stdoutBytes"), len(text))
+    database = sqlite3.connect(os.path.join(world.state, "logs.db"), isolation_level=None, timeout=10)
+
+    def held():
+        return database.execute("SELECT count(*) FROM job_output WHERE job_id = ?", (job,)).fetchone()[0]
+
+    equal("it is kept in pieces", [held(), database.execute(
+        "SELECT stdout_pieces, length(CAST(stdout AS BLOB)) < 70000 FROM jobs WHERE id = ?", (job,)).fetchone()], [191, (191, 1)])
+    # As if the disk were full in the middle of it.
+    database.execute("CREATE TRIGGER stop BEFORE INSERT ON job_output WHEN NEW.number = 100 BEGIN SELECT RAISE(ABORT, 'no more'); END")
+    job = start(first, "gemini", "much", correlationId="long")["job"]["id"]
+    check("some of it is written", within(20, lambda: held() == 96), 96, held())
+    check("and what is there of it is not its end", state(first, job).get("status") in ("running", "completed")
+          and database.execute("SELECT status, stdout FROM jobs WHERE id = ?", (job,)).fetchone() == ("running", None))
+    first.process.kill()
+    first.process.wait()
+    database.execute("DROP TRIGGER stop")
+    second = world.stdio_gateway()
+    last = ended(second, job)
+    equal("the next gateway brings it to its end", [last.get(name) for name in ("status", "exitCode", "stdoutBytes")], ["completed", 0, len(text)])
+    check("its files go", within(10, lambda: not left_in(world)), [], left_in(world))
+    digest, offset, parts = hashlib.sha256(), 0, 0
+    while True:
+        part = collected(second, job, maxChars=2_000_000, stdoutOffsetChars=offset)["result"]
+        digest.update(part["stdout"].encode())
+        offset, parts = part["stdoutNextOffsetChars"], parts + 1
+        if not part["stdoutTruncated"]:
+            break
+    equal("in parts it is read to its end", [offset, parts], [characters, -(-characters // 2_000_000)])
+    equal("and is the same, byte by byte", digest.hexdigest(), hashlib.sha256(text).hexdigest())
+    beginning = text[:8_000_000].decode(errors="ignore").encode("utf-16-le")[:4_000_000].decode("utf-16-le", "ignore")
+    record = body_of(second.tool("llm_request_result", correlationId="long", maxChars=2_000_000))["request"]
+    equal("its record has the beginning, and says how long it is",
+          [record["status"], record["responseTruncated"], record["responseChars"], record["response"] == beginning],
+          ["completed", True, characters, True])
+    equal("there are the pieces of it and no others", held(), 191)
+    database.close()
+    equal("the gateway ends well", second.hang_up(), 0)
 
 
 def deferral(world):

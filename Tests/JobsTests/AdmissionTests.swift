@@ -179,7 +179,7 @@ struct OutputLimitTests {
         let rule = Sharing(window: .seconds(3600), includesFinished: true)
         #expect(try await shop.scheduler.submit(again, sharing: rule).leader == nil)
         try shop.openGate()
-        #expect(await running.outcome(within: .seconds(20))?.output == Array("hello\n".utf8))
+        #expect(await running.outcome(within: .seconds(20))?.output.held == Array("hello\n".utf8))
     }
 
     @Test("is kept by itself while jobs end")

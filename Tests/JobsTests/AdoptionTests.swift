@@ -63,7 +63,7 @@ struct AdoptionTests {
         try shop.openGate()
         let job = try await end(place.id)
         #expect(job.status == .failed && job.exitCode == 5)
-        #expect(try await shop.store.output(of: place.id)?.output == Array("before\nafter\n".utf8))
+        #expect(try await shop.store.output(of: place.id)?.output.held == Array("before\nafter\n".utf8))
         #expect(shop.ended.all == ["\(place.id) failed"])
     }
 
@@ -117,7 +117,7 @@ struct AdoptionTests {
         #expect(await handle.outcome(within: .milliseconds(100)) == nil && shop.ended.all == [])
         try Files().rename(handle.directory.file("kept"), to: path)
         let outcome = try #require(await handle.outcome(within: .seconds(20)))
-        #expect(outcome.status == .failed && outcome.output == Array("out\n".utf8))
+        #expect(outcome.status == .failed && outcome.output.held == Array("out\n".utf8))
     }
 
     @Test("starts what was accepted and never ran")

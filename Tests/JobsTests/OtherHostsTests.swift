@@ -39,7 +39,7 @@ struct OtherHostsTests {
         let ending = JobEnding(
             status: .completed,
             exitCode: 0,
-            output: Array(output.utf8),
+            output: WrittenBytes(Array(output.utf8)),
             errorOutput: [],
             outputTruncated: false,
             error: nil,
@@ -72,7 +72,7 @@ struct OtherHostsTests {
         let over = try #require(try await waiting.value)
         #expect(over.snapshot.status == .completed && over.snapshot.host == nil)
         let output = try #require(try await shop.scheduler.output(of: over))
-        #expect(output.output == Array("from afar\n".utf8) && output.context["is"] == "theirs")
+        #expect(output.output.held == Array("from afar\n".utf8) && output.context["is"] == "theirs")
         // Not waited for any longer than asked.
         try await insert(self.spec("endless"))
         let early = try await shop.scheduler.watch("endless", for: Ownership.local, within: .milliseconds(50))
@@ -92,7 +92,7 @@ struct OtherHostsTests {
         #expect(submission.leader == "c-theirs" && submission.handle.id == "theirs")
         try await finish(theirs, "theirs\n")
         let outcome = try #require(await submission.handle.outcome(within: .seconds(20)))
-        #expect(outcome.output == Array("theirs\n".utf8))
+        #expect(outcome.output.held == Array("theirs\n".utf8))
     }
 
     @Test("a job is cancelled from another machine, here and there")
@@ -151,7 +151,7 @@ struct OtherHostsTests {
         try await server.start()
         try await finish(theirs, "theirs\n")
         let outcome = try #require(await submission.handle.outcome(within: .seconds(30)))
-        #expect(outcome.output == Array("theirs\n".utf8))
+        #expect(outcome.output.held == Array("theirs\n".utf8))
     }
 
     @Test("conversations are the same for all, and none is lost when they are changed at once")

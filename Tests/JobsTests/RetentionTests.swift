@@ -209,7 +209,7 @@ struct RecordingTests {
             request.recording = isMetadata ? .metadata : .none
             request.standardInput = Array("input-of-it".utf8)
             let outcome = try await workshop.run(request)
-            #expect(String(decoding: outcome.output, as: UTF8.self) == "output-of-it\n")
+            #expect(String(decoding: outcome.output.held, as: UTF8.self) == "output-of-it\n")
             return outcome.spec.id
         }
         func spool() throws -> [String] {

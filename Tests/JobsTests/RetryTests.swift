@@ -118,7 +118,7 @@ struct RetryTests {
         let outcome = try await shop.run(failing(1, shop))
         #expect(outcome.status == .completed && outcome.retryCount == 1 && outcome.circuit == "closed")
         // The next attempt's arguments and context are its own.
-        #expect(String(decoding: outcome.output, as: UTF8.self) == "done 0\n")
+        #expect(String(decoding: outcome.output.held, as: UTF8.self) == "done 0\n")
         #expect(outcome.spec.context["attempts"] == 2 && runs == 2)
         #expect(shop.ended.all.count == 1)
         #expect(try await shop.store.job(outcome.spec.id)?.status == .completed)
@@ -132,7 +132,7 @@ struct RetryTests {
         request.retryTime = .milliseconds(400)
         let outcome = try await shop.run(request)
         #expect(outcome.status == .failed && outcome.retryCount == 0 && outcome.exit?.exitCode == 75)
-        #expect(String(decoding: outcome.output, as: UTF8.self) == "failed\n")
+        #expect(String(decoding: outcome.output.held, as: UTF8.self) == "failed\n")
         #expect(await shop.scheduler.circuit("claude").state == .closed(failures: 1))
         #expect(try await shop.run(shop.script("exit 3")).retryCount == 0)
         #expect(runs == 1)

@@ -16,14 +16,14 @@ struct SchedulerTests {
         let outcome = try await shop.run(request)
         #expect(outcome.status == .failed)
         #expect(outcome.exit?.exitCode == 3)
-        #expect(String(decoding: outcome.output, as: UTF8.self) == "hello")
-        #expect(String(decoding: outcome.errorOutput, as: UTF8.self) == "oops\n")
+        #expect(String(decoding: outcome.output.held, as: UTF8.self) == "hello")
+        #expect(String(decoding: outcome.errorOutput.held, as: UTF8.self) == "oops\n")
         #expect(outcome.message == nil)
         let stored = try #require(try await shop.store.job(request.id))
         #expect(stored.status == .failed && stored.exitCode == 3)
         #expect(stored.outputBytes == 5 && stored.errorBytes == 5)
         let output = try #require(try await shop.store.output(of: request.id))
-        #expect(output.output == Array("hello".utf8) && output.context == ["format": "text"])
+        #expect(output.output.held == Array("hello".utf8) && output.context == ["format": "text"])
         #expect(shop.ended.all == ["\(request.id) failed"])
         #expect(shop.findings.all == [])
         #expect(
@@ -68,7 +68,7 @@ struct SchedulerTests {
         request.collected = ["out", "missing", "sub/b"]
         request.workingDirectory = "/usr"
         let outcome = try await shop.run(request)
-        #expect(String(decoding: outcome.output, as: UTF8.self) == "from a file\n/usr\n")
+        #expect(String(decoding: outcome.output.held, as: UTF8.self) == "from a file\n/usr\n")
         #expect(outcome.files == ["out/deep/export.json": Array("x\n".utf8), "sub/b": [1]])
         #expect(try await shop.store.output(of: id)?.files["out/deep/export.json"] == Array("x\n".utf8))
     }
@@ -97,7 +97,7 @@ struct SchedulerTests {
         var request = shop.script("cat")
         request.standardInput = (0..<1 << 20).map { UInt8(truncatingIfNeeded: $0) }
         let outcome = try await shop.run(request)
-        #expect(outcome.output == request.standardInput)
+        #expect(outcome.output.held == request.standardInput)
         #expect(outcome.exit?.outputBytes == 1 << 20)
     }
 
@@ -143,7 +143,7 @@ struct SchedulerTests {
         let script = "setsid sh -c 'trap \"\" TERM; echo $$; sleep 61; sleep 61' & sleep 0.3; exit 0"
         let outcome = try await shop.run(shop.script(script))
         #expect(outcome.status == .completed)
-        let pid = try #require(Int32(String(decoding: outcome.output, as: UTF8.self).filter(\.isNumber)))
+        let pid = try #require(Int32(String(decoding: outcome.output.held, as: UTF8.self).filter(\.isNumber)))
         #expect(ProcessTable.entry(pid) == nil)
     }
 
@@ -162,7 +162,7 @@ struct SchedulerTests {
         try await shop.scheduler.cancel(handle.id)
         let outcome = try #require(await handle.outcome(within: .seconds(20)))
         #expect(outcome.status == .canceled && outcome.message == "canceled by caller")
-        #expect(String(decoding: outcome.output, as: UTF8.self).hasSuffix("bye\n"))
+        #expect(String(decoding: outcome.output.held, as: UTF8.self).hasSuffix("bye\n"))
         #expect(ProcessTable.entry(pid) == nil)
         let error = await #expect(throws: GatewayError.self) { try await shop.scheduler.cancel(handle.id) }
         #expect(error?.code == "job-not-found")
@@ -195,7 +195,7 @@ struct SchedulerTests {
         while let piece = await output.next() { pieces.append(piece) }
         #expect(pieces.count >= 4)
         #expect(pieces.joined().count == 300_006)
-        #expect(await handle.outcome(within: .seconds(20))?.output == Array(pieces.joined()))
+        #expect(await handle.outcome(within: .seconds(20))?.output.held == Array(pieces.joined()))
     }
 
     @Test("waits for its turn, can be canceled there, and is refused when too many wait")
@@ -268,7 +268,7 @@ struct SchedulerTests {
         ProcessTable.signal(record.runner, SIGKILL)
         let outcome = try #require(await handle.outcome(within: .seconds(20)))
         #expect(outcome.status == .orphaned && outcome.exit == nil)
-        #expect(outcome.output == first)
+        #expect(outcome.output.held == first)
         for pid in [stray, try #require(record.provider).pid] {
             #expect(ProcessTable.entry(pid).map { $0.state == "Z" } ?? true)
         }
@@ -285,7 +285,9 @@ struct SchedulerTests {
                 }
             }
             var seen: Set<String> = []
-            for try await outcome in group { seen.insert(String(decoding: outcome.output, as: UTF8.self)) }
+            for try await outcome in group {
+                seen.insert(String(decoding: outcome.output.held, as: UTF8.self))
+            }
             #expect(seen.count == 50)
         }
         #expect(shop.ended.all.count == 50)

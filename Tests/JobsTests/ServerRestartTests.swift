@@ -75,7 +75,7 @@ struct ServerRestartTests {
         try await server.stop()
         try shop.openGate()
         let outcome = try #require(await handle.outcome(within: .seconds(60)))
-        #expect(outcome.status == .completed && outcome.output == Array("kept\n".utf8))
+        #expect(outcome.status == .completed && outcome.output.held == Array("kept\n".utf8))
         let place = shop.scheduler.directory(of: handle.id)
         #expect(Files().exists(place.exit))
         // What is asked for meanwhile is in its directory.

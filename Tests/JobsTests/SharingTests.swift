@@ -76,7 +76,9 @@ struct SharingTests {
         let record = try #require(leaders.first?.1.spec.correlationID)
         #expect(results.allSatisfy { $0.0.leader == nil || $0.0.leader == record })
         #expect(Set(results.map(\.0.handle.id)).count == 1)
-        #expect(results.allSatisfy { $0.1.output == Array("answer\n".utf8) && $0.1.status == .completed })
+        #expect(
+            results.allSatisfy { $0.1.output.held == Array("answer\n".utf8) && $0.1.status == .completed }
+        )
         #expect(shop.findings.all == [])
     }
 
@@ -86,7 +88,9 @@ struct SharingTests {
         let results = try await all((0..<60).map { (shops[$0 % 3], request(in: shops[$0 % 3])) })
         #expect(starts == 1)
         #expect(results.count { $0.0.leader == nil } == 1)
-        #expect(results.allSatisfy { $0.1.output == Array("answer\n".utf8) && $0.1.status == .completed })
+        #expect(
+            results.allSatisfy { $0.1.output.held == Array("answer\n".utf8) && $0.1.status == .completed }
+        )
         // The request's own context comes with the answer, as the gateway that ran it kept it.
         #expect(Set(results.map(\.1.spec.context)).count == 1)
         #expect(shops.flatMap { $0.findings.all } == [])
@@ -114,7 +118,7 @@ struct SharingTests {
         let first = try await run(request(), rule)
         let again = try await run(request(), rule)
         #expect(again.submission.handle.id == first.submission.handle.id && starts == 1)
-        #expect(again.outcome.output == Array("answer\n".utf8))
+        #expect(again.outcome.output.held == Array("answer\n".utf8))
         #expect(again.outcome.spec.context == first.outcome.spec.context)
         #expect(again.submission.leader == first.outcome.spec.correlationID)
         let fresh = try await run(request(), nil)

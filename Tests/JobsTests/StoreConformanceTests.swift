@@ -85,8 +85,8 @@ struct StoreConformanceTests {
         JobEnding(
             status: status,
             exitCode: 0,
-            output: output,
-            errorOutput: Array("words\u{0}\n".utf8),
+            output: WrittenBytes(output),
+            errorOutput: WrittenBytes(Array("words\u{0}\n".utf8)),
             outputTruncated: false,
             error: status == .completed ? nil : "no \u{0} good",
             finished: instant,
@@ -120,7 +120,9 @@ struct StoreConformanceTests {
         )
         #expect(job.outputBytes == text.utf8.count && job.errorBytes == 7 && !job.outputTruncated)
         let output = try #require(try await store.output(of: "j"))
-        #expect(output.output == Array(text.utf8) && output.error == Array("words\u{0}\n".utf8))
+        #expect(
+            output.output.held == Array(text.utf8) && output.errorOutput.held == Array("words\u{0}\n".utf8)
+        )
         #expect(output.context["nul"] == "\u{0}" && output.files["answer.txt"] == Array("whole\u{0}".utf8))
         // Only the first end counts.
         try await finish(store, spec, ending([0x41], .failed))
@@ -138,7 +140,7 @@ struct StoreConformanceTests {
         let bytes = Array(String(repeating: "0123456789abcde\n", count: (50 << 20) / 16).utf8)
         try await finish(store, spec, ending(bytes))
         #expect(try await store.job("big")?.outputBytes == 50 << 20)
-        let kept = try await store.output(of: "big")?.output ?? []
+        let kept = try await store.output(of: "big")?.output.held ?? []
         #expect(kept.count == bytes.count && memcmp(kept, bytes, bytes.count) == 0)
         await store.close()
     }
@@ -244,8 +246,10 @@ struct StoreConformanceTests {
         #expect(try await reserve("fifth", since: -1000) == nil)
         try await finish(store, spec("fifth", key: "same"), ending([], .failed))
         #expect(try await reserve("sixth", since: 60_000) == "first")
-        let outcome = try #require(try await store.outcome(of: "first", like: spec("x", key: "same")))
-        #expect(outcome.output == [0x41] && outcome.status == .completed)
+        let outcome = try #require(
+            try await store.outcome(of: "first", like: spec("x", key: "same"), staging: "/tmp")
+        )
+        #expect(outcome.output.held == [0x41] && outcome.status == .completed)
         await store.close()
     }
 
@@ -427,7 +431,7 @@ struct StoreConformanceTests {
         #expect(try await store.scrub(isInUse: false))
         #expect(try await store.removeExpired() == ExpiredRows())
         #expect(try await store.trimOutput(to: 8) == 1)
-        #expect(try await store.output(of: "2")?.output == [])
+        #expect(try await store.output(of: "2")?.output.held == [])
         #expect(try await store.job("2")?.outputBytes == 1)
         hand.advance(seconds: 31 * 86_400)
         let expired = try await store.removeExpired()

@@ -40,7 +40,7 @@ struct StoreTests {
                 "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens",
                 "stable_prefix_hash",
                 "stable_prefix_tokens", "cache_control_blocks", "cache_control_ttl_seconds",
-                "owner_principal", "expires_at",
+                "owner_principal", "expires_at", "response_chars",
             ]
         )
         #expect(
@@ -345,7 +345,7 @@ struct FlightRecorderTests {
         func end(_ job: String) async {
             await recorder.complete(
                 "c",
-                FlightEnd(succeeded: true, response: job, durationMilliseconds: 1),
+                FlightEnd(succeeded: true, response: WrittenText(job), durationMilliseconds: 1),
                 job: job
             )
         }

@@ -1,3 +1,4 @@
+import Platform
 import Testing
 
 @testable import Jobs
@@ -7,11 +8,11 @@ struct TextWindowTests {
     private static let text = "añ→🙂 ok\n\u{FFFD}ende"
 
     /// The parts of a text, read one after the other.
-    private func parts(of bytes: [UInt8], limit: Int) -> [String] {
+    private func parts(of bytes: [UInt8], limit: Int) throws -> [String] {
         var parts: [String] = []
         var offset = 0
         while true {
-            let window = TextWindow(offset: offset, limit: limit).over(bytes)
+            let window = try TextWindow(offset: offset, limit: limit).over(WrittenBytes(bytes))
             parts.append(window.text)
             offset = window.next
             if !window.isTruncated { return parts }
@@ -19,8 +20,8 @@ struct TextWindowTests {
     }
 
     @Test("gives the whole text, whatever the size of the parts", arguments: 2...16)
-    func whole(limit: Int) {
-        let parts = parts(of: Array(TextWindowTests.text.utf8), limit: limit)
+    func whole(limit: Int) throws {
+        let parts = try parts(of: Array(TextWindowTests.text.utf8), limit: limit)
         #expect(parts.joined() == TextWindowTests.text)
         #expect(parts.allSatisfy { $0.utf16.count <= limit && !$0.isEmpty })
     }

@@ -68,7 +68,7 @@ struct UnfinishedJobsTests {
         #expect(Set(result.canceled.map(\.id)) == Set(handles.map(\.id)) && result.left == [])
         for (handle, text) in zip(handles, ["one\n", "two\n"]) {
             let outcome = try #require(await handle.outcome(within: .seconds(20)))
-            #expect(outcome.status == .canceled && outcome.output == Array(text.utf8))
+            #expect(outcome.status == .canceled && outcome.output.held == Array(text.utf8))
             #expect(marked(handle.id) == [])
         }
     }

@@ -1,4 +1,6 @@
 import Appliance
+import Platform
+import TestSupport
 import Testing
 
 @testable import Providers
@@ -15,21 +17,27 @@ private func read(
     ending: RunEnding = .exited(0),
     earlier: [String: RunningTotal] = [:]
 ) -> ProviderResult {
-    OutputReader.read(
-        RunOutput(
-            standardOutput: Array(output.utf8),
-            standardError: Array(error.utf8),
-            files: files,
-            ending: ending
-        ),
-        ReadingContext(
-            provider: provider,
-            outputFormat: format,
-            session: session,
-            requestedModel: model,
-            chosenSessionID: chosen
+    do {
+        let run = try OutputReader.read(
+            RunOutput(
+                standardOutput: WrittenBytes(Array(output.utf8)),
+                standardError: WrittenBytes(Array(error.utf8)),
+                files: files,
+                ending: ending
+            ),
+            ReadingContext(
+                provider: provider,
+                outputFormat: format,
+                session: session,
+                requestedModel: model,
+                chosenSessionID: chosen
+            )
         )
-    ) { earlier[$0] }
+        return run.result { earlier[$0] }
+    } catch {
+        Issue.record("\(error)")
+        return ProviderResult()
+    }
 }
 
 private func text(_ path: String) throws -> String { String(decoding: try fixture(path), as: UTF8.self) }

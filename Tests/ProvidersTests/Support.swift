@@ -1,5 +1,6 @@
 import Appliance
 import Platform
+import TestSupport
 import Testing
 
 @testable import Providers
@@ -49,4 +50,9 @@ func refusal(
     } catch {
         return error
     }
+}
+
+extension ProviderResult {
+    /// The whole reply.
+    var text: String { reply.held }
 }

@@ -14,11 +14,15 @@ struct Answer: Sendable {
     let model: String?
     let warnings: [RequestWarning]
 
-    /// The answer for a run that came to its end.
-    func toolResult(_ result: ProviderResult, _ outcome: JobOutcome) -> ToolResult {
-        if result.isError || outcome.status == .canceled { return failure(result, outcome) }
+    /// The answer for a run that came to its end; throws what reading a long reply throws.
+    func toolResult(
+        _ result: ProviderResult,
+        _ outcome: JobOutcome
+    ) async throws(GatewayError) -> ToolResult {
+        let text = try await result.reply.read()
+        if result.isError || outcome.status == .canceled { return failure(result, outcome, text) }
         var body: JSON = [
-            "response": .string(result.text), "model": .string(model ?? "default"),
+            "response": .string(text), "model": .string(model ?? "default"),
             "cli": .string(provider.rawValue), "correlationId": .string(correlation),
             "sessionId": .optional(result.sessionID),
             "durationMs": .integer(outcome.exit?.durationMilliseconds ?? 0),
@@ -35,7 +39,7 @@ struct Answer: Sendable {
         if let turns = result.turns { body["numTurns"] = .integer(turns) }
         if isResumptionTold { body["resumable"] = .bool(result.sessionID != nil) }
         addWarnings(&body)
-        return Answer.completed(.text(result.text, structuredContent: body))
+        return Answer.completed(.text(text, structuredContent: body))
     }
 
     /// With claude and codex every conversation that has an id can be resumed.
@@ -50,7 +54,7 @@ struct Answer: Sendable {
         return result
     }
 
-    private func failure(_ result: ProviderResult, _ outcome: JobOutcome) -> ToolResult {
+    private func failure(_ result: ProviderResult, _ outcome: JobOutcome, _ partial: String) -> ToolResult {
         let text = result.errorText ?? "Error executing \(provider.rawValue) CLI: the run was canceled"
         var body: JSON = [
             "response": .string(text), "correlationId": .string(correlation),
@@ -65,7 +69,7 @@ struct Answer: Sendable {
         body["retryCount"] = .integer(outcome.retryCount)
         body["circuitBreakerState"] = .string(outcome.circuit)
         if let status = result.apiStatus { body["httpStatus"] = .integer(status) }
-        if !result.text.isEmpty { body["partialResponse"] = .string(result.text) }
+        if !partial.isEmpty { body["partialResponse"] = .string(partial) }
         addWarnings(&body)
         return Answer.completed(.failure(text, structuredContent: body))
     }

@@ -87,18 +87,24 @@ final class Completion: Sendable {
     @discardableResult
     func finish(_ outcome: JobOutcome) async -> RunVerdict {
         guard let context = Context(json: outcome.spec.context) else { return RunVerdict() }
-        let output = Completion.output(of: outcome)
+        let run: OutputReader.Run
+        do throws(GatewayError) {
+            run = try await Completion.read(Completion.output(of: outcome), context.reading)
+        } catch {
+            log.error(error)
+            // It is collected once more later.
+            return RunVerdict(isRecorded: false)
+        }
         let job = outcome.spec.id
         let began = Completion.beginning(of: outcome)
         var base: RunningTotal?
-        var result = OutputReader.read(output, context.reading) { id in
+        var result = run.result { id in
             base = conversations.total(of: id, owner: context.owner, before: began)
             return base
         }
-        if let step = result.sessionID.flatMap({ conversations.step(of: job, in: $0, owner: context.owner) })
-        {
+        if let step = run.sessionID.flatMap({ conversations.step(of: job, in: $0, owner: context.owner) }) {
             base = step.base
-            result = OutputReader.read(output, context.reading) { _ in step.base }
+            result = run.result { _ in step.base }
         }
         if context.keepsConversation {
             do throws(GatewayError) {
@@ -118,15 +124,14 @@ final class Completion: Sendable {
 
     /// What `finish` has made of a job, for another request that shares it; `nil` for a job that no tool of ours started.
     ///
-    /// Changes nothing: the run's part of a running total is told apart as it was then.
-    func reread(_ outcome: JobOutcome) -> ProviderResult? {
+    /// Changes nothing: the run's part of a running total is told apart as it was then. Throws what reading throws.
+    func reread(_ outcome: JobOutcome) async throws(GatewayError) -> ProviderResult? {
         guard let context = Context(json: outcome.spec.context) else { return nil }
-        let output = Completion.output(of: outcome)
-        let result = OutputReader.read(output, context.reading)
-        guard let id = result.sessionID,
+        let run = try await Completion.read(Completion.output(of: outcome), context.reading)
+        guard let id = run.sessionID,
             let step = conversations.step(of: outcome.spec.id, in: id, owner: context.owner)
-        else { return result }
-        return OutputReader.read(output, context.reading) { _ in step.base }
+        else { return run.result() }
+        return run.result { _ in step.base }
     }
 
     /// Whether a failed run may succeed at the next attempt, and what that would run.
@@ -135,7 +140,10 @@ final class Completion: Sendable {
     /// and one that the caller has named.
     static func judge(_ outcome: JobOutcome, newSessionID: String) -> FailedAttempt {
         guard var context = Context(json: outcome.spec.context) else { return FailedAttempt() }
-        let result = OutputReader.read(output(of: outcome), context.reading)
+        // What cannot be read says nothing.
+        guard let result = try? OutputReader.read(output(of: outcome), context.reading).result() else {
+            return FailedAttempt()
+        }
         var judgement = FailedAttempt(isTransient: result.isTransient)
         guard result.isTransient, result.hasRunNoTool, case .new(nil) = context.reading.session else {
             return judgement
@@ -155,6 +163,19 @@ final class Completion: Sendable {
         await recorder.complete(correlationID, end, job: outcome.spec.id)
     }
 
+    /// Reads a run; long output on a thread of its own, which nobody waits for who has something else to do.
+    private static func read(
+        _ output: RunOutput,
+        _ context: ReadingContext
+    ) async throws(GatewayError) -> OutputReader.Run {
+        guard output.standardOutput.isLong || output.standardError.isLong else {
+            return try OutputReader.read(output, context)
+        }
+        return try await BlockingThread.run("output-reader") { () throws(GatewayError) in
+            try OutputReader.read(output, context)
+        }
+    }
+
     private static func output(of outcome: JobOutcome) -> RunOutput {
         RunOutput(
             standardOutput: outcome.output,
@@ -172,14 +193,14 @@ final class Completion: Sendable {
 
     /// Reads the output of a run for somebody who asks for it later, or before the run has ended; nothing is kept.
     ///
-    /// `provider` and `outputFormat` are for a job of another program, which left no context.
+    /// `provider` and `outputFormat` are for a job of another program, which left no context. Throws what reading throws.
     func read(
         _ output: JobOutput,
         of job: JobSnapshot,
         provider: Provider,
         outputFormat: String,
         caller: String
-    ) -> ProviderResult {
+    ) async throws(GatewayError) -> ProviderResult {
         let context =
             Context(json: output.context)?.reading
             ?? ReadingContext(provider: provider, outputFormat: outputFormat, session: .new(id: nil))
@@ -189,7 +210,7 @@ final class Completion: Sendable {
             files: output.files,
             ending: .exited(Int32(clamping: job.exitCode ?? 0))
         )
-        return OutputReader.read(run, context) { id in
+        return try await Completion.read(run, context).result { id in
             conversations.step(of: job.id, in: id, owner: caller)?.base
         }
     }
@@ -236,7 +257,7 @@ final class Completion: Sendable {
         let isCanceled = outcome.status == .canceled
         var end = FlightEnd(
             succeeded: !result.isError && !isCanceled,
-            response: result.isError ? Completion.failureText(outcome, result) : result.text,
+            response: result.isError ? Completion.failureText(outcome, result) : result.reply,
             durationMilliseconds: outcome.exit?.durationMilliseconds ?? 0
         )
         end.exitCode = outcome.exit?.exitCode
@@ -254,10 +275,11 @@ final class Completion: Sendable {
     }
 
     /// The contract's response of a failure: standard error, else standard output.
-    private static func failureText(_ outcome: JobOutcome, _ result: ProviderResult) -> String {
-        let error = String(decoding: outcome.errorOutput, as: UTF8.self)
-        if !error.trimmed.isEmpty { return error }
-        return result.text.isEmpty ? String(decoding: outcome.output, as: UTF8.self) : result.text
+    private static func failureText(_ outcome: JobOutcome, _ result: ProviderResult) -> WrittenText {
+        let error = WrittenText(outcome.errorOutput)
+        // What cannot be read is not blank; who writes it down finds out.
+        if (try? error.isBlank()) != true { return error }
+        return result.reply.isEmpty ? WrittenText(outcome.output) : result.reply
     }
 
     private static func ending(of outcome: JobOutcome) -> RunEnding {

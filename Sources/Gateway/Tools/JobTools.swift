@@ -182,7 +182,7 @@ struct JobTools: Sendable {
         return .json(answer)
     }
 
-    private struct Shown {
+    private struct Shown: Sendable {
         var output: TextWindow
         var errors: TextWindow
         var parsed: JSON?
@@ -205,17 +205,22 @@ struct JobTools: Sendable {
             return Shown(output: windows.output, errors: windows.errors)
         }
         guard let written = try await services.jobs.output(of: found) else { return nil }
-        let reading = services.completion.read(
+        let reading = try await services.completion.read(
             written,
             of: found.snapshot,
             provider: provider,
             outputFormat: form.name,
             caller: call.principal.id
         )
-        var shown = Shown(
-            output: showsReply ? output.over(reading.text) : output.over(written.output),
-            errors: errors.over(written.errorOutput)
-        )
+        // Much is read on a thread of its own.
+        let isLong = written.output.isLong || written.errorOutput.isLong
+        let window: @Sendable () throws(GatewayError) -> Shown = { () throws(GatewayError) in
+            Shown(
+                output: showsReply ? try output.over(reading.reply) : try output.over(written.output),
+                errors: try errors.over(written.errorOutput)
+            )
+        }
+        var shown = isLong ? try await BlockingThread.run("job-output", window) : try window()
         if isOver { shown.warnings = reading.warnings }
         if isOver, form.isParsed {
             shown.parsed = try await parsed(reading, found.snapshot, call.principal.id)
@@ -246,7 +251,7 @@ struct JobTools: Sendable {
                 ),
             ]
         return [
-            "text": .string(reading.text),
+            "text": .string(try await reading.reply.read()),
             "costUsd": .optional(reading.costUSD ?? record?["costUsd"]?.number),
             "usage": usage, "model": .optional(reading.model ?? record?["model"]?.string),
             "numTurns": .optional(reading.turns),

@@ -24,7 +24,8 @@ struct RecordTools: Sendable {
                     ],
                     "maxChars": [
                         "type": "integer", "minimum": 1000, "maximum": 2_000_000, "default": 200_000,
-                        "description": "The most characters of the reply to return.",
+                        "description":
+                            "The most characters of the reply to return; llm_job_result reads a longer one in parts.",
                     ],
                     "includePrompt": [
                         "type": "boolean", "default": false,

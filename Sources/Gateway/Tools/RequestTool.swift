@@ -206,13 +206,13 @@ struct RequestTool: Sendable {
                 return try await abandoned(begun, call)
             }
             if prepared.recording != .full { await services.jobs.forgetKept(begun.handle.id) }
-            guard let result = await result(of: begun, outcome) else {
+            guard let result = try await result(of: begun, outcome) else {
                 throw GatewayError(
                     "internal-error",
                     "the output of the job '\(begun.handle.id)' was not read"
                 )
             }
-            return Answer(
+            return try await Answer(
                 provider: provider,
                 correlation: begun.correlation,
                 model: result.model ?? prepared.plan.model,

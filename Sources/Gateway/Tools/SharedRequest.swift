@@ -54,9 +54,9 @@ extension RequestTool {
     }
 
     /// What a run has brought; a shared one's closes the record of this request too.
-    func result(of begun: Begun, _ outcome: JobOutcome) async -> ProviderResult? {
+    func result(of begun: Begun, _ outcome: JobOutcome) async throws(GatewayError) -> ProviderResult? {
         guard begun.isShared else { return services.completion.take(begun.handle.id) }
-        guard let result = services.completion.reread(outcome) else { return nil }
+        guard let result = try await services.completion.reread(outcome) else { return nil }
         await services.completion.finishShared(begun.correlation, result, outcome)
         return result
     }

@@ -7,7 +7,10 @@ extension JobScheduler {
         // Its trial is over, if it had the one that a half-open circuit allows.
         settleCircuit(job.spec.provider, .other)
         let outcome = await patiently { () async throws(GatewayError) in try await collect(job, status) }
+        // Beside the reading: neither needs the other.
+        let keeping = keepLongOutput(of: outcome, in: job.directory)
         let verdict = await onEnd(outcome)
+        let isOutputKept = await keeping?.value ?? false
         let finished = outcome.exit?.finished ?? machine.clock.now()
         var files: JSON = [:]
         for (name, bytes) in outcome.files.sorted(by: { $0.key < $1.key }) {
@@ -27,7 +30,8 @@ extension JobScheduler {
                 "refusal": outcome.refusal?.json["error"] ?? .null, "hasBegun": .bool(outcome.hasBegun),
                 "retryCount": .integer(outcome.retryCount), "circuit": .string(outcome.circuit),
             ],
-            verdict: verdict
+            verdict: verdict,
+            isOutputKept: isOutputKept
         )
         // A job whose end is committed is never looked at again: its record would stay open.
         var isCommitted = verdict.isRecorded
@@ -48,12 +52,34 @@ extension JobScheduler {
                 try keep(directory, status, outcome.message)
             }
         }
+        if keeping != nil { Task { [store] in await store?.settleLog() } }
         if isCommitted { commitPause = JobScheduler.firstPause } else { commitLater() }
         job.handle.resolve(outcome)
         if isCommitted, job.spec.recording == .full { leave(job.directory, by: remove) }
         jobs[job.spec.id] = nil
         forget(job)
         noteOutput(outcome.output.count + outcome.errorOutput.count)
+    }
+
+    /// Begins to write long output down, which counts once the end is committed; `nil` where there is none to be written.
+    ///
+    /// Gives whether it could be; what could not is tried once more with the end.
+    private func keepLongOutput(of outcome: JobOutcome, in directory: JobDirectory) -> Task<Bool, Never>? {
+        guard store != nil, outcome.spec.recording == .full,
+            outcome.output.isLong || outcome.errorOutput.isLong
+        else { return nil }
+        return Task {
+            await noting { store throws(GatewayError) in
+                try await store.keepLongOutput(
+                    outcome.spec,
+                    outcome.output,
+                    outcome.errorOutput,
+                    directory: directory.path,
+                    instance: registry.name,
+                    host: registry.host
+                )
+            }
+        }
     }
 
     /// Looks again for ended jobs whose end could not be committed, once for all of them.
@@ -119,8 +145,8 @@ extension JobScheduler {
                 spec: spec,
                 status: status,
                 exit: exit,
-                output: try JobFiles.read(directory.standardOutput, limit: limit, files: files),
-                errorOutput: try JobFiles.read(directory.standardError, limit: limit, files: files),
+                output: try JobFiles.written(directory.standardOutput, limit: limit),
+                errorOutput: try JobFiles.written(directory.standardError, limit: limit),
                 files: try JobFiles.collect(spec.collected, from: directory, limit: limit, files: files),
                 message: message,
                 refusal: refusal,

@@ -77,12 +77,12 @@ enum JobFiles {
     /// A file of the runner's; empty when there is none.
     ///
     /// Throws what the file system throws when it cannot be told.
-    static func read(_ path: String, limit: Int, files: Files) throws(GatewayError) -> [UInt8] {
+    static func written(_ path: String, limit: Int) throws(GatewayError) -> WrittenBytes {
         do throws(GatewayError) {
-            return try files.readIfPresent(path, limit: limit) ?? []
+            return try WrittenBytes(file: path, limit: limit)
         } catch {
-            // The runner keeps to the limit, so what is larger is not its output.
-            guard error.code == "file-too-large" else { throw error }
+            // The runner makes plain files and keeps to the limit: what is something else is not its output.
+            guard error.code == "file-too-large" || error.code == "not-a-file" else { throw error }
             return []
         }
     }

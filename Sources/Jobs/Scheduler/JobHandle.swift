@@ -9,10 +9,10 @@ package struct JobOutcome: Sendable {
     package var status: JobStatus
     /// `nil` when the job never ran or its runner left no record.
     package var exit: ExitRecord?
-    /// Standard output as bytes, cut at the job's output limit.
-    package var output: [UInt8]
-    /// Standard error as bytes, cut at the same limit.
-    package var errorOutput: [UInt8]
+    /// Standard output, cut at the job's output limit.
+    package var output: WrittenBytes
+    /// Standard error, cut at the same limit.
+    package var errorOutput: WrittenBytes
     /// What `JobRequest.collected` named and existed, by relative name.
     package var files: [String: [UInt8]]
     /// Why the job did not end by itself.

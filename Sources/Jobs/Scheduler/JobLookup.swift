@@ -1,6 +1,6 @@
 package import Appliance
 import Glibc
-import Platform
+package import Platform
 
 /// A job as its callers see it, wherever it is.
 package struct FoundJob: Sendable {
@@ -26,9 +26,9 @@ package struct FoundJob: Sendable {
 /// Everything that a job has written.
 package struct JobOutput: Sendable {
     /// Standard output.
-    package var output: [UInt8]
+    package var output: WrittenBytes
     /// Standard error.
-    package var errorOutput: [UInt8]
+    package var errorOutput: WrittenBytes
     /// What `JobRequest.collected` named and existed, by relative name.
     package var files: [String: [UInt8]]
     /// What the request left for whoever reads this.
@@ -170,8 +170,8 @@ extension JobScheduler {
             let files = machine.files
             let read = try await BlockingThread.run("job-output") { () throws(GatewayError) in
                 JobOutput(
-                    output: try JobFiles.read(directory.standardOutput, limit: found.limit, files: files),
-                    errorOutput: try JobFiles.read(directory.standardError, limit: found.limit, files: files),
+                    output: try JobFiles.written(directory.standardOutput, limit: found.limit),
+                    errorOutput: try JobFiles.written(directory.standardError, limit: found.limit),
                     files: try JobFiles.collect(
                         found.collected,
                         from: directory,
@@ -184,13 +184,7 @@ extension JobScheduler {
             if try isThere(directory) { return read }
             if let kept = keptSince(found) { return try await self.output(of: kept) }
         }
-        guard let stored = try await store?.output(of: found.snapshot.id) else { return nil }
-        return JobOutput(
-            output: stored.output,
-            errorOutput: stored.error,
-            files: stored.files,
-            context: stored.context
-        )
+        return try await store?.output(of: found.snapshot.id, staging: layout.jobs)
     }
 
     /// Parts of the two streams of a job; `nil` when it has been removed meanwhile.
@@ -213,8 +207,7 @@ extension JobScheduler {
             if try isThere(directory) { return read }
             if let kept = keptSince(found) { return try await windows(of: kept, output, errors) }
         }
-        guard let stored = try await store?.output(of: found.snapshot.id) else { return nil }
-        return (output.over(stored.output), errors.over(stored.error))
+        return try await store?.windows(of: found.snapshot.id, output, errors)
     }
 
     /// Whether what was just read was there while it was read: a directory goes as a whole.

@@ -258,7 +258,7 @@ extension JobScheduler {
         if row.isFinal {
             var outcome: JobOutcome?
             await noting { store throws(GatewayError) in
-                outcome = try await store.outcome(of: row.id, like: request)
+                outcome = try await store.outcome(of: row.id, like: request, staging: layout.jobs)
             }
             guard let outcome else { return nil }
             handle.resolve(outcome)
@@ -316,7 +316,9 @@ extension JobScheduler {
     /// How a job of another gateway ended; `nil` while it goes on.
     private func ending(of job: Elsewhere, _ store: Store) async throws(GatewayError) -> JobOutcome? {
         let id = job.row.id
-        if let outcome = try await store.outcome(of: id, like: job.request) { return outcome }
+        if let outcome = try await store.outcome(of: id, like: job.request, staging: layout.jobs) {
+            return outcome
+        }
         if let row = try await store.shared(id), !row.isFinal {
             if isElsewhere(row.host) { return nil }
             let staged = InstanceRegistry.staging(
@@ -326,9 +328,11 @@ extension JobScheduler {
             )
             if machine.files.exists(row.directory) || machine.files.exists(staged) { return nil }
             guard try await closeIfAbandoned(row, store) else { return nil }
-            return try await store.outcome(of: id, like: job.request)
+            return try await store.outcome(of: id, like: job.request, staging: layout.jobs)
         }
-        if let outcome = try await store.outcome(of: id, like: job.request) { return outcome }
+        if let outcome = try await store.outcome(of: id, like: job.request, staging: layout.jobs) {
+            return outcome
+        }
         var spec = job.request
         spec.id = id
         spec.correlationID = job.row.correlationID

@@ -1,7 +1,7 @@
-import Appliance
+package import Appliance
 import CShims
 import Glibc
-import Platform
+package import Platform
 
 /// A part of a long text: from an offset on, at most so many characters, counted as the contract's JavaScript does, in
 /// UTF-16 units.
@@ -64,7 +64,7 @@ package struct TextWindow: Sendable, Equatable {
         let start = units.index(units.startIndex, offsetBy: max(0, offset - passed)).roundedDown(in: piece)
         let wanted = units.index(start, offsetBy: limit - shown, limitedBy: units.endIndex) ?? units.endIndex
         let end = wanted.roundedDown(in: piece)
-        text.unicodeScalars.append(contentsOf: piece.unicodeScalars[start..<end])
+        text += piece[start..<end]
         shown += units.distance(from: start, to: end)
         passed += units.distance(from: units.startIndex, to: end)
         isTruncated = end < units.endIndex
@@ -85,13 +85,35 @@ package struct TextWindow: Sendable, Equatable {
     /// Bytes that are read at once.
     private static let pieceSize = 256 << 10
 
-    /// The same window over bytes that are there as a whole.
-    package func over(_ bytes: [UInt8]) -> TextWindow {
+    /// The same window over bytes that a run has written; those in a file are read as far as they are shown.
+    ///
+    /// Throws what the file system throws.
+    package func over(_ bytes: WrittenBytes) throws(GatewayError) -> TextWindow {
         var window = TextWindow(offset: offset, limit: limit)
-        window.take(bytes)
+        try bytes.forEachPiece { piece throws(GatewayError) in
+            window.take(piece)
+            return !window.isTruncated
+        }
         window.finish()
         return window
     }
+
+    /// The same window over a text that a run has written.
+    ///
+    /// Throws what the file system throws.
+    package func over(_ text: WrittenText) throws(GatewayError) -> TextWindow {
+        if let text = text.inMemory { return over(text) }
+        var window = TextWindow(offset: offset, limit: limit)
+        try text.forEachPiece { piece throws(GatewayError) in
+            window.take(piece)
+            return !window.isTruncated
+        }
+        window.finish()
+        return window
+    }
+
+    /// How many bytes of the beginning are whole characters.
+    static func wholeCharacters(of bytes: [UInt8]) -> Int { lengthWithoutOpenCharacter(bytes) }
 
     /// The same window over a file that may still grow; empty when there is none.
     ///

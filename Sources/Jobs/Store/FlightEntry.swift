@@ -14,8 +14,8 @@ package struct FlightEntry: Sendable {
     init(_ flight: FlightStart, redacts: Bool) {
         // The reference's table takes no null for a prompt.
         isFull = flight.recording == .full
-        prompt = isFull ? FlightRecorder.clean(flight.prompt, redacts) : ""
-        system = isFull ? flight.system.map { FlightRecorder.clean($0, redacts) } : nil
+        prompt = isFull ? RecordedText.clean(flight.prompt, redacts) : ""
+        system = isFull ? flight.system.map { RecordedText.clean($0, redacts) } : nil
         self.flight = flight
     }
 

@@ -1,5 +1,5 @@
 package import Appliance
-import Platform
+package import Platform
 import SQL
 
 /// What is known of a request when it starts.
@@ -48,7 +48,7 @@ package struct FlightEnd: Sendable {
     /// `false` also for a run that a caller cancelled.
     package var succeeded: Bool
     /// The answer; of a failure, the provider's standard error or, where that is empty, its output.
-    package var response: String
+    package var response: WrittenText
     /// From the provider's start to its end; 0 when it never ran.
     package var durationMilliseconds: Int
     /// The contract's numbers, as in `ExitRecord.exitCode`; `nil` when the run left no record.
@@ -85,7 +85,7 @@ package struct FlightEnd: Sendable {
     package var recording = Configuration.Persistence.Recording.full
 
     /// A request that is over.
-    package init(succeeded: Bool, response: String, durationMilliseconds: Int) {
+    package init(succeeded: Bool, response: WrittenText, durationMilliseconds: Int) {
         self.succeeded = succeeded
         self.response = response
         self.durationMilliseconds = durationMilliseconds
@@ -156,11 +156,17 @@ package struct FlightRecorder: Sendable {
         let redacts = redacts
         let (ended, expiry) = (end, store.expiry(from: now))
         return await noting { () throws(GatewayError) in
+            var long: RecordedText?
+            if RecordedText.isLong(ended.response) {
+                long = try await RecordedText.read(ended.response, redacts)
+            }
+            let read = long
             try await store.write { connection throws(GatewayError) in
                 // On the store's thread, and before anybody has to wait for its lock.
-                let error = ended.errorMessage.map { FlightRecorder.clean($0, redacts) }
+                let error = ended.errorMessage.map { RecordedText.clean($0, redacts) }
                 let thinking = FlightRecorder.thinking(ended.thinking, redacts)
-                let response = FlightRecorder.clean(ended.response, redacts)
+                let response: RecordedText
+                if let read { response = read } else { response = try RecordedText(ended.response, redacts) }
                 try connection.transaction { () throws(GatewayError) in
                     let changed = try connection.execute(
                         """
@@ -192,16 +198,16 @@ package struct FlightRecorder: Sendable {
                         UPDATE requests SET response = ?2, duration_ms = ?3, model = COALESCE(?4, model),
                             session_id = COALESCE(?5, session_id), input_tokens = ?6, output_tokens = ?7,
                             cache_read_tokens = ?8, cache_creation_tokens = ?9,
-                            expires_at = ?10
+                            expires_at = ?10, response_chars = ?11
                         WHERE id = ?1
                         """,
                         [
-                            .text(correlationID), .text(response),
+                            .text(correlationID), .text(response.text),
                             .integer(Int64(ended.durationMilliseconds)), .optional(ended.model),
                             .optional(ended.sessionID), .optional(ended.inputTokens),
                             .optional(ended.outputTokens),
                             .optional(ended.cacheReadTokens), .optional(ended.cacheCreationTokens),
-                            .text(expiry),
+                            .text(expiry), .optional(response.characters),
                         ]
                     )
                 }
@@ -225,7 +231,7 @@ package struct FlightRecorder: Sendable {
                 SELECT r.cli, r.model, r.session_id, r.datetime_utc, r.duration_ms, m.status, m.exit_code,
                     m.error_message, m.retry_count, m.circuit_breaker_state, m.cost_usd, m.async_job_id,
                     r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_creation_tokens, r.prompt,
-                    r.response, m.thinking_blocks, r.owner_principal, m.shared_with
+                    r.response, m.thinking_blocks, r.owner_principal, m.shared_with, r.response_chars
                 FROM requests r LEFT JOIN gateway_metadata m ON m.request_id = r.id
                 WHERE r.id = ?1 AND (r.owner_principal = ?2 OR (r.owner_principal IS NULL AND ?2 = '\(Ownership.local)'))
                 """,
@@ -233,7 +239,9 @@ package struct FlightRecorder: Sendable {
             ) { row in
                 let prompt = row.text(16) ?? ""
                 let response = row.text(17)
-                let shown = response.map { FlightRecorder.prefix($0, maximumCharacters) }
+                let shown = response.map { RecordedText.prefix($0, maximumCharacters) }
+                // Of more than what is kept here, the run's output has the rest.
+                let characters = row.integer(21)
                 var record: JSON = [
                     "correlationId": .string(correlationID), "cli": .optional(row.text(0)),
                     "model": .optional(row.text(1)), "sessionId": .optional(row.text(2)),
@@ -246,15 +254,15 @@ package struct FlightRecorder: Sendable {
                     "cacheReadTokens": .optional(row.integer(14)),
                     "cacheCreationTokens": .optional(row.integer(15)),
                     "promptChars": .integer(prompt.utf16.count),
-                    "responseChars": .integer(response?.utf16.count ?? 0),
-                    "responseTruncated": .bool(shown?.isShortened ?? false),
+                    "responseChars": .integer(characters ?? response?.utf16.count ?? 0),
+                    "responseTruncated": .bool(characters != nil || shown?.isShortened ?? false),
                     "response": .optional(shown?.text),
                     "thinkingBlocks": row.text(18).flatMap { try? JSON.parse($0) } ?? .null,
                     "ownerPrincipal": .optional(row.text(19)),
                 ]
                 if let leader = row.text(20) { record["sharedWith"] = .string(leader) }
                 if includePrompt {
-                    record["prompt"] = .string(FlightRecorder.prefix(prompt, maximumCharacters).text)
+                    record["prompt"] = .string(RecordedText.prefix(prompt, maximumCharacters).text)
                 }
                 return record
             }
@@ -284,17 +292,13 @@ package struct FlightRecorder: Sendable {
         }
     }
 
-    static func clean(_ text: String, _ redacts: Bool) -> String {
-        redacts ? Redaction.secrets(in: text) : text
-    }
-
     /// The blocks as a JSON array of strings; the block that passes the limit is cut, the rest left out.
     private static func thinking(_ blocks: [String], _ redacts: Bool) -> String? {
         guard !blocks.isEmpty else { return nil }
         var room = thinkingLimit
         var kept: [String] = []
         for block in blocks {
-            let block = clean(block, redacts)
+            let block = RecordedText.clean(block, redacts)
             guard block.utf8.count > room else {
                 kept.append(block)
                 room -= block.utf8.count
@@ -304,25 +308,5 @@ package struct FlightRecorder: Sendable {
             break
         }
         return JSON.strings(kept).compactText
-    }
-
-    /// At most so many characters, counted as the contract's JavaScript does, in UTF-16 units.
-    private static func prefix(_ text: String, _ maximum: Int) -> (text: String, isShortened: Bool) {
-        guard
-            let end = text.utf16.index(
-                text.utf16.startIndex,
-                offsetBy: maximum,
-                limitedBy: text.utf16.endIndex
-            ),
-            end < text.utf16.endIndex
-        else { return (text, false) }
-        // A pair of units is one character; half of it would be none.
-        return (String(text.unicodeScalars[..<end.roundedDown(in: text)]), true)
-    }
-}
-
-extension String.Index {
-    fileprivate func roundedDown(in text: String) -> String.Index {
-        samePosition(in: text.unicodeScalars) ?? text.utf16.index(before: self)
     }
 }

@@ -55,8 +55,8 @@ package struct JobSnapshot: Sendable, Equatable {
 struct JobEnding: Sendable {
     var status: JobStatus
     var exitCode: Int32?
-    var output: [UInt8]
-    var errorOutput: [UInt8]
+    var output: WrittenBytes
+    var errorOutput: WrittenBytes
     var outputTruncated: Bool
     var error: String?
     var finished: Timestamp
@@ -66,6 +66,8 @@ struct JobEnding: Sendable {
     var payload: JSON
     /// What the gateway made of the run.
     var verdict = RunVerdict()
+    /// Whether long output is in pieces already.
+    var isOutputKept = false
 }
 
 extension Store {
@@ -138,11 +140,19 @@ extension Store {
         }
         let expiry = expiry(from: ending.finished)
         let isFull = spec.recording == .full
-        func kept(_ bytes: [UInt8]) -> SQLValue {
-            .text(isFull ? String(decoding: bytes, as: UTF8.self) : "")
+        if isFull, !ending.isOutputKept {
+            try await keepLongOutput(
+                spec,
+                ending.output,
+                ending.errorOutput,
+                directory: directory,
+                instance: instance,
+                host: host
+            )
         }
-        let (output, errorOutput) = (kept(ending.output), kept(ending.errorOutput))
         try await write { connection throws(GatewayError) in
+            let output = try StoredStream(.output, ending.output, isKept: isFull)
+            let errorOutput = try StoredStream(.error, ending.errorOutput, isKept: isFull)
             try connection.transaction { () throws(GatewayError) in
                 try Store.insert(spec, directory: directory, instance: instance, host: host, connection)
                 let changed = try connection.execute(
@@ -150,20 +160,22 @@ extension Store {
                     UPDATE jobs SET status = ?2, exit_code = ?3, stdout = ?4, stderr = ?5, output_truncated = ?6,
                         error = ?7, finished_at = ?8, expires_at = ?9, payload_json = ?10, stdout_bytes = ?11,
                         stderr_bytes = ?12, request_key = CASE WHEN ?13 = 1 THEN request_key ELSE '' END,
-                        error_category = ?14, retryable = ?15
+                        error_category = ?14, retryable = ?15, stdout_pieces = ?16, stderr_pieces = ?17
                     WHERE id = ?1 AND status = 'running'
                     """,
                     [
                         .text(spec.id), .text(ending.status.rawValue), .optional(ending.exitCode),
-                        output, errorOutput,
+                        .text(output.column), .text(errorOutput.column),
                         .flag(ending.outputTruncated), .optional(ending.error),
                         .text(ending.finished.iso8601), .text(expiry),
                         isFull ? .text(ending.payload.compactText) : .null,
                         .integer(Int64(ending.output.count)), .integer(Int64(ending.errorOutput.count)),
                         .flag(isFull), .optional(ending.verdict.errorCategory),
-                        .flag(ending.verdict.isRetryable),
+                        .flag(ending.verdict.isRetryable), .optional(output.pieces),
+                        .optional(errorOutput.pieces),
                     ]
                 )
+                if changed == 1 { try Store.check([output, errorOutput], of: spec.id, connection) }
                 try Store.closeSharers(of: spec.id, connection)
                 try connection.announce(StoreNews.ended(spec.id).text)
                 if changed == 1, !ending.hasBegun {
@@ -207,25 +219,6 @@ extension Store {
         }
     }
 
-    /// The stored output of a finished job, with the request's context and the collected files.
-    package func output(
-        of id: String
-    ) async throws(GatewayError) -> (
-        output: [UInt8], error: [UInt8], context: JSON, files: [String: [UInt8]]
-    )? {
-        try await read { connection throws(GatewayError) in
-            try connection.first("SELECT stdout, stderr, payload_json FROM jobs WHERE id = ?1", [.text(id)]) {
-                row in
-                let payload = (try? JSON.parse(row.text(2) ?? "null")) ?? .null
-                var files: [String: [UInt8]] = [:]
-                for member in payload["files"]?.object?.members ?? [] {
-                    files[member.name] = member.value.string.map { Array($0.utf8) }
-                }
-                return (row.blob(0) ?? [], row.blob(1) ?? [], payload["context"] ?? .null, files)
-            }
-        }
-    }
-
     /// Running jobs of the store: id, pid of the provider, instance that answers for them.
     func running() async throws(GatewayError) -> [(id: String, pid: Int32?, instance: String?)] {
         try await read { connection throws(GatewayError) in
@@ -263,6 +256,7 @@ extension Store {
                         """,
                         [.text(id), .text(error), .text(now.iso8601), .text(expiry)]
                     )
+                    try Store.removePieces(ofUnfinished: id, connection)
                     try connection.execute(
                         """
                         UPDATE gateway_metadata SET status = 'failed', error_message = ?2

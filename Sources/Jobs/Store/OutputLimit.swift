@@ -51,13 +51,20 @@ extension Store {
 
     private func removeOutput(of id: String) async throws(GatewayError) -> Int {
         try await write { connection throws(GatewayError) in
-            try connection.execute(
-                """
-                UPDATE jobs SET stdout = '', stderr = '', payload_json = NULL, request_key = '', output_truncated = 1
-                WHERE id = ?1 AND status <> 'running'
-                """,
-                [.text(id)]
-            )
+            try connection.transaction { () throws(GatewayError) in
+                let changed = try connection.execute(
+                    """
+                    UPDATE jobs SET stdout = '', stderr = '', payload_json = NULL, request_key = '', output_truncated = 1,
+                        stdout_pieces = NULL, stderr_pieces = NULL
+                    WHERE id = ?1 AND status <> 'running'
+                    """,
+                    [.text(id)]
+                )
+                if changed == 1 {
+                    try connection.execute("DELETE FROM job_output WHERE job_id = ?1", [.text(id)])
+                }
+                return changed
+            }
         }
     }
 }

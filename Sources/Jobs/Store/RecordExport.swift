@@ -4,7 +4,7 @@ import SQL
 
 /// Every record of a database as JSON, one object for each request and for each finished job, with the columns as they are.
 ///
-/// `{"type":"request","id":…,…,"metadata":{…}}` and `{"type":"job","id":…,…}`. Nothing is changed, made or locked: what is
+/// `{"type":"request","id":…,…,"metadata":{…}}` and `{"type":"job","id":…,…}`; output that is kept in pieces is put together. Nothing is changed, made or locked: what is
 /// written while it goes on may be in it or not.
 package enum RecordExport {
     /// Rows that are looked up at once; each is read by itself, because one may hold 50 MB.
@@ -36,12 +36,33 @@ package enum RecordExport {
             let jobs = try each("jobs", selection.jobs, connection) { row throws(GatewayError) in
                 if row["status"]?.string == JobStatus.running.rawValue { return false }
                 var record: JSON = ["type": "job"]
-                for member in row.members { record[member.name] = member.value }
+                for member in row.members where !StoredStream.columns.contains(member.name) {
+                    record[member.name] = member.value
+                }
+                for (column, text) in try longStreams(of: row, connection) { record[column] = .string(text) }
                 try take(record)
                 return true
             }
             return (requests, jobs)
         } ?? (0, 0)
+    }
+
+    /// The streams of a job that are kept in pieces, as their columns would have them.
+    private static func longStreams(
+        of row: JSONObject,
+        _ connection: any DatabaseConnection
+    ) throws(GatewayError) -> [(String, String)] {
+        var streams: [(String, String)] = []
+        for stream in StoredStream.Stream.allCases {
+            guard let pieces = row[stream.countColumn]?.int, let id = row["id"]?.string else { continue }
+            var bytes: [UInt8] = []
+            for number in 0..<pieces {
+                // Removed meanwhile: what there is of it.
+                bytes += try Store.piece(number, of: stream, id, connection) ?? []
+            }
+            streams.append((stream.column, String(decoding: bytes, as: UTF8.self)))
+        }
+        return streams
     }
 
     /// Calls `body` for every row; returns for how many it said `true`.

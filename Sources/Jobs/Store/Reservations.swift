@@ -48,8 +48,8 @@ extension Store {
             "SELECT request_id FROM gateway_metadata WHERE async_job_id = ?1 AND shared_with IS NOT NULL AND status = 'started'"
         try connection.execute(
             """
-            UPDATE requests SET (response, duration_ms, model, session_id) =
-                (SELECT l.response, l.duration_ms, COALESCE(l.model, requests.model),
+            UPDATE requests SET (response, response_chars, duration_ms, model, session_id) =
+                (SELECT l.response, l.response_chars, l.duration_ms, COALESCE(l.model, requests.model),
                     COALESCE(l.session_id, requests.session_id) FROM requests l WHERE l.id = ?2)
             WHERE id IN (\(sharers)) AND EXISTS (SELECT 1 FROM requests l WHERE l.id = ?2)
             """,
@@ -112,10 +112,15 @@ extension Store {
 
     /// How a job ended; `nil` while it runs, and when it is not known.
     ///
-    /// `request` is the same request: what the store does not keep of the one that started the job is taken from it.
-    func outcome(of job: String, like request: JobSpec) async throws(GatewayError) -> JobOutcome? {
+    /// `request` is the same request: what the store does not keep of the one that started the job is taken from it. Long output is
+    /// brought to a file in `staging`.
+    func outcome(
+        of job: String,
+        like request: JobSpec,
+        staging: String
+    ) async throws(GatewayError) -> JobOutcome? {
         guard let row = try await self.job(job), row.status.isFinal,
-            let kept = try await output(of: job),
+            let kept = try await output(of: job, staging: staging),
             let payload = try await payload(of: job)
         else { return nil }
         var spec = request
@@ -129,7 +134,7 @@ extension Store {
             status: row.status,
             exit: payload["exit"].flatMap(ExitRecord.init(json:)),
             output: kept.output,
-            errorOutput: kept.error,
+            errorOutput: kept.errorOutput,
             files: kept.files,
             message: row.error,
             hasBegun: payload["hasBegun"]?.bool ?? false,

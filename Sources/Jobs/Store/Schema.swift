@@ -170,6 +170,29 @@ package enum Schema {
                     "CREATE INDEX IF NOT EXISTS idx_jobs_owner ON jobs (owner_instance) WHERE status = 'running'"
                 )
             },
+            // Output of more than 1 MiB, in pieces that are written and read one by one: `stream` is 1 for standard output and 2 for
+            // standard error, `number` counts from 0. `jobs.stdout` and `jobs.stderr` have its beginning, `stdout_pieces` and
+            // `stderr_pieces` how many pieces there are; without a number there the column has everything, and pieces are what is
+            // left of a gateway that ended before the job's end was written. Of an answer of more than 2,000,000 characters,
+            // `requests.response` has that many, `response_chars` says how many there are, and the job's output has the rest.
+            Migration("10-long-output") { connection throws(GatewayError) in
+                try connection.addColumns(["stdout_pieces INTEGER", "stderr_pieces INTEGER"], to: "jobs")
+                try connection.addColumns(["response_chars INTEGER"], to: "requests")
+                try connection.execute(
+                    """
+                    CREATE TABLE IF NOT EXISTS job_output (
+                        job_id TEXT NOT NULL, stream INTEGER NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL,
+                        PRIMARY KEY (job_id, stream, number))
+                    """
+                )
+                // Whatever program removes the job.
+                try connection.execute(
+                    """
+                    CREATE TRIGGER IF NOT EXISTS job_output_removal AFTER DELETE ON jobs
+                    BEGIN DELETE FROM job_output WHERE job_id = OLD.id; END
+                    """
+                )
+            },
         ]
     }
 }

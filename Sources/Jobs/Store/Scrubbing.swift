@@ -7,7 +7,7 @@ extension Store {
     /// A database that is larger than this, in bytes, is rebuilt only while no gateway uses it.
     private static let quickRebuild = 64 << 20
     /// The tables that hold what callers and providers have written.
-    private static let recordTables = "jobs, requests, gateway_metadata, sessions"
+    private static let recordTables = "jobs, job_output, requests, gateway_metadata, sessions"
     /// What rebuilding may take on a server, in seconds.
     private static let rebuildTime = 600
 

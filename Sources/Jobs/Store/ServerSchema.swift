@@ -25,6 +25,10 @@ package enum ServerSchema {
             Migration("3-sessions") { connection throws(GatewayError) in
                 for statement in sessions { try connection.execute(statement) }
             },
+            // As in `logs.db`.
+            Migration("4-long-output") { connection throws(GatewayError) in
+                for statement in longOutput { try connection.execute(statement) }
+            },
         ]
     }
 
@@ -88,6 +92,17 @@ package enum ServerSchema {
             instance \(key) PRIMARY KEY, host \(key) NOT NULL, beat BIGINT NOT NULL, renewed_at \(key) NOT NULL)
         """,
         "CREATE INDEX idx_gateway_leases_renewed ON gateway_leases (renewed_at)",
+    ]
+
+    private static let longOutput = [
+        "ALTER TABLE jobs ADD COLUMN stdout_pieces BIGINT, ADD COLUMN stderr_pieces BIGINT",
+        "ALTER TABLE requests ADD COLUMN response_chars BIGINT",
+        """
+        CREATE TABLE job_output (
+            job_id \(key) NOT NULL REFERENCES jobs(id) ON DELETE CASCADE, stream BIGINT NOT NULL, number BIGINT NOT NULL,
+            bytes BYTEA NOT NULL, PRIMARY KEY (job_id, stream, number))
+        """,
+        "ALTER TABLE job_output ALTER COLUMN bytes SET STORAGE EXTERNAL",
     ]
 
     /// A row for each conversation, and one for what `sessions.json` has beside them.

@@ -12,6 +12,8 @@ package struct Store: Sendable {
     private let reader: Database
     /// For what goes through many rows, which nobody shall wait for.
     private let surveyor: Database
+    /// Empties a file's log beside those who write; `nil` where there is none.
+    private let logger: Database?
     private let readiness = Readiness()
     let clock: WallClock
     /// How long a finished job is kept.
@@ -73,6 +75,9 @@ package struct Store: Sendable {
         }
         reader = reading("store-reader") ?? writer
         surveyor = reading("store-survey") ?? writer
+        logger = path.map { path in
+            Database(thread: "store-log", clock: clock) { () throws(GatewayError) in try Connection(path) }
+        }
     }
 
     /// A store in a database of a server.
@@ -103,6 +108,7 @@ package struct Store: Sendable {
         }
         reader = reading("store-reader")
         surveyor = reading("store-survey")
+        logger = nil
     }
 
     /// The file must be the user's alone, and SQLite gives its log files the mode of the file.
@@ -168,10 +174,24 @@ package struct Store: Sendable {
         end.advanced(byMilliseconds: Int64(retention.milliseconds)).iso8601
     }
 
+    /// Empties the log into the file after long output was written, without holding up who writes; from then on commits do it again.
+    ///
+    /// What fails here is done by them.
+    func settleLog() async {
+        guard let logger else { return }
+        _ = try? await logger.run { connection throws(GatewayError) in
+            try connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        }
+        _ = try? await write { connection throws(GatewayError) in
+            try connection.execute("PRAGMA wal_autocheckpoint = 1000")
+        }
+    }
+
     /// Closes all connections; a later call throws `database-closed`.
     package func close() async {
         await reader.close()
         await surveyor.close()
+        await logger?.close()
         await writer.close()
     }
 
