@@ -31,6 +31,18 @@ struct ServiceDrivers {
         try await Driver("last_word.py", "systemd").run()
     }
 
+    @Test(
+        "loses no gateway when a port changes, a version fails, or something of it is gone, suspended or broken"
+    )
+    func badMoments() async throws {
+        try await Driver("bad_moments.py").run()
+    }
+
+    @Test("loses none under a real user service manager either")
+    func badMomentsBySystemd() async throws {
+        try await Driver("bad_moments.py", "systemd").run()
+    }
+
     @Test("answers every request of a crowd of clients through upgrades and forced rollbacks")
     func underLoad() async throws {
         try await Driver("upgrade_under_load.py").run()

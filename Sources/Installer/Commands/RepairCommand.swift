@@ -23,7 +23,7 @@ extension Verb {
             )
         }
         guard !isDry else {
-            let installation = call.bareInstallation(layout)
+            let installation = await call.bareInstallation(layout)
             // What is being changed is not what was interrupted.
             if let holder = MutationLock.holder(layout, files: call.machine.files) {
                 return RepairReport(isDry: true, holder: holder)
@@ -41,7 +41,7 @@ extension Verb {
         // The home first: settings that cannot be read would stop everything that follows.
         let home = try await SetupReport.prepare(call, isRepair: true)
         var installation = try call.installation()
-        installation.units = try call.service().units
+        installation.units = try await call.service().leavingSocket().units
         let (done, notices) = try await installation.repair()
         // Only now: what is to be started may have been missing.
         let started = try await call.startPending()
@@ -55,7 +55,7 @@ extension Verb {
 
 extension Invocation {
     /// An installation that only looks: broken settings do not matter to it.
-    fileprivate func bareInstallation(_ layout: Layout) -> Installation {
+    fileprivate func bareInstallation(_ layout: Layout) async -> Installation {
         let settings = try? machine.files.settings(of: layout, environment: machine.environment)
         var service = GatewayService(machine: machine, layout: layout, settings: settings ?? .standard)
         service.say = note
@@ -65,7 +65,7 @@ extension Invocation {
             service: service,
             transport: HTTPClient(environment: machine.environment)
         )
-        if settings != nil { installation.units = service.units }
+        if settings != nil { installation.units = await service.leavingSocket().units }
         return installation
     }
 }

@@ -24,6 +24,16 @@ extension Invocation {
         }
     }
 
+    /// The gateway of this home, which can be stopped whatever is in its settings.
+    fileprivate func serviceToStop() throws(GatewayError) -> GatewayService {
+        let layout = try machine.layout().withUserHome()
+        let settings =
+            (try? machine.files.settings(of: layout, environment: machine.environment)) ?? .standard
+        var service = GatewayService(machine: machine, layout: layout, settings: settings)
+        service.say = note
+        return service
+    }
+
     /// The gateway of this home.
     func service() throws(GatewayError) -> GatewayService {
         var service = try GatewayService(machine: machine)
@@ -66,11 +76,22 @@ extension Verb {
             """,
         flags: [Flag("jobs", "cancel running and waiting jobs first, and wait until they have ended")]
     ) { call throws(GatewayError) in
-        let service = try call.service()
+        let service = try call.serviceToStop()
         let before = try await service.status()
-        try await service.forgetStarts()
+        var unforgotten: GatewayError?
+        do throws(GatewayError) {
+            try await service.forgetStarts()
+        } catch  where error.code != "busy" {
+            // On a disk that cannot be written it is to be stopped all the same.
+            unforgotten = error
+        }
         let cancels = call.arguments.has("jobs")
         var status = cancels ? try await service.stopWithJobs() : try await service.stop()
+        if let unforgotten {
+            status.notices.append(
+                "the restore or uninstall that was interrupted may start it again when it is gone on with: \(unforgotten)"
+            )
+        }
         if before.running || before.supervisor == .detached { status.deed = "stopped" }
         return status
     }

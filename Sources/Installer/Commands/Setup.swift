@@ -43,6 +43,8 @@ struct SetupReport: Report {
     var installCommand: String
     /// After `--enable`, and after taking the place of a running Node gateway.
     var status: ServiceStatus?
+    /// Whether a gateway runs that this command has neither started nor replaced.
+    var isRunning = false
     /// What became of a Node gateway in the home; `nil` where there is none.
     var takeover: Takeover.Outcome?
     /// Whether it is only said what would be done.
@@ -85,6 +87,8 @@ struct SetupReport: Report {
         try await linger(arguments, service, &report)
         if starts {
             report.status = try await service.start(GatewayService.StartOptions(enable: true))
+        } else if isInstalled {
+            report.isRunning = await service.isRunning()
         }
         return report
     }
@@ -178,7 +182,8 @@ struct SetupReport: Report {
 
     private var next: String {
         if !isInstalled { return installCommand }
-        return status == nil ? "\(Product.name) start" : "\(Product.name) doctor"
+        if status != nil || (isRunning && home.changes.isEmpty) { return "\(Product.name) doctor" }
+        return "\(Product.name) \(isRunning ? "restart" : "start")"
     }
 
     var json: JSON {

@@ -134,6 +134,7 @@ struct Installation: Sendable {
         _ receipt: inout Receipt,
         _ notices: [String]
     ) async throws(GatewayError) -> InstallReport {
+        try await service.checkReplaceable()
         let installed = try await stage(request, options, &receipt)
         var notices = notices
         let wasRunning = try await activate(installed, &receipt)

@@ -37,6 +37,7 @@ extension Installation {
                 return report(target, from: from, receipt, notices)
             }
             try checkSwitchable()
+            try await service.checkReplaceable()
             try await checkIntact(target)
             receipt.operation = Receipt.Operation(
                 verb: "rollback",

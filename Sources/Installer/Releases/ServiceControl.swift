@@ -6,6 +6,8 @@ protocol ServiceControl: Sendable {
     func isRunning() async -> Bool
     /// Whether somebody has stopped it, or is about to, so that its silence says nothing about its version.
     func isStopped() async -> Bool
+    /// Throws why the running gateway could not be replaced, whatever the version is, before anything is switched.
+    func checkReplaceable() async throws(GatewayError)
     /// Starts the version that `current` names in place of the running one.
     ///
     /// Throws `service-stopped` when it does not run any more.

@@ -35,6 +35,38 @@ struct DetachedService: Sendable {
     /// Whether a supervisor or its gateway serves this home, as it is now, without a record of it.
     func hasLost() -> Bool { lostProcesses().contains { !$0.isOfRemovedHome } }
 
+    /// Whether a supervisor does.
+    func hasLostSupervisor() -> Bool {
+        lostProcesses().contains { !$0.isOfRemovedHome && $0.role == .supervisor }
+    }
+
+    /// A gateway that serves this home, whose supervisor and record are gone; `nil` when there is none.
+    func orphan() -> ProcessIdentity? {
+        let lost = lostProcesses()
+        return lost.contains { $0.role == .supervisor } ? nil : lost.first?.process
+    }
+
+    /// Whether a gateway was to be put in another one's place, or its supervisor was killed, and nobody has started or stopped
+    /// one since.
+    func isMissing() -> Bool {
+        guard let record = (try? SupervisorRecord.read(layout, files: machine.files)) ?? nil else {
+            return false
+        }
+        return
+            !([record.supervisor, record.gateway].compactMap { $0 }.contains(where: ProcessTable.isRunning))
+    }
+
+    /// The record of a supervisor that runs, written again where it was lost; `nil` when none runs.
+    ///
+    /// The caller has the turn.
+    private func recovered() throws(GatewayError) -> SupervisorRecord? {
+        if let record = try record() { return record }
+        let here = lostProcesses().filter { !$0.isOfRemovedHome }
+        guard let lost = SupervisorRecord(of: here) else { return nil }
+        try lost.write(layout, files: machine.files)
+        return lost
+    }
+
     /// Ends what still serves a home that was removed and had this one's name; the caller has the turn.
     ///
     /// Throws `stop-failed`.
@@ -48,23 +80,61 @@ struct DetachedService: Sendable {
     /// Starts the supervisor and waits until the gateway is ready; one that runs already is left alone.
     ///
     /// Of several at once the first does it, and the others wait for that. `check` is made when nobody else starts or stops
-    /// the gateway. Throws `port-in-use`, `start-failed`, `busy`, or what the check throws.
+    /// the gateway. One that `replaces` another and fails leaves a record, by which its absence is known to be nobody's wish.
+    /// Throws `port-in-use`, `start-failed`, `busy`, or what the check throws.
     func start(
         _ settings: Settings,
+        replaces: Bool = false,
         check: () async throws(GatewayError) -> Void = {}
     ) async throws(GatewayError) {
         let turn = try await ServiceTurn.take(layout, clock: machine.clock, say: say)
         defer { withExtendedLifetime(turn) {} }
         try ServiceTurn.yieldToStop(layout)
         try await check()
-        try await start(settings, turn)
+        if replaces {
+            try await replace(settings, turn)
+        } else {
+            try await start(settings, turn)
+        }
+    }
+
+    /// Ends what runs and starts another one; when that fails, the record of nobody stays.
+    private func replace(_ settings: Settings, _ turn: FileLock) async throws(GatewayError) {
+        do throws(GatewayError) {
+            if try record() != nil {
+                try refuseTakenPort(settings)
+                _ = try await end()
+            }
+            try await start(settings, turn)
+        } catch  where error.code != "service-stopped" {
+            if try record() == nil, try stray() == nil {
+                let nobody = SupervisorRecord(
+                    home: layout.home,
+                    supervisor: ProcessIdentity(pid: getpid(), startTime: 0),
+                    address: settings.listenAddress,
+                    startedAt: machine.clock.now()
+                )
+                try? nobody.write(layout, files: machine.files)
+            }
+            throw error
+        }
+    }
+
+    /// Throws `port-in-use` when somebody else has the port, before anything that works is ended.
+    private func refuseTakenPort(_ settings: Settings) throws(GatewayError) {
+        guard let owner = PortOwner.find(settings, files: machine.files) else { return }
+        let record = try SupervisorRecord.read(layout, files: machine.files)
+        let known = [record?.supervisor, record?.gateway].compactMap { $0 }.filter(ProcessTable.isRunning)
+        let serving = HomeProcesses(layout, files: machine.files).serving().map(\.process)
+        guard !(known + serving).contains(where: { $0.pid == owner.pid }) else { return }
+        throw GatewayService.portInUse(settings, owner)
     }
 
     private func start(_ settings: Settings, _ turn: FileLock) async throws(GatewayError) {
-        if let record = try record() {
-            if isAtHome(record) { return }
-            _ = try await end()
-        }
+        let running = try recovered()
+        if let running, isAtHome(running) { return }
+        try refuseTakenPort(settings)
+        if running != nil { _ = try await end() }
         try await endStray()
         try await endLost()
         if let owner = PortOwner.find(settings, files: machine.files) {
@@ -164,23 +234,30 @@ struct DetachedService: Sendable {
         guard let record = try record() else {
             return try await endStray()
         }
-        try await end(record.supervisor)
+        if try await end(record.supervisor) { try await endLost() }
+        if let gateway = record.gateway {
+            await machine.processes.end(gateway, grace: Supervision.stopWithin)
+        }
         // One whose home was moved leaves its record behind; it names nobody any more, so it may stay where it must.
         if machine.files.exists(layout.supervisor) { try? machine.files.removeFile(layout.supervisor) }
         return true
     }
 
-    /// Ends a supervisor, and with it its gateway.
-    private func end(_ supervisor: ProcessIdentity) async throws(GatewayError) {
+    /// Ends a supervisor, and with it its gateway; `true` when that took force, so that its gateway was left.
+    @discardableResult
+    private func end(_ supervisor: ProcessIdentity) async throws(GatewayError) -> Bool {
         ProcessTable.signal(supervisor, SIGTERM)
+        // One that somebody has suspended hears it then.
+        ProcessTable.signal(supervisor, SIGCONT)
         let limit = Supervision.stopWithin + .seconds(10)
-        guard await machine.processes.waitForEnd(of: supervisor, within: limit) else {
-            throw GatewayError(
-                "stop-failed",
-                "the supervising process \(supervisor.pid) did not end within \(limit.components.seconds) s",
-                help: "look at '\(layout.gatewayLog)'"
-            )
-        }
+        if await machine.processes.waitForEnd(of: supervisor, within: limit) { return false }
+        ProcessTable.signal(supervisor, SIGKILL)
+        if await machine.processes.waitForEnd(of: supervisor, within: .seconds(5)) { return true }
+        throw GatewayError(
+            "stop-failed",
+            "the supervising process \(supervisor.pid) did not end within \(limit.components.seconds) s, nor when it was killed",
+            help: "look at '\(layout.gatewayLog)'; a process that waits for a disk ends when the disk answers"
+        )
     }
 
     /// Ends what serves this home and is in no record; `false` when there is nothing.
@@ -221,18 +298,19 @@ struct DetachedService: Sendable {
         let turn = try await ServiceTurn.take(layout, clock: machine.clock, say: say)
         defer { withExtendedLifetime(turn) {} }
         try ServiceTurn.yieldToStop(layout)
-        let running = try record()
+        let running = try recovered()
         if running == nil, onlyRunning {
             throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
         }
-        guard let before = running, before.address == settings.listenAddress, isAtHome(before) else {
-            _ = try await end()
-            return try await start(settings, turn)
-        }
+        // A new version is no reason to leave the address at which the clients are.
+        guard let before = running, isAtHome(before),
+            onlyRunning || before.address == settings.listenAddress
+        else { return try await replace(settings, turn) }
         let watch = try FolderWatch(layout.home)
         let clock = machine.clock
         let deadline = clock.uptime() &+ limit.nanoseconds
         ProcessTable.signal(before.supervisor, SIGHUP)
+        ProcessTable.signal(before.supervisor, SIGCONT)
         while true {
             let now = clock.uptime()
             guard now < deadline else { break }
@@ -300,7 +378,8 @@ struct DetachedService: Sendable {
             found = true
             await machine.processes.end(gateway)
         }
-        try machine.files.removeFile(layout.supervisor)
+        // It names nobody any more, so it may stay where it must.
+        try? machine.files.removeFile(layout.supervisor)
         return found
     }
 }

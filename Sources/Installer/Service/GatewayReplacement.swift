@@ -14,17 +14,41 @@ extension GatewayService: ServiceControl {
         guard (try? detached.record()) ?? nil == nil, (try? detached.stray()) ?? nil == nil,
             !detached.hasLost()
         else { return false }
+        if detached.isMissing() { return false }
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return true }
         return (try? await systemd.state())?.isWanted == false
     }
 
+    func checkReplaceable() async throws(GatewayError) {
+        _ = try fingerprint()
+        try SupervisorRecord.checkPlace(layout, files: machine.files)
+        if let place = await formerPlaceAtWork() {
+            throw GatewayError(
+                "home-moved",
+                "the gateway runs by the unit of '\(place.home)', where this home was before",
+                help: "run '\(Product.name) restart', which moves it here, then this command again"
+            )
+        }
+        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files),
+            HomeProcesses(layout, files: machine.files).serving().contains(where: {
+                $0.role == .gatewayOfUnit
+            })
+        else { return }
+        try await systemd.refuseUnreadable()
+    }
+
     /// Starts the version that `current` names; the caller holds the lock, so no unit file is touched here.
     func restart() async throws(GatewayError) {
-        if try detached.record() != nil {
+        if try detached.record() != nil || detached.hasLostSupervisor() {
             return try await detached.replaceGateway(settings, within: .seconds(60), onlyRunning: true)
         }
         // One whose supervisor was killed ends with that, and so does one whose record is lost.
-        if try detached.stray() != nil || detached.hasLost() { return try await detached.start(settings) }
+        if try detached.stray() != nil || detached.hasLost() {
+            return try await detached.start(settings, replaces: true)
+        }
+        if detached.isMissing(), !(await unitIsWanted()) {
+            return try await detached.start(settings, replaces: true)
+        }
         guard mayHaveUnit else {
             throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
         }
@@ -37,6 +61,11 @@ extension GatewayService: ServiceControl {
         )
     }
 
+    private func unitIsWanted() async -> Bool {
+        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return false }
+        return (try? await systemd.state())?.isWanted == true
+    }
+
     /// One question with a deadline: the listening socket is there already, so that the gateway's first answer comes as
     /// soon as it can give one.
     ///
@@ -44,7 +73,10 @@ extension GatewayService: ServiceControl {
     func waitUntilHealthy(within limit: Duration) async throws(GatewayError) {
         // One that ran already goes on where it was, wherever the settings want the next one.
         let record = try detached.record()
-        let settings = record?.listening(settings) ?? settings
+        var settings = record?.listening(settings) ?? settings
+        if record == nil, let pid = try await runningPID() {
+            settings = settings.listened(by: pid, files: machine.files)
+        }
         var answer = await Health.ask(settings, within: limit)
         var expected = try await status().pid
         for _ in 0..<2 {

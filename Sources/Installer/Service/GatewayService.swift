@@ -10,6 +10,8 @@ struct GatewayService: Sendable {
     var settings: Settings
     /// Gets one sentence at a time about what was left alone, and about who is waited for.
     var say: @Sendable (String) -> Void = { _ in }
+    /// What the unit of the socket says where that is something else than the settings say, see `leavingSocket`.
+    private var socketSettings: Settings?
 
     /// The service of this environment.
     init(machine: Machine) throws(GatewayError) {
@@ -79,23 +81,21 @@ struct GatewayService: Sendable {
         } else if let stray = try detached.stray() {
             describe(stray, &status)
             address = stray.listening(settings)
-            status.notices.append(
-                "its supervising process is gone, so nobody would start it again; "
-                    + "'\(Product.name) start' puts that right"
-            )
+            status.notices.append(isUnsupervised)
         } else if let place = await formerPlaceAtWork() ?? (mayHaveUnit ? layout : nil) {
             let before = status
             let socket = try await describeUnit(of: place, &status)
-            if !status.running, !status.isComingUp, let lost = detached.lost() {
-                status = before
-                address = describe(lost: lost, &status)
+            var unrecorded = before
+            if !status.running, !status.isComingUp, let found = describeUnrecorded(&unrecorded) {
+                (status, address) = (unrecorded, found)
             } else {
                 unit = (place, before)
                 // A question must not be the connection that starts the gateway.
                 if socket == .waits { return status }
+                if let pid = status.pid { address = listening(pid, &status) }
             }
-        } else if let lost = detached.lost() {
-            address = describe(lost: lost, &status)
+        } else if let found = describeUnrecorded(&status) {
+            address = found
         }
         status.url = address.localURL
         let answer = await Health.ask(address)
@@ -103,6 +103,7 @@ struct GatewayService: Sendable {
             // It was started while it was being asked, and what systemd said before is of the one that it replaces.
             status = unit.before
             _ = try await describeUnit(of: unit.place, &status)
+            if let pid = status.pid { address = listening(pid, &status) }
             status.url = address.localURL
         }
         weigh(answer, at: address, &status)
@@ -120,11 +121,24 @@ struct GatewayService: Sendable {
         status.state =
             status.running
             ? "active (running)" : record.gateway == nil ? "activating (auto-restart)" : "activating (start)"
-        if record.address != settings.listenAddress {
-            status.notices.append(
-                "the gateway listens on \(record.address); '\(Product.name) restart' moves it to \(settings.listenAddress)"
-            )
-        }
+        if record.address != settings.listenAddress { noteAddress(record.address, &status) }
+    }
+
+    private func noteAddress(_ address: String, _ status: inout ServiceStatus) {
+        status.notices.append(
+            "the gateway listens on \(address); '\(Product.name) restart' moves it to \(settings.listenAddress)"
+        )
+    }
+
+    /// Where a gateway listens, which the settings may have left since; says so.
+    private func listening(_ pid: Int32, _ status: inout ServiceStatus) -> Settings {
+        let address = settings.listened(by: pid, files: machine.files)
+        if address.listenAddress != settings.listenAddress { noteAddress(address.listenAddress, &status) }
+        return address
+    }
+
+    private var isUnsupervised: String {
+        "its supervising process is gone, so nobody would start it again; '\(Product.name) start' puts that right"
     }
 
     private var servesReplacedFolder: String {
@@ -132,8 +146,17 @@ struct GatewayService: Sendable {
             + "'\(Product.name) restart' puts that right"
     }
 
-    /// Describes a gateway whose supervisor's record is gone; gives where it listens.
-    private func describe(lost: SupervisorRecord, _ status: inout ServiceStatus) -> Settings {
+    /// Describes a gateway without systemd that is in no record; gives where it listens, or `nil` when there is none.
+    private func describeUnrecorded(_ status: inout ServiceStatus) -> Settings? {
+        if let orphan = detached.orphan() {
+            status.supervisor = .detached
+            status.logPath = layout.gatewayLog
+            (status.pid, status.running, status.state) = (orphan.pid, true, "active (running)")
+            status.since = ProcessTable.startedAt(orphan)
+            status.notices.append(isUnsupervised)
+            return listening(orphan.pid, &status)
+        }
+        guard let lost = detached.lost() else { return nil }
         describe(lost, &status)
         status.notices.append(
             HomeProcesses(layout, files: machine.files).relation(lost.supervisor) == .removed
@@ -179,7 +202,9 @@ struct GatewayService: Sendable {
                 "its unit runs the gateway of a home that was moved away from '\(layout.home)'"
             )
         }
-        if place.home == layout.home, servesRemovedHome(service) { status.notices.append(servesReplacedFolder) }
+        if place.home == layout.home, servesRemovedHome(service) {
+            status.notices.append(servesReplacedFolder)
+        }
         if !UnitInstallation.journalIsReadable() { status.logPath = layout.gatewayLog }
         if service.needsReload || state.socket.needsReload {
             status.notices.append(
@@ -220,6 +245,11 @@ struct GatewayService: Sendable {
                     status.since = record.readyAt
                 }
                 status.pid = pid
+                status.running = true
+                status.state = "active (running)"
+            }
+            if status.supervisor == .detached, !status.running {
+                // Its supervisor was gone before it could note that.
                 status.running = true
                 status.state = "active (running)"
             }
@@ -314,7 +344,7 @@ struct GatewayService: Sendable {
 
     /// Starts it under whatever supervises it now, or is to.
     private func launch(_ options: StartOptions) async throws(GatewayError) -> [String] {
-        let runsDetached = try detached.record() != nil
+        let runsDetached = try detached.record() != nil || detached.hasLostSupervisor()
         let hasStray = try detached.stray() != nil
         let isDetached = runsDetached || hasStray || detached.hasLost()
         if !isDetached, !options.detached, ServiceBus.machineHasSystemd(files: machine.files) {
@@ -358,7 +388,7 @@ struct GatewayService: Sendable {
     }
 
     /// The process of the gateway now, without asking it anything.
-    private func runningPID() async throws(GatewayError) -> Int32? {
+    func runningPID() async throws(GatewayError) -> Int32? {
         if let record = try detached.record() { return record.gateway?.pid }
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else {
             return nil
@@ -368,9 +398,13 @@ struct GatewayService: Sendable {
 
     /// A detached gateway and a unit would fight over the port.
     private func refuseBesideUnit() async throws(GatewayError) {
-        guard mayHaveUnit, let state = try? await systemd.state(),
-            state.socket.activeState == "active" || state.service.mainPID != nil
-        else { return }
+        guard mayHaveUnit else { return }
+        if let state = try? await systemd.state() {
+            guard state.socket.activeState == "active" || state.service.mainPID != nil else { return }
+        } else {
+            let serving = HomeProcesses(layout, files: machine.files).serving()
+            guard serving.contains(where: { $0.role == .gatewayOfUnit }) else { return }
+        }
         throw GatewayError(
             "already-supervised",
             "the gateway runs under systemd already",
@@ -383,8 +417,10 @@ struct GatewayService: Sendable {
         // Asked first, so that nothing is written when nobody could read it.
         try await systemd.refuseForeign("\(layout.unitName).service")
         try refuseForeignUnit()
+        try await systemd.refuseTakenPort(settings, again: options.again)
         try await stopFormerUnits()
-        let outcome = try await writeUnits(options)
+        let service = options.again ? self : await leavingSocket()
+        let outcome = try await service.writeUnits(options)
         do throws(GatewayError) {
             _ = try await systemd.start(
                 settings: settings,
@@ -398,6 +434,8 @@ struct GatewayService: Sendable {
                 }
                 // It has the port.
                 try await detached.endRemoved()
+                // What a supervisor has left that was killed long ago.
+                try? machine.files.removeFile(layout.supervisor)
             }
         } catch {
             // They may be the reason.
@@ -412,7 +450,19 @@ struct GatewayService: Sendable {
 
     private var gatewayUnits: UnitFiles {
         let log = UnitInstallation.journalIsReadable() ? nil : layout.gatewayLog
-        return UnitFiles(layout: layout, settings: settings, log: log)
+        return UnitFiles(layout: layout, settings: socketSettings ?? settings, log: log)
+    }
+
+    /// The same service, the unit of whose socket stays as it is while a gateway runs.
+    ///
+    /// systemd closes an active socket as soon as its file names another address, and the next gateway would be without it.
+    func leavingSocket() async -> GatewayService {
+        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files),
+            let pid = (try? await systemd.state())?.service.mainPID
+        else { return self }
+        var service = self
+        service.socketSettings = settings.listened(by: pid, files: machine.files)
+        return service
     }
 
     private func writeUnits(_ options: StartOptions) async throws(GatewayError) -> UnitInstallation.Outcome {
@@ -456,7 +506,13 @@ struct GatewayService: Sendable {
         let wish = ServiceTurn.wish(layout)
         defer { withExtendedLifetime(wish) {} }
         let wasRunning = try await detached.stop { if hasUnit() { await systemd.interrupt() } }
-        if !wasRunning, hasUnit() { _ = try await systemd.stop() }
+        if hasUnit() {
+            do throws(GatewayError) {
+                _ = try await systemd.stop()
+            } catch  where wasRunning && GatewayService.isUnreachable(error) {
+                // It ran without systemd.
+            }
+        }
         try await stopFormerUnits()
         try await detached.endLost(inUnits: true)
         return try await status()
@@ -468,9 +524,18 @@ struct GatewayService: Sendable {
             _ = try await stop()
             try await disableUnits()
             return []
-        } catch  where error.code == "user-manager-unreachable" || error.code == "libsystemd-missing" {
-            return ["the service could not be stopped: \(error)"]
+        } catch  where GatewayService.isUnreachable(error) {
+            try await detached.endLost(inUnits: true)
+            try systemd.withdraw()
+            return [
+                "\(error.message); the gateway was ended without it, and nothing starts with your session any more; "
+                    + "a socket that it still has open goes with that session"
+            ]
         }
+    }
+
+    private static func isUnreachable(_ error: GatewayError) -> Bool {
+        ["user-manager-unreachable", "libsystemd-missing"].contains(error.code)
     }
 
     /// Asks what retiring it would end.

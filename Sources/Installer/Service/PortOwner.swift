@@ -23,10 +23,9 @@ struct PortOwner: Sendable, Equatable {
 
     /// Who listens where a gateway of these settings would, `nil` when nobody does.
     static func find(_ settings: Settings, files: Files = Files()) -> PortOwner? {
-        let sockets = ["/proc/net/tcp", "/proc/net/tcp6"].flatMap { path in
-            listeners(in: (try? files.readText(path)) ?? "")
+        let wanted = listeners(files: files).filter {
+            $0.port == settings.port && conflicts($0.address, settings.host)
         }
-        let wanted = sockets.filter { $0.port == settings.port && conflicts($0.address, settings.host) }
         guard let socket = wanted.first else { return nil }
         let marks = Set(wanted.map { "socket:[\($0.inode)]" })
         for name in (try? files.list("/proc")) ?? [] {
@@ -49,6 +48,11 @@ struct PortOwner: Sendable, Equatable {
         var port: Int
         var uid: UInt32
         var inode: String
+    }
+
+    /// The listening sockets of this machine, of TCP.
+    static func listeners(files: Files) -> [Listener] {
+        ["/proc/net/tcp", "/proc/net/tcp6"].flatMap { listeners(in: (try? files.readText($0)) ?? "") }
     }
 
     /// Reads the listening sockets of a /proc/net/tcp or tcp6 table.

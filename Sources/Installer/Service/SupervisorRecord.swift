@@ -37,7 +37,8 @@ struct SupervisorRecord: Sendable, Equatable {
     /// Reads the record of a home; `nil` when there is none, it cannot be understood, or it came with a copy of another
     /// home.
     static func read(_ layout: Layout, files: Files) throws(GatewayError) -> SupervisorRecord? {
-        guard let bytes = try files.readIfPresent(layout.supervisor, limit: 64 << 10),
+        guard let status = try files.target(layout.supervisor), status.kind == .file, status.size <= limit,
+            let bytes = try files.readIfPresent(layout.supervisor, limit: limit),
             let json = try? JSON.parse(String(decoding: bytes, as: UTF8.self)),
             let supervisor = ProcessIdentity(json: json["supervisor"]),
             let address = json["address"]?.string,
@@ -92,15 +93,29 @@ struct SupervisorRecord: Sendable, Equatable {
     /// On a full disk it goes over the one before, which has room for it: whoever reads that would take the gateway for a
     /// stranger.
     func write(_ layout: Layout, files: Files) throws(GatewayError) {
+        try SupervisorRecord.checkPlace(layout, files: files)
         var text = Array(json.prettyText.utf8)
         text += Array(repeating: 0x20, count: max(0, SupervisorRecord.size - text.count - 1)) + [0x0A]
         do throws(GatewayError) {
             try files.write(text, to: layout.supervisor, durable: false)
         } catch  where error.code == "disk-full" {
+            guard files.exists(layout.supervisor) else { throw error }
             try files.overwrite(text, in: layout.supervisor)
         }
     }
 
+    /// Throws `in-the-way` when a folder has the name of the file.
+    static func checkPlace(_ layout: Layout, files: Files) throws(GatewayError) {
+        guard try files.status(layout.supervisor)?.kind == .directory else { return }
+        throw GatewayError(
+            "in-the-way",
+            "'\(layout.supervisor)' is a folder, where the record of the supervising process belongs",
+            help: "move it away, then run the command again"
+        )
+    }
+
     /// Bytes of the file, blanks at its end included.
     private static let size = 2048
+    /// A file of more bytes is no record.
+    private static let limit = 64 << 10
 }

@@ -71,6 +71,14 @@ struct SystemdService: Sendable {
         }
     }
 
+    /// Throws `unit-masked` or `unit-invalid`, or why the manager cannot be asked.
+    func refuseUnreadable() async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in
+            try bus.reload()
+            try self.refuseUnreadable(try bus.units([self.service, self.socket]))
+        }
+    }
+
     /// Throws `unit-masked`, or `unit-invalid` for a unit that the manager cannot make sense of.
     private func refuseUnreadable(_ units: [ServiceBus.Unit]) throws(GatewayError) {
         for (name, unit) in zip([service, socket], units) {
@@ -95,8 +103,8 @@ struct SystemdService: Sendable {
 
     /// Starts the gateway, or starts it again, and waits until it says that it is ready.
     ///
-    /// The socket is only touched when it is not there yet or listens elsewhere, so that no connection is refused in
-    /// between. `check` is made when nobody else starts or stops the gateway. Throws `port-in-use`, `start-failed`, `busy`,
+    /// The socket is only touched when it is not there yet, or when it has changed and no gateway runs that is to be left alone,
+    /// so that no connection is refused in between. With `onlyRunning` it stays where it is. `check` is made when nobody else starts or stops the gateway. Throws `port-in-use`, `start-failed`, `busy`,
     /// `foreign-unit`, with `onlyRunning` `service-stopped` for one that does not run any more, or what the check throws.
     func start(
         settings: Settings,
@@ -118,8 +126,9 @@ struct SystemdService: Sendable {
             if onlyRunning, !before.isWanted {
                 throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
             }
-            if socketChanged, before.socket.activeState == "active" {
-                _ = try self.end(bus)
+            if self.mayMove(before, again: again), !onlyRunning {
+                try self.refuseTakenPort(settings, before)
+                if socketChanged || self.listensElsewhere(before, settings) { _ = try self.end(bus) }
             }
             if try bus.unit(self.socket).activeState != "active" {
                 // A gateway of ours that is still there without its socket gets another listener from the new one.
@@ -147,6 +156,34 @@ struct SystemdService: Sendable {
             }
             return after
         }
+    }
+
+    /// Throws `port-in-use` where the gateway would have to move to a port that somebody else has; nothing is changed.
+    func refuseTakenPort(_ settings: Settings, again: Bool) async throws(GatewayError) {
+        try await talk { (bus) throws(GatewayError) in
+            let state = try self.state(bus)
+            if self.mayMove(state, again: again) { try self.refuseTakenPort(settings, state) }
+        }
+    }
+
+    private func refuseTakenPort(_ settings: Settings, _ state: State) throws(GatewayError) {
+        guard listensElsewhere(state, settings),
+            let owner = PortOwner.find(settings, files: machine.files)
+        else { return }
+        throw GatewayService.portInUse(settings, owner)
+    }
+
+    /// Whether an active socket may be closed and opened elsewhere: a gateway that is to be left alone keeps its own.
+    private func mayMove(_ state: State, again: Bool) -> Bool {
+        state.socket.activeState == "active" && (again || state.service.mainPID == nil)
+    }
+
+    /// Whether an active socket listens somewhere else than it is to.
+    private func listensElsewhere(_ state: State, _ settings: Settings) -> Bool {
+        guard let pid = state.service.mainPID else {
+            return PortOwner.find(settings, files: machine.files) == nil
+        }
+        return settings.listened(by: pid, files: machine.files).listenAddress != settings.listenAddress
     }
 
     private func startFailure(_ outcome: String, _ state: State, _ settings: Settings) -> GatewayError {
@@ -383,12 +420,21 @@ struct SystemdService: Sendable {
         }
     }
 
-    /// Removes the links by which a unit is enabled (systemd.unit(5), `.wants/`).
+    /// Takes all units out of the session's start without their manager, which reads the links at its next start.
+    func withdraw() throws(GatewayError) {
+        guard machine.files.exists(layout.userUnits) else { return }
+        for unit in retired { try withdraw(unit) }
+    }
+
+    /// Removes the links by which a unit is enabled (systemd.unit(5), `.wants/`), and folders that are empty then, as
+    /// `systemctl disable` does.
     private func withdraw(_ unit: String) throws(GatewayError) {
         let files = machine.files
         for name in try files.list(layout.userUnits) where name.hasSuffix(".wants") {
             let link = Layout.join(Layout.join(layout.userUnits, name), unit)
-            if try files.status(link)?.kind == .link { try files.removeFile(link) }
+            guard try files.status(link)?.kind == .link else { continue }
+            try files.removeFile(link)
+            try files.removeEmptyDirectory(Files.parent(of: link))
         }
     }
 

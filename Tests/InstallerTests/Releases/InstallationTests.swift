@@ -153,6 +153,24 @@ struct InstallationTests {
         #expect(service.state.withLock { $0.running })
     }
 
+    @Test("refuses before anything is switched when the running gateway could not be replaced by any version")
+    func irreplaceable() async throws {
+        let home = try ScratchHome()
+        _ = try await home.installation().install(
+            try home.request(try await BundleFixture(version: "1.0.0").tarGzip())
+        )
+        let service = ScriptedService(home.layout, running: true)
+        service.state.withLock { $0.obstacle = GatewayError("unit-invalid", "the unit is broken") }
+        let bytes = try await BundleFixture(version: "2.0.0").tarGzip()
+        let error = await refusal {
+            try await home.installation(service: service).install(try home.request(bytes))
+        }
+        #expect(error.code == "unit-invalid")
+        #expect(InstalledVersions.current(home.layout, files: Files()) == "1.0.0")
+        #expect(service.state.withLock { $0.restartedWith }.isEmpty)
+        #expect(try Receipt.read(home.layout, files: Files()).operation == nil)
+    }
+
     @Test("leaves a command that is not ours alone and says so")
     func foreignCommand() async throws {
         let home = try ScratchHome()

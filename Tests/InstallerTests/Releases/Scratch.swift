@@ -158,6 +158,8 @@ final class ScriptedService: ServiceControl {
         var lingers = false
         /// Why it cannot be put back into service.
         var refusal: GatewayError?
+        /// Why the running one cannot be replaced.
+        var obstacle: GatewayError?
     }
 
     let state: Mutex<State>
@@ -173,6 +175,10 @@ final class ScriptedService: ServiceControl {
     func isRunning() async -> Bool { state.withLock { $0.running } }
 
     func isStopped() async -> Bool { state.withLock { !$0.running && !$0.hasFailed } }
+
+    func checkReplaceable() async throws(GatewayError) {
+        if let obstacle = state.withLock({ $0.obstacle }) { throw obstacle }
+    }
 
     func restart() async throws(GatewayError) {
         state.withLock {

@@ -251,6 +251,24 @@ struct PortOwnerTests {
         #expect(await Health.ask(settings, within: .milliseconds(50)) == .silent)
     }
 
+    @Test("says where a process listens, whatever the settings want by now")
+    func listened() throws {
+        for host in ["127.0.0.1", "::1"] {
+            let listener = try HTTPListener.open(host: host, port: 0)
+            defer { close(listener.descriptor) }
+            var settings = Settings.standard
+            settings.host = host
+            settings.port = listener.port
+            #expect(settings.listened(by: getpid()) == settings)
+            settings.port = listener.port == 1 ? 2 : 1
+            settings.host = "127.0.0.9"
+            let found = settings.listened(by: getpid())
+            #expect(PortOwner.find(found)?.pid == getpid())
+            #expect(found.path == settings.path)
+        }
+        #expect(Settings.standard.listened(by: 1 << 30) == .standard)
+    }
+
     @Test("finds nobody on a free port")
     func free() async throws {
         let listener = try HTTPListener.open(host: "127.0.0.1", port: 0)
@@ -325,6 +343,32 @@ struct SupervisorRecordTests {
         try Files().write([0x7B], to: layout.supervisor)
         let error = #expect(throws: GatewayError.self) { try record.write(layout, files: full) }
         #expect(error?.code == "disk-full")
+        try Files().removeFile(layout.supervisor)
+        let first = #expect(throws: GatewayError.self) { try record.write(layout, files: full) }
+        #expect(first?.code == "disk-full")
+    }
+
+    @Test("is none where something is that can be no record, which is said before anything is written")
+    func noRecord() throws {
+        let session = try Session()
+        let layout = session.layout
+        try Files().makeDirectory(layout.home)
+        let record = SupervisorRecord(
+            supervisor: ProcessIdentity(pid: 1, startTime: 2),
+            address: "127.0.0.1:1",
+            startedAt: Timestamp(milliseconds: 1000)
+        )
+        try Files().write(Array(repeating: 0x20, count: 65 << 10), to: layout.supervisor)
+        #expect(try SupervisorRecord.read(layout, files: Files()) == nil)
+        try Files().removeFile(layout.supervisor)
+        try Files().makeDirectory(layout.supervisor)
+        #expect(try SupervisorRecord.read(layout, files: Files()) == nil)
+        let error = #expect(throws: GatewayError.self) { try record.write(layout, files: Files()) }
+        #expect(error?.code == "in-the-way")
+        #expect(
+            error?.message
+                == "'\(layout.supervisor)' is a folder, where the record of the supervising process belongs"
+        )
     }
 }
 

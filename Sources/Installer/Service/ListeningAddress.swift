@@ -1,0 +1,34 @@
+import Appliance
+import Glibc
+import Platform
+
+extension Settings {
+    /// These settings with the address at which a process listens in place of theirs; unchanged where it listens there as well, or
+    /// nobody can tell.
+    ///
+    /// What the kernel says holds whatever was written to files, or exported in this shell, since the process was started.
+    func listened(by pid: Int32, files: Files = Files()) -> Settings {
+        let folder = "/proc/\(pid)/fd"
+        let marks = Set(
+            ((try? files.list(folder)) ?? []).compactMap {
+                files.destination(ofLink: Layout.join(folder, $0))
+            }
+        )
+        let own = PortOwner.listeners(files: files).filter { marks.contains("socket:[\($0.inode)]") }
+        guard !own.contains(where: { $0.port == port && PortOwner.conflicts($0.address, host) }),
+            let found = own.first, let text = Settings.text(of: found.address)
+        else { return self }
+        var settings = self
+        settings.host = text
+        settings.port = found.port
+        return settings
+    }
+
+    /// 4 or 16 bytes in network order as inet_ntop(3) writes them.
+    private static func text(of address: [UInt8]) -> String? {
+        var buffer = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+        let family = address.count == 4 ? AF_INET : AF_INET6
+        guard inet_ntop(family, address, &buffer, socklen_t(buffer.count)) != nil else { return nil }
+        return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+}
