@@ -38,11 +38,7 @@ extension JobScheduler {
         func left() -> Duration { limit - .milliseconds(machine.clock.milliseconds(since: start)) }
         guard let directory = first.directory, let watch = eyes(on: directory) else {
             // Its files are out of sight: a look at the end of the time, or at the end of the job where that is known.
-            if let handle = handle(id) {
-                _ = await handle.outcome(within: limit)
-            } else {
-                try? await machine.clock.sleep(limit)
-            }
+            await settle(id, within: limit)
             return try await find(id, for: caller)
         }
         while true {
@@ -53,9 +49,21 @@ extension JobScheduler {
             if let handle = handle(id), machine.files.exists(directory.exit) {
                 // Nothing more is written; what follows is its commit.
                 _ = await handle.outcome(within: left())
-            } else {
-                _ = await watch.next(within: left())
+            } else if await watch.next(within: left()), end == .end {
+                await settle(id, within: min(left(), JobScheduler.timeBetweenLooks))
             }
+        }
+    }
+
+    /// How long output may come unseen by who waits for the end alone: looking at every piece of much output would take more of a
+    /// processor than what writes it.
+    private static let timeBetweenLooks = Duration.milliseconds(20)
+
+    private func settle(_ id: String, within limit: Duration) async {
+        if let handle = handle(id) {
+            _ = await handle.outcome(within: limit)
+        } else {
+            try? await machine.clock.sleep(limit)
         }
     }
 
