@@ -40,7 +40,8 @@ extension JSON {
         }
     }
 
-    private func writePretty(into out: inout [UInt8], indent: Int) {
+    /// Appends the form of `prettyText`, as what stands at a depth of so many levels.
+    package func writePretty(into out: inout [UInt8], indent: Int) {
         func line(_ depth: Int) {
             out.append(UInt8(ascii: "\n"))
             out.append(contentsOf: repeatElement(UInt8(ascii: " "), count: depth * 2))

@@ -1,10 +1,11 @@
 import Appliance
 import Glibc
-import Jobs
 import Platform
 import Synchronization
 import TestSupport
 import Testing
+
+@testable import Jobs
 
 @Suite("Sessions")
 struct SessionStoreTests {
@@ -21,12 +22,15 @@ struct SessionStoreTests {
 
     init() throws { directory = try TemporaryDirectory() }
 
-    private func store(_ environment: [String: String] = [:]) throws -> SessionStore {
+    private func store(
+        _ environment: [String: String] = [:],
+        files: Files = Files()
+    ) throws -> SessionStore {
         let environment = environment.merging(["HOME": directory.root]) { $1 }
         let now = now, findings = findings
         let machine = Machine(
             environment: environment,
-            files: Files(),
+            files: files,
             clock: WallClock(
                 now: { Timestamp(milliseconds: now.milliseconds) },
                 uptime: WallClock.system.uptime,
@@ -113,6 +117,128 @@ struct SessionStoreTests {
             try await group.waitForAll()
         }
         for store in stores { #expect(store.list(caller: "local").count == 40) }
+    }
+
+    @Test("are written in the form of the whole, whatever of them was written before")
+    func parts() throws {
+        var random = SystemRandomNumberGenerator()
+        var document = SessionDocument(
+            try JSON.parse(
+                """
+                {"sessions":{"\\"odd\\"":{"id":"x","cli":"codex","lastUsedAt":"2026-11-21T20:00:00.000Z","novelty":[1,{}]},
+                "foreign":7},"activeSession":{"codex":null},"generation":{"a":[]}}
+                """
+            ).object ?? JSONObject()
+        )
+        #expect(document.write() == Array((document.json.prettyText + "\n").utf8))
+        for step in 0..<200 {
+            let before = document
+            switch Int.random(in: 0..<4, using: &random) {
+            case 0:
+                document.append(
+                    SessionRecord(
+                        id: "s\(step)",
+                        provider: "claude",
+                        created: "2026-11-21T20:00:00.000Z",
+                        description: "ä \u{1}\n",
+                        metadata: JSONObject(
+                            step % 2 == 0 ? [] : [("runningTotal", ["input": .integer(step)])]
+                        ),
+                        owner: "local"
+                    )
+                )
+            case 1 where !document.sessions.isEmpty:
+                let index = Int.random(in: 0..<document.sessions.count, using: &random)
+                document.sessions[index].record.metadata["step"] = .integer(step)
+            case 2: document.activate(document.sessions.last?.record.id, of: "claude", for: "ann")
+            default:
+                let gone = document.sessions.randomElement(using: &random)?.record.id
+                _ = document.remove { record, _ in record.id == gone && step % 3 == 0 }
+            }
+            let isOther = document.json != before.json
+            #expect(document.differs(from: before) == isOther, "step \(step)")
+            // Some changes are written together.
+            if step % 3 != 0 {
+                #expect(document.write() == Array((document.json.prettyText + "\n").utf8), "step \(step)")
+            }
+        }
+        #expect(SessionDocument().json["sessions"] == [:])
+        var empty = SessionDocument()
+        #expect(empty.write() == Array((empty.json.prettyText + "\n").utf8))
+    }
+
+    @Test("that many runs change at the same time are written together, and what fails changes nothing")
+    func together() async throws {
+        let writings = Journal()
+        let place = directory.path(".llm-cli-gateway/sessions.json")
+        let store = try store(
+            files: Files { (step) throws(GatewayError) in
+                if case .rename(_, place) = step { writings.note("") }
+            }
+        )
+        for number in 0..<50 { try await store.create("codex", id: "\(number)", caller: "local") }
+        let before = writings.all.count
+        #expect(before == 50)
+        // The first one waits for the lock, and the others for the first one.
+        var lock: FileLock? = try FileLock.wait(place + ".lock", within: .seconds(10))
+        #expect(lock != nil)
+        let started = GuardedValue(0), gate = Gate()
+        let task = Task {
+            await withTaskGroup(of: String?.self) { group in
+                for number in 0..<60 {
+                    group.addTask {
+                        let isLast = started.withLock { started in
+                            started += 1
+                            return started == 60
+                        }
+                        if isLast { gate.open() }
+                        do throws(GatewayError) {
+                            if number < 50 {
+                                try await store.update("\(number)", caller: "local") {
+                                    $0.metadata["runs"] =
+                                        ($0.metadata["runs"]?.int).map { .integer($0 + 1) } ?? 1
+                                }
+                            } else {
+                                try await store.create("codex", id: "\(number - 50)", caller: "local")
+                            }
+                            return nil
+                        } catch {
+                            return error.code
+                        }
+                    }
+                }
+                return await group.reduce(into: [String]()) { $0 += $1.map { [$0] } ?? [] }
+            }
+        }
+        await gate.wait()
+        lock = nil
+        #expect(await task.value == Array(repeating: "session-exists", count: 10))
+        #expect(writings.all.count - before < 25, "\(writings.all.count - before) writings")
+        let read = try self.store()
+        #expect(read.list(caller: "local").count == 50)
+        #expect(read.list(caller: "local").allSatisfy { $0.metadata["runs"] == 1 })
+        #expect(store.list(caller: "local") == read.list(caller: "local"))
+    }
+
+    @Test("that another program has written are read before they are changed")
+    func foreignWriting() async throws {
+        let store = try store()
+        try await store.create("codex", id: "one", caller: "local")
+        for number in 0..<20 {
+            var json = try JSON.parse(try Files().read(path))
+            json["generation"] = .integer(number)
+            try Files().write(json.compactText.utf8, to: path)
+            try await store.update("one", caller: "local") { $0.metadata["number"] = .integer(number) }
+            let now = try JSON.parse(try Files().read(path))
+            #expect(now["generation"] == .integer(number))
+            #expect(now["sessions"]?["one"]?["metadata"]?["number"] == .integer(number))
+        }
+        try Files().removeFile(path)
+        try await store.create("codex", id: "two", caller: "local")
+        #expect(store.list(caller: "local").map(\.id) == ["two"])
+        try Files().write("{".utf8, to: path)
+        try await store.create("codex", id: "three", caller: "local")
+        #expect(store.list(caller: "local").map(\.id) == ["three"])
     }
 
     @Test("carry running totals that a later run reads")

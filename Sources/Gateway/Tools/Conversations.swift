@@ -129,7 +129,8 @@ struct Conversations: Sendable {
         let own = sessions.list(caller: principal.id, provider: provider.rawValue).filter { record in
             workspace == nil || record.metadata[Conversations.workspaceKey]?.string == workspace
         }
-        guard let last = own.max(by: { $0.lastUsed < $1.lastUsed }) else {
+        // Of two that were used in the same millisecond, the one that began later.
+        guard let last = own.reversed().max(by: { $0.lastUsed < $1.lastUsed }) else {
             throw GatewayError(
                 "session-refused",
                 "no conversation of yours with \(provider.executable) is known here",

@@ -66,8 +66,16 @@ package struct SessionRecord: Sendable, Equatable {
 
 /// What `sessions.json` holds.
 struct SessionDocument: Sendable {
-    /// In the order of the file, with the instant of last use; `nil` where it cannot be read.
-    var sessions: [(record: SessionRecord, lastUsed: Timestamp?)] = []
+    struct Entry: Sendable {
+        var record: SessionRecord { didSet { text = nil } }
+        /// The instant of last use; `nil` where it cannot be read.
+        var lastUsed: Timestamp?
+        /// How it stands in the file; `nil` when it was not written since it was read or changed.
+        fileprivate var text: [UInt8]?
+    }
+
+    /// In the order of the file.
+    var sessions: [Entry] = []
     /// Provider to session id, as the reference has it: one for all principals.
     private var active: JSONObject = JSONObject()
     /// Principal to provider to session id: what each one but the local has chosen for itself.
@@ -112,7 +120,7 @@ struct SessionDocument: Sendable {
     }
 
     mutating func append(_ record: SessionRecord) {
-        sessions.append((record, Timestamp(iso8601: record.lastUsed)))
+        sessions.append(Entry(record: record, lastUsed: Timestamp(iso8601: record.lastUsed)))
     }
 
     func index(of id: String) -> Int? { sessions.firstIndex { $0.record.id == id } }
@@ -167,16 +175,66 @@ struct SessionDocument: Sendable {
         return gone
     }
 
-    /// The file's text.
-    var text: String { json.prettyText + "\n" }
+    /// Whether the file is another one than that of an earlier state.
+    func differs(from earlier: SessionDocument) -> Bool {
+        guard sessions.count == earlier.sessions.count, state == earlier.state else { return true }
+        return zip(sessions, earlier.sessions).contains { now, before in
+            now.record.id != before.record.id || now.text == nil && now.record != before.record
+        }
+    }
+
+    /// The bytes of the file, `json` as pretty text.
+    ///
+    /// What was written before is not made again: one run changes one session of thousands.
+    mutating func write() -> [UInt8] {
+        var members: [[UInt8]] = []
+        members.reserveCapacity(sessions.count + foreignSessions.count)
+        for index in sessions.indices {
+            let text = sessions[index].text ?? SessionDocument.text(of: sessions[index].record)
+            sessions[index].text = text
+            members.append(text)
+        }
+        members += foreignSessions.members.map { SessionDocument.text(of: $0.name, $0.value) }
+        var out = Array("{\n  \"sessions\": {".utf8)
+        out.reserveCapacity(members.reduce(4096) { $0 + $1.count + 1 })
+        for (number, member) in members.enumerated() {
+            if number > 0 { out.append(UInt8(ascii: ",")) }
+            out += member
+        }
+        out += Array((members.isEmpty ? "}," : "\n  },").utf8)
+        // Its own brace is that of the file.
+        var rest: [UInt8] = []
+        state.writePretty(into: &rest, indent: 0)
+        out += rest.dropFirst()
+        out.append(UInt8(ascii: "\n"))
+        return out
+    }
+
+    private static func text(of record: SessionRecord) -> [UInt8] { text(of: record.id, record.json) }
+
+    /// A member of `sessions`, on a line of its own.
+    private static func text(of name: String, _ value: JSON) -> [UInt8] {
+        var out = Array("\n    ".utf8)
+        JSON.string(name).write(into: &out)
+        out += Array(": ".utf8)
+        value.writePretty(into: &out, indent: 2)
+        return out
+    }
 
     /// What the file holds.
     var json: JSON {
-        var active = active
-        for provider in SessionDocument.providers where active[provider] == nil { active[provider] = .null }
         var sessions = JSONObject(self.sessions.map { (name: $0.record.id, value: $0.record.json) })
         sessions.members += foreignSessions.members
-        var document: JSON = ["sessions": .object(sessions), "activeSession": .object(active)]
+        return .object(
+            JSONObject([(name: "sessions", value: .object(sessions))] + (state.object?.members ?? []))
+        )
+    }
+
+    /// What it holds beside the sessions.
+    var state: JSON {
+        var active = active
+        for provider in SessionDocument.providers where active[provider] == nil { active[provider] = .null }
+        var document: JSON = ["activeSession": .object(active)]
         if !activeByOwner.isEmpty { document["activeSessionByOwner"] = .object(activeByOwner) }
         for member in foreign.members { document[member.name] = member.value }
         return document

@@ -5,7 +5,7 @@ package import Platform
 /// of all its machines.
 ///
 /// Reading is a stat(2) and, when another gateway has written, one reading of the file. Writing is done on a thread of its
-/// own: take the lock of the file beside it, read, change, replace. A file that cannot be understood is kept aside
+/// own, once for all changes that wait for it: take the lock of the file beside it, read, change, replace. A file that cannot be understood is kept aside
 /// as `sessions.json.corrupt-<instant>`, never overwritten. Every session is visible to its owner only.
 package final class SessionStore: Sendable {
     private struct Cache {
@@ -285,27 +285,57 @@ package final class SessionStore: Sendable {
     private func changing<Value: Sendable>(
         _ change: @escaping @Sendable (inout SessionDocument) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
-        if let store {
-            let result = try await store.changeSessions { document throws(GatewayError) in
-                self.evict(&document)
-                return try change(&document)
-            }
-            take(result.document, result.revision)
-            return result.value
-        }
-        return try await writer.run { () throws(GatewayError) in
-            try self.machine.files.makeDirectory(Files.parent(of: self.path))
-            let lock = try FileLock.wait(self.path + ".lock", within: .seconds(30))
-            defer { withExtendedLifetime(lock) {} }
-            var document = try self.loadOrSetAside()
+        guard let store else { return try await writer.change(change) { self.write($0) } }
+        let known = cache.withLock { cache in cache.revision.map { (cache.document, $0) } }
+        let result = try await store.changeSessions(from: known) { document throws(GatewayError) in
             self.evict(&document)
-            let before = document.text
-            let value = try change(&document)
+            return try change(&document)
+        }
+        take(result.document, result.revision)
+        return result.value
+    }
+
+    /// Makes several changes in one writing of the file.
+    private func write(_ changes: [any SessionChange]) {
+        do throws(GatewayError) {
+            try machine.files.makeDirectory(Files.parent(of: path))
+            let lock = try FileLock.wait(path + ".lock", within: .seconds(30))
+            defer { withExtendedLifetime(lock) {} }
+            var document = try current()
+            evict(&document)
+            let before = document
+            for change in changes { change.apply(to: &document) }
             // Eviction alone is no reason to write.
-            if document.text != before {
-                try self.machine.files.writeUsersFile(document.text.utf8, to: self.path)
+            if document.differs(from: before) {
+                let bytes = document.write()
+                try machine.files.writeUsersFile(bytes, to: path)
+                remember(document, size: bytes.count)
             }
-            return value
+            for change in changes { change.succeed() }
+        } catch {
+            for change in changes { change.fail(error) }
+        }
+    }
+
+    /// Only with the lock held: what was read or written last, if the file is still that one.
+    private func current() throws(GatewayError) -> SessionDocument {
+        let status = try machine.files.target(path)
+        let known = cache.withLock { cache in
+            cache.status == status && cache.lastFailure == nil && status != nil ? cache.document : nil
+        }
+        if let known { return known }
+        return try loadOrSetAside()
+    }
+
+    /// Spares the next reading what was just written.
+    private func remember(_ document: SessionDocument, size: Int) {
+        guard let status = (try? machine.files.target(path)) ?? nil, status.size == Int64(size) else {
+            return
+        }
+        cache.withLock { cache in
+            cache.document = document
+            cache.status = status
+            cache.lastFailure = nil
         }
     }
 
@@ -338,14 +368,4 @@ package final class SessionStore: Sendable {
             return SessionDocument()
         }
     }
-}
-
-/// The thread that writes sessions.
-private actor SessionWriter {
-    private let executor = ThreadExecutor("sessions")
-    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
-
-    func run<Value: Sendable>(
-        _ body: @Sendable () throws(GatewayError) -> Value
-    ) throws(GatewayError) -> Value { try body() }
 }

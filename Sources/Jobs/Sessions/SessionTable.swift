@@ -19,21 +19,24 @@ extension Store {
     }
 
     /// Changes the sessions; gives them back with the number of the change.
+    ///
+    /// They are not read where `known` is what they are.
     func changeSessions<Value: Sendable>(
+        from known: (document: SessionDocument, revision: Int)?,
         _ change: @Sendable (inout SessionDocument) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> (value: Value, document: SessionDocument, revision: Int) {
         try await write { connection throws(GatewayError) in
             try connection.transaction { () throws(GatewayError) in
-                var document = try Store.sessions(connection)
-                let before = document.json
+                let revision = try Store.sessionRevision(connection)
+                let before =
+                    if let known, known.revision == revision { known.document } else {
+                        try Store.sessions(connection)
+                    }
+                var document = before
                 let value = try change(&document)
-                let after = document.json
-                var revision = try Store.sessionRevision(connection)
-                if after != before {
-                    revision += 1
-                    try Store.write(after, over: before, revision, connection)
-                }
-                return (value, document, revision)
+                guard document.differs(from: before) else { return (value, before, revision) }
+                try Store.write(document, over: before, revision + 1, connection)
+                return (value, document, revision + 1)
             }
         }
     }
@@ -59,20 +62,20 @@ extension Store {
     }
 
     private static func write(
-        _ after: JSON,
-        over before: JSON,
+        _ after: SessionDocument,
+        over before: SessionDocument,
         _ revision: Int,
         _ connection: any DatabaseConnection
     ) throws(GatewayError) {
-        func members(_ json: JSON) -> [(name: String, value: JSON)] {
-            json["sessions"]?.object?.members ?? []
+        func records(_ document: SessionDocument) -> [String: SessionRecord] {
+            Dictionary(document.sessions.map { ($0.record.id, $0.record) }, uniquingKeysWith: { $1 })
         }
-        let old = Dictionary(members(before).map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
-        let new = Dictionary(members(after).map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
+        let old = records(before), new = records(after)
         for id in old.keys where new[id] == nil {
             try connection.execute("DELETE FROM sessions WHERE id = ?1", [.text(id)])
         }
-        for (id, record) in members(after) where old[id] != record {
+        for entry in after.sessions where old[entry.record.id] != entry.record {
+            let record = entry.record
             try connection.execute(
                 """
                 INSERT INTO sessions (id, cli, owner_principal, last_used_at, place, record)
@@ -81,20 +84,17 @@ extension Store {
                     last_used_at = excluded.last_used_at, record = excluded.record
                 """,
                 [
-                    .text(id), .text(record["cli"]?.string ?? ""),
-                    .optional(record["ownerPrincipal"]?.string),
-                    .text(record["lastUsedAt"]?.string ?? ""), .text(record.compactText),
+                    .text(record.id), .text(record.provider), .optional(record.owner),
+                    .text(record.lastUsed), .text(record.json.compactText),
                 ]
             )
         }
-        var state = after
-        state["sessions"] = nil
         try connection.execute(
             """
             INSERT INTO session_state (name, revision, state) VALUES (?1, ?2, ?3)
             ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, state = excluded.state
             """,
-            [.text(document), .integer(Int64(revision)), .text(state.compactText)]
+            [.text(document), .integer(Int64(revision)), .text(after.state.compactText)]
         )
     }
 }
