@@ -1,11 +1,12 @@
 import Appliance
-import MCP
 import Platform
 import Providers
 import TestSupport
 import Testing
 
 @testable import Gateway
+@testable import Jobs
+@testable import MCP
 
 @Suite("The tools of the gateway")
 struct ToolsTests {
@@ -73,6 +74,67 @@ struct ToolsTests {
         let said = Instructions.text(asyncJobs: services.asyncJobsEnabled, deadline: services.syncDeadline)
         for word in ["_async", "llm_job", "jobId", "deferred"] { #expect(said.contains(word) == isOpen) }
         #expect(said.contains("llm_request_result"))
+    }
+
+    @Test(
+        "a call that the end of the gateway cuts short is told where its answer will be, and without a store that it is lost",
+        arguments: ["", "persistence.asyncJobsEnabled = false", #"persistence.backend = "none""#]
+    )
+    func shutdown(text: String) throws {
+        let services = try services(text)
+        let handle = JobHandle(
+            services.jobs.directory(of: "j"),
+            clock: .system,
+            reactor: services.machine.reactor
+        )
+        let begun = RequestTool.Begun(
+            handle: handle,
+            correlation: "c",
+            sessionID: nil,
+            snapshot: nil,
+            warnings: []
+        )
+        let body = try #require(Deferral(.claude, begun, .shutdown, services).toolResult.structuredContent)
+        let said = body["message"]?.string ?? ""
+        #expect(said.hasPrefix("The gateway is stopping and claude goes on without it. "))
+        #expect((body["pollWith"] != nil) == services.asyncJobsEnabled)
+        #expect(said.contains("llm_request_result") == (services.store != nil))
+        #expect((body["collectWith"] != nil) == (services.store != nil))
+        #expect(said.contains(#"[persistence] backend = "none""#) == (services.store == nil))
+    }
+
+    @Test("without a store nothing of a request is found, and the answer says why")
+    func nothingKept() async throws {
+        let services = try services(#"persistence.backend = "none""#)
+        func call(_ name: String, _ arguments: JSONObject) async throws -> ToolResult {
+            let tool = try #require(services.tools().first { $0.name == name })
+            guard case .asynchronous(let handler) = tool.handler else { throw CancellationError() }
+            return try await handler(
+                ToolCall(
+                    tool: name,
+                    arguments: arguments,
+                    principal: .local,
+                    transport: .stdio,
+                    version: .july2026,
+                    requestID: .int(1),
+                    clientInfo: nil,
+                    clientCapabilities: JSONObject(),
+                    meta: JSONObject(),
+                    progress: .silent(),
+                    cancellation: Cancellation()
+                )
+            )
+        }
+        let found = try await call("llm_request_result", JSONObject([("correlationId", "c")]))
+        #expect(found.isError)
+        #expect(
+            found.structuredContent?["hint"]
+                == #"config.toml says [persistence] backend = "none", so nothing is kept"#
+        )
+        let health = try await call("llm_process_health", JSONObject()).structuredContent?["persistence"]
+        #expect(health?["backend"] == "none" && health?["asyncJobsEnabled"] == false)
+        #expect(health?["path"] == .null && health?["dbPath"] == .null)
+        #expect(try Files().status(services.layout.database) == nil)
     }
 
     @Test("a deadline of 0 is none, and then nobody is told of one")

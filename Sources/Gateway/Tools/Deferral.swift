@@ -18,12 +18,15 @@ struct Deferral: Sendable {
     private let cause: Cause
     /// Whether there are tools for jobs.
     private let hasJobTools: Bool
+    /// Whether the answer will be found later.
+    private let isRecorded: Bool
 
     init(_ provider: Provider, _ begun: RequestTool.Begun, _ cause: Cause, _ services: Services) {
         self.provider = provider
         self.begun = begun
         self.cause = cause
         hasJobTools = services.asyncJobsEnabled
+        isRecorded = services.store != nil
     }
 
     var toolResult: ToolResult {
@@ -36,7 +39,7 @@ struct Deferral: Sendable {
             body["pollWith"] = "llm_job_status"
             body["collectWith"] = "llm_job_result"
             body["cancelWith"] = "llm_job_cancel"
-        } else {
+        } else if isRecorded {
             body["collectWith"] = "llm_request_result"
         }
         if !begun.warnings.isEmpty { body["warnings"] = .array(begun.warnings.map(\.json)) }
@@ -49,6 +52,11 @@ struct Deferral: Sendable {
             """
             \(provider.executable) is still working and goes on. llm_job_watch waits for it, llm_job_result has what it \
             wrote, and llm_request_result finds its answer by the correlationId.
+            """
+        case .shutdown where !isRecorded:
+            """
+            The gateway is stopping and \(provider.executable) goes on without it. Its answer is lost: config.toml says \
+            [persistence] backend = "none", so nothing is kept.
             """
         case .shutdown:
             """
