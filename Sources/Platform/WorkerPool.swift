@@ -13,8 +13,6 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
     /// Where the queue's first job is; the front is cut off now and then, not with every job.
     private var first = 0
     private var idle = 0
-    /// Idle threads that were woken and have not looked yet.
-    private var woken = 0
     private var threads = 0
     private let limit: Int
 
@@ -44,19 +42,12 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
         let waiting = queue.count - first
         let starts = waiting > idle && threads < limit
         if starts { threads += 1 }
-        let wakes = !starts && wakesOne()
         pthread_mutex_unlock(lock)
-        if starts { BlockingThread.start("worker") { self.work() } }
-        if wakes { pthread_cond_signal(changed) }
-    }
-
-    /// Whether an idle thread is to be woken, with the lock held: one at a time, which wakes the next one when there is more.
-    ///
-    /// Of many jobs that come at once, most are done by threads that are awake already.
-    private func wakesOne() -> Bool {
-        guard woken == 0, idle > 0, first < queue.count else { return false }
-        woken = 1
-        return true
+        if starts {
+            BlockingThread.start("worker") { self.work() }
+        } else {
+            pthread_cond_signal(changed)
+        }
     }
 
     private func work() {
@@ -72,7 +63,6 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
             idle += 1
             pthread_cond_wait(changed, lock)
             idle -= 1
-            woken = 0
         }
         let job = queue[first]
         first += 1
@@ -83,9 +73,7 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
             queue.removeFirst(first)
             first = 0
         }
-        let wakes = wakesOne()
         pthread_mutex_unlock(lock)
-        if wakes { pthread_cond_signal(changed) }
         return job
     }
 }
