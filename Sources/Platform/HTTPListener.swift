@@ -23,6 +23,22 @@ package struct HTTPListener: Sendable {
     ///
     /// Throws `address-in-use`, `address-unavailable` or `permission-denied`, with the address and port in the message.
     package static func open(host: String, port: Int) throws(GatewayError) -> HTTPListener {
+        let descriptor = try bound(host: host, port: port)
+        guard listen(descriptor, SOMAXCONN) == 0 else {
+            let number = errno
+            close(descriptor)
+            throw failure(host, port, number)
+        }
+        awaitFirstBytes(descriptor)
+        return try describe(descriptor)
+    }
+
+    /// Tries whether one could be opened, without answering anybody; throws what `open` throws.
+    package static func tryOpening(host: String, port: Int) throws(GatewayError) {
+        close(try bound(host: host, port: port))
+    }
+
+    private static func bound(host: String, port: Int) throws(GatewayError) -> Int32 {
         let bare = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
         guard (0...65_535).contains(port) else {
             throw GatewayError("invalid-value", "port \(port) is outside 0 to 65535")
@@ -45,15 +61,12 @@ package struct HTTPListener: Sendable {
         guard descriptor >= 0 else { throw failure(host, port, errno) }
         var on: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
-        guard bind(descriptor, info.pointee.ai_addr, info.pointee.ai_addrlen) == 0,
-            listen(descriptor, SOMAXCONN) == 0
-        else {
+        guard bind(descriptor, info.pointee.ai_addr, info.pointee.ai_addrlen) == 0 else {
             let number = errno
             close(descriptor)
             throw failure(host, port, number)
         }
-        awaitFirstBytes(descriptor)
-        return try describe(descriptor)
+        return descriptor
     }
 
     /// Lets a connection be accepted once its first bytes are there, or after a second without any (tcp(7)).

@@ -11,8 +11,12 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 
 from harness import Tally, check, contains, equal, run, section, within
 from installed import Bundle, Home, alive, free_port, release, renamed, under_systemd
@@ -63,6 +67,17 @@ def taken_port():
         yield listener.getsockname()[1]
 
 
+def answers(home, path):
+    """Whether MCP is at a path, and whether it is at the usual one."""
+    found = []
+    for place in (path, "/mcp"):
+        try:
+            urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{home.port}{place}", b"{}", {"Content-Type": "application/json"}), timeout=10)
+        except urllib.error.HTTPError as error:
+            found.append(error.code != 404)
+    return found
+
+
 # ---- with and without systemd
 
 
@@ -89,6 +104,29 @@ def ports(home, good, supervisor):
         equal("a restart moves it", (told["healthy"], told["url"].split(":")[-1].split("/")[0]), (True, str(home.port)))
         told = home.json("upgrade", *second.flags, environment={"LLM_GATEWAY_HTTP_PORT": str(free_port())}).json
         equal("a variable of the caller's shell does not mislead an upgrade", (told["restarted"], home.status()["healthy"]), (True, True))
+        gone(home)
+    with section("a host that is to change"):
+        anew(home, first, supervisor)
+        for host in ("0.0.0.0", "::"):
+            home.json("setup", "--host", host)
+            home.json("start")
+            home.json("upgrade", *(second if current(home) == "7.0.0" else first).flags, "--allow-downgrade")
+            told = home.status()
+            contains(f"to {host}: the gateway stays where it was", " ".join(told["notices"]), f"the gateway listens on 127.0.0.1:{home.port}; ")
+            equal("and is well", told["healthy"], True)
+        before = told["pid"]
+        home.json("setup", "--host", "192.0.2.1")
+        refused(home, "restart", code="address-unavailable", help="setup --host")
+        equal("for an address that cannot be had it is not ended", (alive(before), home.status()["healthy"]), (True, True))
+        gone(home)
+    with section("a path that is to change"):
+        anew(home, first, supervisor)
+        told = home.json("setup", "--path", "/other").json
+        equal("setup says what would apply it", told["next"], "Run llm-cli-gateway restart.")
+        told = home.json("restart").status
+        equal("a restart does", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/other"))
+        equal("and clients find it there", answers(home, "/other"), [True, False])
+        home.json("setup", "--path", "/mcp")
         gone(home)
     with section("a port that is taken"), taken_port() as port:
         before = anew(home, first, supervisor)["pid"]
@@ -160,6 +198,48 @@ def failing(home, good):
             gone(home)
 
 
+def killed(home, good):
+    first, second, _ = good
+    with section("an upgrade that is killed after it has ended a gateway whose supervising process is gone"):
+        for title in ("killed", "moved"):
+            for _ in range(4):
+                before = anew(home, first, "detached")["pid"]
+                there, place = {}, home.state
+                if title == "killed":
+                    os.kill(supervisor_of(home), signal.SIGKILL)
+                else:
+                    place = os.path.join(home.path, "moved")
+                    there = {"LLM_GATEWAY_HOME": place}
+                    os.rename(home.state, place)
+                    home.program = os.path.join(place, "current/bin/llm-cli-gateway")
+                upgrading = home.world.start([home.program, "upgrade", *second.flags, "--json"], {**home.environment, **there},
+                                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                within(20, lambda: not alive(before) or upgrading.poll() is not None)
+                upgrading.kill()
+                upgrading.wait()
+                home.json("repair", environment=there)
+                told = home.json("status", environment=there).status
+                check(f"{title}: the next command leaves one running", told["healthy"], True, told)
+                home.json("uninstall", "--yes", "--purge", environment=there)
+        equal("nothing is left", left(home), [])
+
+
+def astray(home, good):
+    first, second, _ = good
+    with section("an upgrade while a port is to change and the supervising process is gone"), taken_port() as taken:
+        own = home.port
+        for port in (taken, free_port()):
+            home.port = own
+            url = anew(home, first, "detached")["url"]
+            os.kill(supervisor_of(home), signal.SIGKILL)
+            home.json("setup", "--port", str(port))
+            equal("it is replaced", home.json("upgrade", *second.flags).json["restarted"], True)
+            told = home.status()
+            equal("where it was", (told["healthy"], told["url"], told["supervisor"]), (True, url, "detached"))
+            gone(home)
+        home.port = own
+
+
 def suspended(home, good):
     first, second, _ = good
     with section("a supervising process that is suspended"):
@@ -226,6 +306,61 @@ def unmanaged(home, good):
             hide(False)
         home.systemctl("stop", f"{UNIT}.socket")
         home.systemctl("daemon-reload")
+    with section("a manager that cannot be asked, and clients that connect all the time"):
+        anew(home, good[0], "systemd")
+        over = threading.Event()
+
+        def connect():
+            while not over.wait(0.02):
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", home.port), 1).close()
+
+        client = threading.Thread(target=connect)
+        client.start()
+        hide(True)
+        try:
+            home.json("uninstall", "--yes", "--purge", environment=NOWHERE)
+            equal("nothing is left", left(home), [])
+            check("and nothing runs", within(5, lambda: not programs(home)), "nothing", programs(home))
+        finally:
+            hide(False)
+            over.set()
+            client.join()
+        home.systemctl("stop", f"{UNIT}.socket", f"{UNIT}.service")
+        home.systemctl("reset-failed")
+        home.systemctl("daemon-reload")
+
+
+def socketed(home, good):
+    with section("a socket that the user has moved"), taken_port() as taken:
+        anew(home, good[0], "systemd")
+        folder, port = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d"), free_port()
+        os.makedirs(folder)
+        with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
+            file.write(f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{port}\n")
+        home.json("stop")
+        told = home.json("start").status
+        equal("the gateway is where the user wants it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{port}/mcp"))
+        check("nobody speaks of moving it", not any("moves it" in notice for notice in told["notices"]), "nothing", told["notices"])
+        home.json("setup", "--port", str(taken))
+        equal("a port that is not used may be taken", home.json("restart").status["healthy"], True)
+        shutil.rmtree(folder)
+        home.json("setup", "--port", str(home.port))
+        home.json("restart")
+        gone(home)
+    with section("a socket that waits, and a port that is taken"), taken_port() as taken:
+        anew(home, good[0], "systemd")
+        own = home.port
+        home.systemctl("stop", f"{UNIT}.service")
+        home.json("setup", "--port", str(taken))
+        refused(home, "start", code="port-in-use", help="stop that process")
+        equal("the socket waits on", home.systemctl("is-active", f"{UNIT}.socket"), "active")
+        home.json("repair")
+        home.systemctl("daemon-reload")
+        with socket.create_connection(("127.0.0.1", own), 10):
+            check("and starts the gateway", within(10, lambda: home.status()["running"]), "running", home.status())
+        home.json("setup", "--port", str(own))
+        gone(home)
 
 
 def invalid(home, good):
@@ -280,7 +415,7 @@ def parts(home, bundle, supervisor):
     good = versions(bundle, home)
     ports(home, good, supervisor)
     moved(home, good, supervisor)
-    for part in (failing, suspended, unreadable) if supervisor == "detached" else (unmanaged, invalid, twofold):
+    for part in (failing, killed, astray, suspended, unreadable) if supervisor == "detached" else (unmanaged, socketed, invalid, twofold):
         part(home, good)
 
 

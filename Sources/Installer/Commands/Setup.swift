@@ -45,6 +45,8 @@ struct SetupReport: Report {
     var status: ServiceStatus?
     /// Whether a gateway runs that this command has neither started nor replaced.
     var isRunning = false
+    /// Whether it would be started with something else now.
+    var isOutdated = false
     /// What became of a Node gateway in the home; `nil` where there is none.
     var takeover: Takeover.Outcome?
     /// Whether it is only said what would be done.
@@ -88,7 +90,10 @@ struct SetupReport: Report {
         if starts {
             report.status = try await service.start(GatewayService.StartOptions(enable: true))
         } else if isInstalled {
-            report.isRunning = await service.isRunning()
+            let status = try await service.status()
+            report.isRunning = status.running || status.isComingUp
+            let isOutdated = (try? service.isOutdated()) ?? false
+            report.isOutdated = isOutdated || status.url != service.settings.localURL
         }
         return report
     }
@@ -182,7 +187,7 @@ struct SetupReport: Report {
 
     private var next: String {
         if !isInstalled { return installCommand }
-        if status != nil || (isRunning && home.changes.isEmpty) { return "\(Product.name) doctor" }
+        if status != nil || (isRunning && !isOutdated) { return "\(Product.name) doctor" }
         return "\(Product.name) \(isRunning ? "restart" : "start")"
     }
 

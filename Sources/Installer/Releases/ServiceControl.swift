@@ -18,6 +18,8 @@ protocol ServiceControl: Sendable {
     func fingerprint() throws(GatewayError) -> String
     /// Stops the gateway and takes its units out of the session's start; says what could not be done.
     func retire() async throws(GatewayError) -> [String]
+    /// Ends what serves this home still, or once more, although it was stopped; `false` when nothing does.
+    func endRest() async throws(GatewayError) -> Bool
     /// Whether something serves the home that was at this place, although there is none.
     func isServedWithoutHome() -> Bool
     /// What it does now, for `reinstate`.

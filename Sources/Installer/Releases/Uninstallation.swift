@@ -98,6 +98,11 @@ extension Installation {
             outcome.plan = plan
             let frame = Removal.frame(layout)
             outcome.gone = try removal.perform(plan.removals.filter { !frame.contains($0.path) })
+            // A manager that could not be asked may have started it again until its program was gone.
+            if try await service.endRest() {
+                plan = try await removal.planned(receipt, purge: purge)
+                outcome.gone += try removal.perform(plan.removals.filter { !frame.contains($0.path) })
+            }
             await leaveFolders(plan, outcome.gone)
             // There is room by now for what could not be written before.
             if !isNoted { _ = try begin(receipt, standing, purge: purge) }

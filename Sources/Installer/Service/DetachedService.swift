@@ -46,14 +46,19 @@ struct DetachedService: Sendable {
         return lost.contains { $0.role == .supervisor } ? nil : lost.first?.process
     }
 
-    /// Whether a gateway was to be put in another one's place, or its supervisor was killed, and nobody has started or stopped
-    /// one since.
-    func isMissing() -> Bool {
-        guard let record = (try? SupervisorRecord.read(layout, files: machine.files)) ?? nil else {
-            return false
-        }
-        return
-            !([record.supervisor, record.gateway].compactMap { $0 }.contains(where: ProcessTable.isRunning))
+    /// The record of a gateway that is to be there and is not; `nil` when somebody has started or stopped one since.
+    func vacancy() -> SupervisorRecord? {
+        let record = (try? SupervisorRecord.read(layout, files: machine.files)) ?? nil
+        return record.flatMap { $0.isVacant && !ProcessTable.isRunning($0.supervisor) ? $0 : nil }
+    }
+
+    /// Settings with the address at which the gateway is in place of theirs, or at which one is missing.
+    func whereItIs(_ settings: Settings) throws(GatewayError) -> Settings {
+        if let record = try record() { return record.listening(settings) }
+        if let record = try stray() { return record.listening(settings) }
+        if let vacancy = vacancy() { return vacancy.listening(settings) }
+        let lost = lostProcesses().first { !$0.isOfRemovedHome && $0.role != .supervisor }
+        return lost.map { settings.listened(by: $0.process.pid, files: machine.files) } ?? settings
     }
 
     /// The record of a supervisor that runs, written again where it was lost; `nil` when none runs.
@@ -98,45 +103,63 @@ struct DetachedService: Sendable {
         }
     }
 
-    /// Ends what runs and starts another one; when that fails, the record of nobody stays.
+    /// Ends what runs and starts another one.
+    ///
+    /// From before the first ends until the other one has a record of its own, there is one of a gateway that is missing: who goes on
+    /// after this command was killed, or has failed, knows by it that nobody wanted that.
     private func replace(_ settings: Settings, _ turn: FileLock) async throws(GatewayError) {
+        let running = try recovered()
+        let stray = try stray()
+        let known = running ?? stray
+        try refuseTakenPort(settings)
+        var vacancy = SupervisorRecord(
+            home: layout.home,
+            supervisor: ProcessIdentity(pid: getpid(), startTime: 0),
+            address: try whereItIs(settings).listenAddress,
+            startedAt: machine.clock.now()
+        )
+        vacancy.path = known?.path
+        vacancy.isVacant = true
+        try vacancy.write(layout, files: machine.files)
         do throws(GatewayError) {
-            if try record() != nil {
-                try refuseTakenPort(settings)
-                _ = try await end()
+            if let running { try await end(running.supervisor) }
+            if let gateway = known?.gateway {
+                await machine.processes.end(gateway, grace: Supervision.stopWithin)
             }
-            try await start(settings, turn)
-        } catch  where error.code != "service-stopped" {
-            if try record() == nil, try stray() == nil {
-                let nobody = SupervisorRecord(
-                    home: layout.home,
-                    supervisor: ProcessIdentity(pid: getpid(), startTime: 0),
-                    address: settings.listenAddress,
-                    startedAt: machine.clock.now()
-                )
-                try? nobody.write(layout, files: machine.files)
-            }
+            // A supervisor takes away what it finds at its end.
+            if running != nil { try vacancy.write(layout, files: machine.files) }
+            try await endLost()
+            try await launch(settings, turn)
+        } catch  where error.code == "service-stopped" {
+            try? machine.files.removeFile(layout.supervisor)
             throw error
         }
     }
 
-    /// Throws `port-in-use` when somebody else has the port, before anything that works is ended.
+    /// Throws `port-in-use`, or why else the address cannot be had, before anything that works is ended.
     private func refuseTakenPort(_ settings: Settings) throws(GatewayError) {
-        guard let owner = PortOwner.find(settings, files: machine.files) else { return }
         let record = try SupervisorRecord.read(layout, files: machine.files)
         let known = [record?.supervisor, record?.gateway].compactMap { $0 }.filter(ProcessTable.isRunning)
         let serving = HomeProcesses(layout, files: machine.files).serving().map(\.process)
-        guard !(known + serving).contains(where: { $0.pid == owner.pid }) else { return }
-        throw GatewayService.portInUse(settings, owner)
+        try GatewayService.checkAddress(
+            settings,
+            besides: (known + serving).map(\.pid),
+            files: machine.files
+        )
     }
 
     private func start(_ settings: Settings, _ turn: FileLock) async throws(GatewayError) {
-        let running = try recovered()
-        if let running, isAtHome(running) { return }
-        try refuseTakenPort(settings)
-        if running != nil { _ = try await end() }
-        try await endStray()
-        try await endLost()
+        if let running = try recovered(), isAtHome(running) { return }
+        let (record, stray) = (try record(), try stray())
+        if record != nil || stray != nil || !lostProcesses().isEmpty {
+            return try await replace(settings, turn)
+        }
+        // It names nobody any more, so it may stay where it must.
+        try? machine.files.removeFile(layout.supervisor)
+        try await launch(settings, turn)
+    }
+
+    private func launch(_ settings: Settings, _ turn: FileLock) async throws(GatewayError) {
         if let owner = PortOwner.find(settings, files: machine.files) {
             throw GatewayService.portInUse(settings, owner)
         }
@@ -303,8 +326,9 @@ struct DetachedService: Sendable {
             throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
         }
         // A new version is no reason to leave the address at which the clients are.
-        guard let before = running, isAtHome(before),
-            onlyRunning || before.address == settings.listenAddress
+        let settings = onlyRunning ? running?.listening(settings) ?? settings : settings
+        guard let before = running, isAtHome(before), before.address == settings.listenAddress,
+            before.path ?? settings.path == settings.path
         else { return try await replace(settings, turn) }
         let watch = try FolderWatch(layout.home)
         let clock = machine.clock

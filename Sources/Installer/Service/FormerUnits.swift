@@ -113,7 +113,7 @@ extension GatewayService {
     }
 
     /// Units that the receipt names, that are not this home's by their name, and whose home is not there any more.
-    private var formerUnits: [(name: String, path: String, entry: Receipt.Created)] {
+    var formerUnits: [(name: String, path: String, entry: Receipt.Created)] {
         guard let receipt = (try? Receipt.known(layout, files: machine.files))?.receipt else { return [] }
         let own = units.map { Layout.join(layout.userUnits, $0.name) }
         return receipt.created.filter { $0.kind == .unit && !own.contains($0.path) }.compactMap { entry in

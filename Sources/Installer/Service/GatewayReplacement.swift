@@ -14,12 +14,15 @@ extension GatewayService: ServiceControl {
         guard (try? detached.record()) ?? nil == nil, (try? detached.stray()) ?? nil == nil,
             !detached.hasLost()
         else { return false }
-        if detached.isMissing() { return false }
+        if detached.vacancy() != nil { return false }
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return true }
         return (try? await systemd.state())?.isWanted == false
     }
 
     func checkReplaceable() async throws(GatewayError) {
+        let serving = HomeProcesses(layout, files: machine.files).serving()
+        let isRecorded = try detached.record() != nil
+        guard isRecorded || !serving.isEmpty else { return }
         _ = try fingerprint()
         try SupervisorRecord.checkPlace(layout, files: machine.files)
         if let place = await formerPlaceAtWork() {
@@ -30,9 +33,7 @@ extension GatewayService: ServiceControl {
             )
         }
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files),
-            HomeProcesses(layout, files: machine.files).serving().contains(where: {
-                $0.role == .gatewayOfUnit
-            })
+            serving.contains(where: { $0.role == .gatewayOfUnit })
         else { return }
         try await systemd.refuseUnreadable()
     }
@@ -44,10 +45,10 @@ extension GatewayService: ServiceControl {
         }
         // One whose supervisor was killed ends with that, and so does one whose record is lost.
         if try detached.stray() != nil || detached.hasLost() {
-            return try await detached.start(settings, replaces: true)
+            return try await detached.start(detached.whereItIs(settings), replaces: true)
         }
-        if detached.isMissing(), !(await unitIsWanted()) {
-            return try await detached.start(settings, replaces: true)
+        if let vacancy = detached.vacancy(), !(await unitIsWanted()) {
+            return try await detached.start(vacancy.listening(settings), replaces: true)
         }
         guard mayHaveUnit else {
             throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
@@ -60,6 +61,8 @@ extension GatewayService: ServiceControl {
             onlyRunning: true
         )
     }
+
+    func endRest() async throws(GatewayError) -> Bool { try await detached.endLost(inUnits: true) }
 
     private func unitIsWanted() async -> Bool {
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return false }

@@ -11,7 +11,7 @@ struct GatewayService: Sendable {
     /// Gets one sentence at a time about what was left alone, and about who is waited for.
     var say: @Sendable (String) -> Void = { _ in }
     /// What the unit of the socket says where that is something else than the settings say, see `leavingSocket`.
-    private var socketSettings: Settings?
+    var socketSettings: Settings?
 
     /// The service of this environment.
     init(machine: Machine) throws(GatewayError) {
@@ -92,7 +92,9 @@ struct GatewayService: Sendable {
                 unit = (place, before)
                 // A question must not be the connection that starts the gateway.
                 if socket == .waits { return status }
-                if let pid = status.pid { address = listening(pid, &status) }
+                if let pid = status.pid {
+                    address = listening(pid, &status, isNews: socket != .overridden)
+                }
             }
         } else if let found = describeUnrecorded(&status) {
             address = found
@@ -102,8 +104,10 @@ struct GatewayService: Sendable {
         if let unit, case .gateway(let pid, _, _) = answer, pid != status.pid, isOurs(pid) {
             // It was started while it was being asked, and what systemd said before is of the one that it replaces.
             status = unit.before
-            _ = try await describeUnit(of: unit.place, &status)
-            if let pid = status.pid { address = listening(pid, &status) }
+            let socket = try await describeUnit(of: unit.place, &status)
+            if let pid = status.pid {
+                address = listening(pid, &status, isNews: socket != .overridden)
+            }
             status.url = address.localURL
         }
         weigh(answer, at: address, &status)
@@ -121,7 +125,14 @@ struct GatewayService: Sendable {
         status.state =
             status.running
             ? "active (running)" : record.gateway == nil ? "activating (auto-restart)" : "activating (start)"
-        if record.address != settings.listenAddress { noteAddress(record.address, &status) }
+        let path = record.path ?? settings.path
+        if record.address != settings.listenAddress {
+            noteAddress(record.address, &status)
+        } else if path != settings.path {
+            status.notices.append(
+                "the gateway serves '\(path)'; '\(Product.name) restart' moves it to '\(settings.path)'"
+            )
+        }
     }
 
     private func noteAddress(_ address: String, _ status: inout ServiceStatus) {
@@ -131,9 +142,15 @@ struct GatewayService: Sendable {
     }
 
     /// Where a gateway listens, which the settings may have left since; says so.
-    private func listening(_ pid: Int32, _ status: inout ServiceStatus) -> Settings {
+    private func listening(
+        _ pid: Int32,
+        _ status: inout ServiceStatus,
+        isNews: Bool = true
+    ) -> Settings {
         let address = settings.listened(by: pid, files: machine.files)
-        if address.listenAddress != settings.listenAddress { noteAddress(address.listenAddress, &status) }
+        if isNews, address.listenAddress != settings.listenAddress {
+            noteAddress(address.listenAddress, &status)
+        }
         return address
     }
 
@@ -170,6 +187,8 @@ struct GatewayService: Sendable {
     private enum SocketState {
         /// It listens in the place of a gateway that does not run.
         case waits
+        /// The user has a say in where it listens.
+        case overridden
         case other
     }
 
@@ -227,7 +246,9 @@ struct GatewayService: Sendable {
         if service.activeState == "failed" {
             status.notices.append("the last run ended with '\(service.result)'")
         }
-        guard service.mainPID == nil, state.socket.subState == "listening" else { return .other }
+        guard service.mainPID == nil, state.socket.subState == "listening" else {
+            return state.socket.dropIns.isEmpty ? .other : .overridden
+        }
         status.notices.append("the socket is open: the next connection starts the gateway")
         status.awaitsConnection = true
         return .waits
@@ -380,7 +401,7 @@ struct GatewayService: Sendable {
     /// What is asked again when nobody else starts or stops the gateway: a `stop` may have come, or an uninstall.
     ///
     /// Throws `start-forgotten` or `gateway-missing`.
-    private func checkWanted(_ options: StartOptions) throws(GatewayError) {
+    func checkWanted(_ options: StartOptions) throws(GatewayError) {
         if let pending = options.pending, try PendingStart.read(layout, files: machine.files) != pending {
             throw GatewayError("start-forgotten", "the gateway was stopped since")
         }
@@ -419,7 +440,7 @@ struct GatewayService: Sendable {
         try refuseForeignUnit()
         try await systemd.refuseTakenPort(settings, again: options.again)
         try await stopFormerUnits()
-        let service = options.again ? self : await leavingSocket()
+        let service = options.again ? self : await leavingSocket(isStarting: true)
         let outcome = try await service.writeUnits(options)
         do throws(GatewayError) {
             _ = try await systemd.start(
@@ -443,37 +464,6 @@ struct GatewayService: Sendable {
             throw error
         }
         return try await outcome.notices + retireFormerUnits() + UpgradeTimer(service: self).restore()
-    }
-
-    /// The unit files as they should be, those of automatic upgrades included.
-    var units: [UnitFiles.Unit] { gatewayUnits.all + UpgradeUnits.all(layout) }
-
-    private var gatewayUnits: UnitFiles {
-        let log = UnitInstallation.journalIsReadable() ? nil : layout.gatewayLog
-        return UnitFiles(layout: layout, settings: socketSettings ?? settings, log: log)
-    }
-
-    /// The same service, the unit of whose socket stays as it is while a gateway runs.
-    ///
-    /// systemd closes an active socket as soon as its file names another address, and the next gateway would be without it.
-    func leavingSocket() async -> GatewayService {
-        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files),
-            let pid = (try? await systemd.state())?.service.mainPID
-        else { return self }
-        var service = self
-        service.socketSettings = settings.listened(by: pid, files: machine.files)
-        return service
-    }
-
-    private func writeUnits(_ options: StartOptions) async throws(GatewayError) -> UnitInstallation.Outcome {
-        if !UnitInstallation.journalIsReadable() { try machine.files.makeDirectory(layout.logs) }
-        let units = gatewayUnits
-        return try await changingReceipt("start") { (receipt) throws(GatewayError) in
-            // An uninstall may have been waited for.
-            try checkWanted(options)
-            let installation = UnitInstallation(layout: layout, files: machine.files)
-            return try installation.write(units.all, receipt: &receipt)
-        }
     }
 
     /// Changes the receipt under the lock; it is only written when it is another one afterwards.
@@ -526,7 +516,7 @@ struct GatewayService: Sendable {
             return []
         } catch  where GatewayService.isUnreachable(error) {
             try await detached.endLost(inUnits: true)
-            try systemd.withdraw()
+            try systemd.withdraw(with: formerUnits.map(\.name))
             return [
                 "\(error.message); the gateway was ended without it, and nothing starts with your session any more; "
                     + "a socket that it still has open goes with that session"

@@ -128,6 +128,7 @@ extension SupervisorRecord {
         )
         gateway = serving.first { $0.parent == supervisor.process.pid }?.process
         readyAt = gateway.map(ProcessTable.startedAt)
+        path = settings.path
         replacements = nil
     }
 }

@@ -3,19 +3,26 @@ import Glibc
 import Platform
 
 extension Settings {
+    /// These settings with an address as `listenAddress` writes it in place of theirs; unchanged when it is none.
+    func listening(at address: String) -> Settings {
+        guard let colon = address.lastIndex(of: ":"), let port = Int(address[address.index(after: colon)...])
+        else { return self }
+        var settings = self
+        settings.host = String(address[..<colon].filter { $0 != "[" && $0 != "]" })
+        settings.port = port
+        return settings
+    }
+
     /// These settings with the address at which a process listens in place of theirs; unchanged where it listens there as well, or
     /// nobody can tell.
     ///
     /// What the kernel says holds whatever was written to files, or exported in this shell, since the process was started.
     func listened(by pid: Int32, files: Files = Files()) -> Settings {
-        let folder = "/proc/\(pid)/fd"
-        let marks = Set(
-            ((try? files.list(folder)) ?? []).compactMap {
-                files.destination(ofLink: Layout.join(folder, $0))
-            }
-        )
+        let marks = Set(PortOwner.sockets(of: pid, files: files))
         let own = PortOwner.listeners(files: files).filter { marks.contains("socket:[\($0.inode)]") }
-        guard !own.contains(where: { $0.port == port && PortOwner.conflicts($0.address, host) }),
+        // Not what is in its way: a gateway on one address is not yet on all of them.
+        let wanted = PortOwner.address(of: host)
+        guard !own.contains(where: { $0.port == port && (wanted == nil || $0.address == wanted) }),
             let found = own.first, let text = Settings.text(of: found.address)
         else { return self }
         var settings = self

@@ -21,9 +21,10 @@ struct PortOwner: Sendable, Equatable {
         ["pid": .optional(pid.map(Int.init)), "command": .optional(command), "uid": .integer(uid)]
     }
 
-    /// Who listens where a gateway of these settings would, `nil` when nobody does.
-    static func find(_ settings: Settings, files: Files = Files()) -> PortOwner? {
-        let wanted = listeners(files: files).filter {
+    /// Who listens where a gateway of these settings would, `nil` when nobody does but for `own` processes.
+    static func find(_ settings: Settings, besides own: [Int32] = [], files: Files = Files()) -> PortOwner? {
+        let ours = Set(own.flatMap { sockets(of: $0, files: files) })
+        let wanted = listeners(files: files).filter { !ours.contains("socket:[\($0.inode)]") }.filter {
             $0.port == settings.port && conflicts($0.address, settings.host)
         }
         guard let socket = wanted.first else { return nil }
@@ -50,6 +51,14 @@ struct PortOwner: Sendable, Equatable {
         var inode: String
     }
 
+    /// What the links of a process's descriptors say; none where they cannot be seen.
+    static func sockets(of pid: Int32, files: Files) -> [String] {
+        let folder = "/proc/\(pid)/fd"
+        return ((try? files.list(folder)) ?? []).compactMap {
+            files.destination(ofLink: Layout.join(folder, $0))
+        }
+    }
+
     /// The listening sockets of this machine, of TCP.
     static func listeners(files: Files) -> [Listener] {
         ["/proc/net/tcp", "/proc/net/tcp6"].flatMap { listeners(in: (try? files.readText($0)) ?? "") }
@@ -73,16 +82,23 @@ struct PortOwner: Sendable, Equatable {
 
     /// Whether a listener on one address keeps another from listening on `host`, or answers in its place.
     static func conflicts(_ address: [UInt8], _ host: String) -> Bool {
-        let wildcard = address.allSatisfy { $0 == 0 }
-        if wildcard || host == "0.0.0.0" || host == "::" { return true }
+        guard let wanted = self.address(of: host) else { return true }
+        let mapped = [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF]
+        func isForAll(_ address: [UInt8]) -> Bool { address.allSatisfy { $0 == 0 } }
+        // `::` is for addresses of both kinds.
+        if wanted.count == 16, isForAll(wanted) { return true }
+        if address.count == 16, isForAll(address) { return true }
+        let four = address.starts(with: mapped) ? Array(address.dropFirst(12)) : address
+        guard four.count == wanted.count else { return false }
+        return four == wanted || isForAll(four) || isForAll(wanted)
+    }
+
+    /// A numeric address as 4 or 16 bytes in network order; `nil` for a name.
+    static func address(of host: String) -> [UInt8]? {
         var four = in_addr()
-        if inet_pton(AF_INET, host, &four) == 1 {
-            let bytes = withUnsafeBytes(of: four) { Array($0) }
-            return address == bytes || address == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF] + bytes
-        }
+        if inet_pton(AF_INET, host, &four) == 1 { return withUnsafeBytes(of: four) { Array($0) } }
         var six = in6_addr()
-        guard inet_pton(AF_INET6, host, &six) == 1 else { return false }
-        return address == withUnsafeBytes(of: six) { Array($0) }
+        return inet_pton(AF_INET6, host, &six) == 1 ? withUnsafeBytes(of: six) { Array($0) } : nil
     }
 
     /// One line of it, however long and wild it is, without what is known to be a secret: strangers pass keys in words.

@@ -12,6 +12,25 @@ extension GatewayService {
         )
     }
 
+    /// Throws `port-in-use`, or why else nobody could listen there, but for `own` processes, which would make room: before
+    /// anything that works is ended.
+    static func checkAddress(_ settings: Settings, besides own: [Int32], files: Files) throws(GatewayError) {
+        if let owner = PortOwner.find(settings, besides: own, files: files) {
+            throw portInUse(settings, owner)
+        }
+        // Where they are in the way of a trial themselves, nothing else is to be learnt.
+        guard PortOwner.find(settings, files: files) == nil else { return }
+        do throws(GatewayError) {
+            try HTTPListener.tryOpening(host: settings.host, port: settings.port)
+        } catch {
+            throw GatewayError(
+                error.code == "address-in-use" ? "port-in-use" : error.code,
+                error.message,
+                help: "choose another address: \(Product.name) setup --host ADDRESS --port NUMBER"
+            )
+        }
+    }
+
     /// Throws `gateway-missing`, or `invalid-value` for a port that nobody could find.
     func checkStartable() throws(GatewayError) {
         guard settings.port > 0 else {

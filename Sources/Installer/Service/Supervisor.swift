@@ -116,6 +116,7 @@ struct Supervisor {
             address: settings.listenAddress,
             startedAt: clock.now()
         )
+        record.path = settings.path
         try record.write(layout, files: files)
     }
 
@@ -149,9 +150,13 @@ struct Supervisor {
             if entries[3].revents != 0 { reap() }
             checkTimes()
         }
-        // Where there is no record, nobody has the port.
+        // Where there is no record of a process, nobody has the port.
         close(listener.descriptor)
-        if home.isThere { try files.removeFile(layout.supervisor) }
+        if record.isVacant {
+            save()
+        } else if home.isThere {
+            try files.removeFile(layout.supervisor)
+        }
         return exitCode ?? 0
     }
 
@@ -172,6 +177,8 @@ struct Supervisor {
             tellOnce(["ready": true])
         case .reportFailure(let reason):
             note(reason)
+            // Whoever wanted it still does.
+            record.isVacant = true
             tellOnce(
                 GatewayError(
                     "start-failed",

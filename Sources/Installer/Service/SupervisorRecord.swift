@@ -22,6 +22,10 @@ struct SupervisorRecord: Sendable, Equatable {
     /// How the gateway ended that should have been ready by now, and was started since the last replacement was asked for; `nil`
     /// once one is ready.
     var failure: String?
+    /// Where it serves MCP; `nil` in what an earlier version wrote.
+    var path: String?
+    /// Whether it stands for a gateway that is to be there and is not: one that was ended for another, which has not come.
+    var isVacant = false
 
     /// The form in the file.
     var json: JSON {
@@ -30,7 +34,7 @@ struct SupervisorRecord: Sendable, Equatable {
             "address": .string(address),
             "startedAt": .string(startedAt.iso8601), "readyAt": .optional(readyAt?.iso8601),
             "restarts": .integer(restarts), "replacements": .optional(replacements),
-            "failure": .optional(failure),
+            "failure": .optional(failure), "path": .optional(path), "vacant": .bool(isVacant),
         ]
     }
 
@@ -57,6 +61,8 @@ struct SupervisorRecord: Sendable, Equatable {
         record.restarts = json["restarts"]?.int ?? 0
         record.replacements = json["replacements"]?.int
         record.failure = json["failure"]?.string
+        record.path = json["path"]?.string
+        record.isVacant = json["vacant"]?.bool ?? false
         return record
     }
 
@@ -80,11 +86,8 @@ struct SupervisorRecord: Sendable, Equatable {
 
     /// Settings with the address of the record in place of theirs.
     func listening(_ settings: Settings) -> Settings {
-        guard let colon = address.lastIndex(of: ":"), let port = Int(address[address.index(after: colon)...])
-        else { return settings }
-        var settings = settings
-        settings.host = String(address[..<colon].filter { $0 != "[" && $0 != "]" })
-        settings.port = port
+        var settings = settings.listening(at: address)
+        settings.path = path ?? settings.path
         return settings
     }
 

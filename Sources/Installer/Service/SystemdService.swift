@@ -167,10 +167,9 @@ struct SystemdService: Sendable {
     }
 
     private func refuseTakenPort(_ settings: Settings, _ state: State) throws(GatewayError) {
-        guard listensElsewhere(state, settings),
-            let owner = PortOwner.find(settings, files: machine.files)
-        else { return }
-        throw GatewayService.portInUse(settings, owner)
+        guard listensElsewhere(state, settings) else { return }
+        let own = [state.service.mainPID].compactMap { $0 }
+        try GatewayService.checkAddress(settings, besides: own, files: machine.files)
     }
 
     /// Whether an active socket may be closed and opened elsewhere: a gateway that is to be left alone keeps its own.
@@ -180,8 +179,11 @@ struct SystemdService: Sendable {
 
     /// Whether an active socket listens somewhere else than it is to.
     private func listensElsewhere(_ state: State, _ settings: Settings) -> Bool {
+        // Where the user has a say in it, it is where they want it.
+        guard state.socket.dropIns.isEmpty else { return false }
         guard let pid = state.service.mainPID else {
-            return PortOwner.find(settings, files: machine.files) == nil
+            let text = try? machine.files.readText(Layout.join(layout.userUnits, socket))
+            return text.flatMap(UnitFiles.address).map { $0 != settings.listenAddress } ?? false
         }
         return settings.listened(by: pid, files: machine.files).listenAddress != settings.listenAddress
     }
@@ -420,10 +422,10 @@ struct SystemdService: Sendable {
         }
     }
 
-    /// Takes all units out of the session's start without their manager, which reads the links at its next start.
-    func withdraw() throws(GatewayError) {
+    /// Takes our units, and others, out of the session's start without their manager, which reads the links at its next start.
+    func withdraw(with others: [String]) throws(GatewayError) {
         guard machine.files.exists(layout.userUnits) else { return }
-        for unit in retired { try withdraw(unit) }
+        for unit in retired + others { try withdraw(unit) }
     }
 
     /// Removes the links by which a unit is enabled (systemd.unit(5), `.wants/`), and folders that are empty then, as

@@ -197,6 +197,8 @@ final class ScriptedService: ServiceControl {
         return []
     }
 
+    func endRest() async throws(GatewayError) -> Bool { false }
+
     func isServedWithoutHome() -> Bool { false }
 
     func standing() async -> ServiceStanding {

@@ -235,6 +235,10 @@ struct PortOwnerTests {
         #expect(!PortOwner.conflicts([127, 0, 0, 2], "127.0.0.1"))
         #expect(PortOwner.conflicts(Array(repeating: 0, count: 15) + [1], "::1"))
         #expect(!PortOwner.conflicts([127, 0, 0, 1], "::1"))
+        #expect(PortOwner.conflicts([127, 0, 0, 1], "::"))
+        #expect(PortOwner.conflicts(Array(repeating: 0, count: 16), "127.0.0.1"))
+        #expect(!PortOwner.conflicts(Array(repeating: 0, count: 15) + [1], "0.0.0.0"))
+        #expect(!PortOwner.conflicts([0, 0, 0, 0], "::1"))
     }
 
     @Test("names the process that listens, and refuses to take it for ours")
