@@ -37,7 +37,7 @@ enum InstalledVersions {
         var result: [Receipt.Installed] = []
         for name in try files.list(layout.versions) {
             let path = Layout.join(layout.version(name), BundleManifest.name)
-            guard let bytes = try files.readIfPresent(path, limit: BundleManifest.limit),
+            guard let bytes = try manifestBytes(path, files: files),
                 let manifest = try? BundleManifest(bytes)
             else { continue }
             result.append(
@@ -106,10 +106,18 @@ enum InstalledVersions {
         files: Files
     ) throws(GatewayError) -> BundleManifest? {
         let path = Layout.join(layout.version(installed.directory), BundleManifest.name)
-        guard let bytes = try files.readIfPresent(path, limit: BundleManifest.limit),
+        guard let bytes = try manifestBytes(path, files: files),
             SHA256.hex(bytes) == installed.manifestSHA256
         else { return nil }
         return try? BundleManifest(bytes)
+    }
+
+    /// The bytes of a manifest; `nil` where none is, or what can be none.
+    static func manifestBytes(_ path: String, files: Files) throws(GatewayError) -> [UInt8]? {
+        guard let status = try files.status(path), status.kind == .file,
+            status.size <= BundleManifest.limit
+        else { return nil }
+        return try files.readIfPresent(path, limit: BundleManifest.limit)
     }
 
     private static func collect(
@@ -150,7 +158,7 @@ enum InstalledVersions {
     static func looksIntact(_ installed: Receipt.Installed, _ layout: Layout, files: Files) -> Bool {
         let root = layout.version(installed.directory)
         let path = Layout.join(root, BundleManifest.name)
-        guard let bytes = try? files.readIfPresent(path, limit: BundleManifest.limit),
+        guard let bytes = (try? manifestBytes(path, files: files)) ?? nil,
             SHA256.hex(bytes) == installed.manifestSHA256, let manifest = try? BundleManifest(bytes)
         else { return false }
         return manifest.entries.allSatisfy { entry in

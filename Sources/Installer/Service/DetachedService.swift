@@ -234,22 +234,27 @@ struct DetachedService: Sendable {
     /// `interrupt` does the same for a start that is not this service's. Throws `stop-failed` or `busy`.
     func stop(interrupt: () async -> Void = {}) async throws(GatewayError) -> Bool {
         guard machine.files.exists(layout.home) else { return try await endLost() }
-        var isInterrupted = false
+        var interrupted: [ProcessIdentity] = []
         let turn = try await ServiceTurn.takeToStop(layout, clock: machine.clock, say: say) {
             () async throws(GatewayError) in
-            if try endStart() { isInterrupted = true }
+            if let started = try endStart(), !interrupted.contains(started) { interrupted.append(started) }
             await interrupt()
         }
         defer { withExtendedLifetime(turn) {} }
-        if try await end() || isInterrupted { return true }
+        let hasEnded = try await end()
+        // It lets go of the turn a moment before it has gone.
+        for process in interrupted {
+            _ = await machine.processes.waitForEnd(of: process, within: Supervision.stopWithin)
+        }
+        if hasEnded || !interrupted.isEmpty { return true }
         return try await endLost()
     }
 
-    /// Ends the start or the replacement that is under way.
-    private func endStart() throws(GatewayError) -> Bool {
-        guard let record = try record() else { return false }
+    /// Tells the start or the replacement that is under way to end; gives whom.
+    private func endStart() throws(GatewayError) -> ProcessIdentity? {
+        guard let record = try record() else { return nil }
         ProcessTable.signal(record.supervisor, SIGTERM)
-        return true
+        return record.supervisor
     }
 
     /// Stops what runs; the caller has the turn.

@@ -9,7 +9,8 @@ extension GatewayService {
         var lines = ["address \(settings.listenAddress)\(settings.path)"]
         let version = InstalledVersions.current(layout, files: files) ?? "none"
         let manifest = Layout.join(layout.version(version), BundleManifest.name)
-        lines.append("version \(version) \(try digest(manifest, limit: BundleManifest.limit))")
+        let bytes = try InstalledVersions.manifestBytes(manifest, files: files)
+        lines.append("version \(version) \(bytes.map { SHA256.hex($0) } ?? "absent")")
         lines.append("environment \(try digest(layout.environmentFile, limit: 1 << 20))")
         for kind in ["service", "socket", "slice"] {
             let path = Layout.join(layout.userUnits, "\(layout.unitName).\(kind)")

@@ -231,6 +231,25 @@ struct RepairTests {
         try expectWhole(home)
     }
 
+    @Test(
+        "installs a version again whose manifest is a folder, or longer than any",
+        arguments: [true, false]
+    )
+    func impossibleManifest(isFolder: Bool) async throws {
+        let home = try await home("1.0.0", "2.0.0")
+        let manifest = Layout.join(home.layout.version("2.0.0"), BundleManifest.name)
+        try files.removeFile(manifest)
+        if isFolder {
+            try files.makeDirectory(manifest)
+        } else {
+            try files.write([UInt8](repeating: 0x20, count: BundleManifest.limit + 1), to: manifest)
+        }
+        let (done, _) = try await home.installation().repair()
+        #expect(done.remaining.isEmpty, "\(done)")
+        #expect(try await home.runs() == "2.0.0")
+        try expectWhole(home)
+    }
+
     @Test("installs the kept version again without touching the one in use")
     func keptVersion() async throws {
         let home = try await home("1.0.0", "2.0.0")
