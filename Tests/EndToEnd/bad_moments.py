@@ -332,6 +332,22 @@ def unmanaged(home, good):
 
 
 def socketed(home, good):
+    with section("a socket with other settings of the user's"):
+        url = anew(home, good[0], "systemd")["url"]
+        folder = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d")
+        os.makedirs(folder)
+        with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
+            file.write("[Socket]\nBacklog=64\n")
+        home.json("restart")
+        home.port = free_port()
+        home.json("setup", "--port", str(home.port))
+        home.json("start")
+        home.json("upgrade", *good[1].flags)
+        equal("an upgrade leaves it where it is", (home.status()["healthy"], home.status()["url"]), (True, url))
+        told = home.json("restart").status
+        equal("a restart moves it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
+        shutil.rmtree(folder)
+        gone(home)
     with section("a socket that the user has moved"), taken_port() as taken:
         anew(home, good[0], "systemd")
         folder, port = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d"), free_port()

@@ -247,7 +247,7 @@ struct GatewayService: Sendable {
             status.notices.append("the last run ended with '\(service.result)'")
         }
         guard service.mainPID == nil, state.socket.subState == "listening" else {
-            return state.socket.dropIns.isEmpty ? .other : .overridden
+            return systemd.hasOwnAddress(state.socket) ? .overridden : .other
         }
         status.notices.append("the socket is open: the next connection starts the gateway")
         status.awaitsConnection = true

@@ -18,7 +18,7 @@ extension GatewayService {
     func leavingSocket(isStarting: Bool = false) async -> GatewayService {
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files),
             let state = try? await systemd.state(), state.socket.activeState == "active",
-            state.socket.dropIns.isEmpty
+            !systemd.hasOwnAddress(state.socket)
         else { return self }
         var service = self
         if let pid = state.service.mainPID {

@@ -177,10 +177,15 @@ struct SystemdService: Sendable {
         state.socket.activeState == "active" && (again || state.service.mainPID == nil)
     }
 
+    /// Whether the user's own settings of a socket say where it listens.
+    func hasOwnAddress(_ socket: ServiceBus.Unit) -> Bool {
+        socket.dropIns.contains { (try? machine.files.readText($0))?.contains("ListenStream") ?? false }
+    }
+
     /// Whether an active socket listens somewhere else than it is to.
     private func listensElsewhere(_ state: State, _ settings: Settings) -> Bool {
         // Where the user has a say in it, it is where they want it.
-        guard state.socket.dropIns.isEmpty else { return false }
+        guard !hasOwnAddress(state.socket) else { return false }
         guard let pid = state.service.mainPID else {
             let text = try? machine.files.readText(Layout.join(layout.userUnits, socket))
             return text.flatMap(UnitFiles.address).map { $0 != settings.listenAddress } ?? false
