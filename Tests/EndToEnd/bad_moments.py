@@ -224,6 +224,35 @@ def killed(home, good):
         equal("nothing is left", left(home), [])
 
 
+def swept(home, good, bundle):
+    hanging = renamed(bundle, os.path.join(home.world.root, "7.3.0.tar.gz"), "7.3.0", level=0, gateway="exec sleep 600")
+    with section("an upgrade whose supervising process and new gateway are both killed while it waits"):
+        for lives in (True, False):
+            before = anew(home, good[0], "detached")["pid"]
+            supervisor = supervisor_of(home)
+            upgrading = home.world.start([home.program, "upgrade", *hanging.flags, "--json"], home.environment,
+                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+            def following():
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(home.file("supervisor.json"), encoding="utf-8") as file:
+                    found = json.load(file)["gateway"]["pid"]
+                    return found if found != before and alive(found) else None
+                return None
+
+            check("the new gateway is being started", bool(within(30, following)), "it hangs", home.status())
+            if not lives:
+                upgrading.kill()
+            for pid in (supervisor, following()):
+                os.kill(pid, signal.SIGKILL)
+            upgrading.wait(60)
+            if not lives:
+                # It goes on with the new version, which does not start, and says so.
+                refused(home, "repair", code="unhealthy-version")
+            told = home.status()
+            equal("the version before runs", (told["healthy"], current(home)), (True, "7.0.0"))
+            gone(home)
+
+
 def astray(home, good):
     first, second, _ = good
     with section("an upgrade while a port is to change and the supervising process is gone"), taken_port() as taken:
@@ -364,6 +393,32 @@ def socketed(home, good):
         home.json("setup", "--port", str(home.port))
         home.json("restart")
         gone(home)
+    with section("a socket to which the user adds an address"):
+        url = anew(home, good[0], "systemd")["url"]
+        folder, port = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d"), free_port()
+        os.makedirs(folder)
+        with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
+            file.write(f"[Socket]\nListenStream=127.0.0.1:{port}\n")
+        home.json("stop")
+        home.json("start")
+        home.port = free_port()
+        home.json("setup", "--port", str(home.port))
+        home.json("start")
+        home.json("upgrade", *good[1].flags)
+        equal("an upgrade leaves ours where it is", (home.status()["healthy"], home.status()["url"]), (True, url))
+        told = home.json("restart").status
+        equal("a restart moves it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
+        shutil.rmtree(folder)
+        gone(home)
+    with section("a socket that waits, and a host that is to change"):
+        anew(home, good[0], "systemd")
+        home.systemctl("stop", f"{UNIT}.service")
+        home.json("setup", "--host", "0.0.0.0")
+        equal("it moves", home.json("start").status["healthy"], True)
+        home.systemctl("stop", f"{UNIT}.service")
+        home.json("setup", "--host", "127.0.0.1")
+        equal("and back", home.json("restart").status["healthy"], True)
+        gone(home)
     with section("a socket that waits, and a port that is taken"), taken_port() as taken:
         anew(home, good[0], "systemd")
         own = home.port
@@ -431,6 +486,8 @@ def parts(home, bundle, supervisor):
     good = versions(bundle, home)
     ports(home, good, supervisor)
     moved(home, good, supervisor)
+    if supervisor == "detached":
+        swept(home, good, bundle)
     for part in (failing, killed, astray, suspended, unreadable) if supervisor == "detached" else (unmanaged, socketed, invalid, twofold):
         part(home, good)
 

@@ -90,10 +90,11 @@ struct SetupReport: Report {
         if starts {
             report.status = try await service.start(GatewayService.StartOptions(enable: true))
         } else if isInstalled {
-            let status = try await service.status()
-            report.isRunning = status.running || status.isComingUp
             let isOutdated = (try? service.isOutdated()) ?? false
-            report.isOutdated = isOutdated || status.url != service.settings.localURL
+            if let status = try? await service.status() {
+                report.isRunning = status.running || status.isComingUp
+                report.isOutdated = isOutdated || status.url != service.settings.localURL
+            }
         }
         return report
     }

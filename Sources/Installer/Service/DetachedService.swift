@@ -254,6 +254,7 @@ struct DetachedService: Sendable {
     private func endStart() throws(GatewayError) -> ProcessIdentity? {
         guard let record = try record() else { return nil }
         ProcessTable.signal(record.supervisor, SIGTERM)
+        ProcessTable.signal(record.supervisor, SIGCONT)
         return record.supervisor
     }
 

@@ -18,8 +18,11 @@ extension Settings {
     ///
     /// What the kernel says holds whatever was written to files, or exported in this shell, since the process was started.
     func listened(by pid: Int32, files: Files = Files()) -> Settings {
-        let marks = Set(PortOwner.sockets(of: pid, files: files))
-        let own = PortOwner.listeners(files: files).filter { marks.contains("socket:[\($0.inode)]") }
+        let listeners = PortOwner.listeners(files: files)
+        // The lowest descriptor is the one that a gateway serves.
+        let own = PortOwner.sockets(of: pid, files: files).compactMap { mark in
+            listeners.first { mark == "socket:[\($0.inode)]" }
+        }
         // Not what is in its way: a gateway on one address is not yet on all of them.
         let wanted = PortOwner.address(of: host)
         guard !own.contains(where: { $0.port == port && (wanted == nil || $0.address == wanted) }),

@@ -51,11 +51,11 @@ struct PortOwner: Sendable, Equatable {
         var inode: String
     }
 
-    /// What the links of a process's descriptors say; none where they cannot be seen.
+    /// What the links of a process's descriptors say, the lowest first; none where they cannot be seen.
     static func sockets(of pid: Int32, files: Files) -> [String] {
         let folder = "/proc/\(pid)/fd"
-        return ((try? files.list(folder)) ?? []).compactMap {
-            files.destination(ofLink: Layout.join(folder, $0))
+        return ((try? files.list(folder)) ?? []).compactMap { Int($0) }.sorted().compactMap {
+            files.destination(ofLink: Layout.join(folder, "\($0)"))
         }
     }
 

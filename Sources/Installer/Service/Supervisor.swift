@@ -154,10 +154,15 @@ struct Supervisor {
         close(listener.descriptor)
         if record.isVacant {
             save()
-        } else if home.isThere {
+        } else if home.isThere, isOurs(try SupervisorRecord.read(layout, files: files)) {
             try files.removeFile(layout.supervisor)
         }
         return exitCode ?? 0
+    }
+
+    /// Whether a record is not that of what a command is about to put in this one's place.
+    private func isOurs(_ there: SupervisorRecord?) -> Bool {
+        there.map { $0.supervisor == record.supervisor } ?? true
     }
 
     private mutating func handle(_ event: Supervision.Event) {
@@ -171,6 +176,7 @@ struct Supervisor {
             note("the gateway is ready on \(listener.name)")
             record.readyAt = clock.now()
             record.failure = nil
+            record.isVacant = false
             save()
             if turn >= 0 { close(turn) }
             turn = -1
@@ -309,6 +315,8 @@ struct Supervisor {
             // What failed before is not what is asked for now.
             record.failure = nil
             if isReplacement { replacements += 1 }
+            // Should this process and the gateway be killed before the next one is ready, nobody wanted that.
+            record.isVacant = isReplacement
             handle(isReplacement ? .replace : .stop)
         }
     }

@@ -168,6 +168,8 @@ struct SystemdService: Sendable {
 
     private func refuseTakenPort(_ settings: Settings, _ state: State) throws(GatewayError) {
         guard listensElsewhere(state, settings) else { return }
+        // Of a socket without a gateway the manager is the owner, on the same port as for all addresses.
+        guard state.service.mainPID != nil || socketAddress()?.port != settings.port else { return }
         let own = [state.service.mainPID].compactMap { $0 }
         try GatewayService.checkAddress(settings, besides: own, files: machine.files)
     }
@@ -177,9 +179,18 @@ struct SystemdService: Sendable {
         state.socket.activeState == "active" && (again || state.service.mainPID == nil)
     }
 
-    /// Whether the user's own settings of a socket say where it listens.
+    /// Whether the user's own settings of a socket take our address away, as an empty one does (systemd.socket(5)).
     func hasOwnAddress(_ socket: ServiceBus.Unit) -> Bool {
-        socket.dropIns.contains { (try? machine.files.readText($0))?.contains("ListenStream") ?? false }
+        socket.dropIns.contains { path in
+            let text = (try? machine.files.readText(path)) ?? ""
+            return text.split(separator: "\n").contains { $0.filter { $0 != " " } == "ListenStream=" }
+        }
+    }
+
+    /// Where the unit file of the socket says that it listens, in settings that are the standard ones otherwise.
+    private func socketAddress() -> Settings? {
+        (try? machine.files.readText(Layout.join(layout.userUnits, socket))).flatMap(UnitFiles.address)
+            .map { Settings.standard.listening(at: $0) }
     }
 
     /// Whether an active socket listens somewhere else than it is to.
@@ -187,8 +198,7 @@ struct SystemdService: Sendable {
         // Where the user has a say in it, it is where they want it.
         guard !hasOwnAddress(state.socket) else { return false }
         guard let pid = state.service.mainPID else {
-            let text = try? machine.files.readText(Layout.join(layout.userUnits, socket))
-            return text.flatMap(UnitFiles.address).map { $0 != settings.listenAddress } ?? false
+            return socketAddress().map { $0.listenAddress != settings.listenAddress } ?? false
         }
         return settings.listened(by: pid, files: machine.files).listenAddress != settings.listenAddress
     }
