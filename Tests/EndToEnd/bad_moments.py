@@ -361,22 +361,24 @@ def unmanaged(home, good):
 
 
 def socketed(home, good):
-    with section("a socket with other settings of the user's"):
-        url = anew(home, good[0], "systemd")["url"]
-        folder = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d")
-        os.makedirs(folder)
-        with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
-            file.write("[Socket]\nBacklog=64\n")
-        home.json("restart")
-        home.port = free_port()
-        home.json("setup", "--port", str(home.port))
-        home.json("start")
-        home.json("upgrade", *good[1].flags)
-        equal("an upgrade leaves it where it is", (home.status()["healthy"], home.status()["url"]), (True, url))
-        told = home.json("restart").status
-        equal("a restart moves it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
-        shutil.rmtree(folder)
-        gone(home)
+    for title, line in (("other settings", "Backlog=64"), ("another address", f"ListenStream=127.0.0.1:{free_port()}")):
+        with section(f"a socket with {title} of the user's beside ours"):
+            url = anew(home, good[0], "systemd")["url"]
+            folder = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d")
+            os.makedirs(folder)
+            with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
+                file.write(f"[Socket]\n{line}\n")
+            home.json("stop")
+            home.json("start")
+            home.port = free_port()
+            home.json("setup", "--port", str(home.port))
+            home.json("start")
+            home.json("upgrade", *good[1].flags)
+            equal("an upgrade leaves ours where it is", (home.status()["healthy"], home.status()["url"]), (True, url))
+            told = home.json("restart").status
+            equal("a restart moves it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
+            shutil.rmtree(folder)
+            gone(home)
     with section("a socket that the user has moved"), taken_port() as taken:
         anew(home, good[0], "systemd")
         folder, port = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d"), free_port()
@@ -392,23 +394,6 @@ def socketed(home, good):
         shutil.rmtree(folder)
         home.json("setup", "--port", str(home.port))
         home.json("restart")
-        gone(home)
-    with section("a socket to which the user adds an address"):
-        url = anew(home, good[0], "systemd")["url"]
-        folder, port = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d"), free_port()
-        os.makedirs(folder)
-        with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
-            file.write(f"[Socket]\nListenStream=127.0.0.1:{port}\n")
-        home.json("stop")
-        home.json("start")
-        home.port = free_port()
-        home.json("setup", "--port", str(home.port))
-        home.json("start")
-        home.json("upgrade", *good[1].flags)
-        equal("an upgrade leaves ours where it is", (home.status()["healthy"], home.status()["url"]), (True, url))
-        told = home.json("restart").status
-        equal("a restart moves it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
-        shutil.rmtree(folder)
         gone(home)
     with section("a socket that waits, and a host that is to change"):
         anew(home, good[0], "systemd")

@@ -126,7 +126,7 @@ struct DetachedService: Sendable {
             if let gateway = known?.gateway {
                 await machine.processes.end(gateway, grace: Supervision.stopWithin)
             }
-            // A supervisor takes away what it finds at its end.
+            // At its end a supervisor of an earlier version takes away whatever record it finds.
             if running != nil { try vacancy.write(layout, files: machine.files) }
             try await endLost()
             try await launch(settings, turn)

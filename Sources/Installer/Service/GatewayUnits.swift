@@ -24,9 +24,7 @@ extension GatewayService {
         if let pid = state.service.mainPID {
             service.socketSettings = settings.listened(by: pid, files: machine.files)
         } else if !isStarting {
-            let path = Layout.join(layout.userUnits, "\(layout.unitName).socket")
-            let text = try? machine.files.readText(path)
-            service.socketSettings = text.flatMap(UnitFiles.address).map { settings.listening(at: $0) }
+            service.socketSettings = systemd.socketAddress()
         }
         return service
     }

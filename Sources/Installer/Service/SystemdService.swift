@@ -188,7 +188,7 @@ struct SystemdService: Sendable {
     }
 
     /// Where the unit file of the socket says that it listens, in settings that are the standard ones otherwise.
-    private func socketAddress() -> Settings? {
+    func socketAddress() -> Settings? {
         (try? machine.files.readText(Layout.join(layout.userUnits, socket))).flatMap(UnitFiles.address)
             .map { Settings.standard.listening(at: $0) }
     }
