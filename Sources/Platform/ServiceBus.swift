@@ -30,6 +30,9 @@ package final class ServiceBus {
         package var dropIns: [String] = []
         /// Whether the file has changed since the manager read it.
         package var needsReload = false
+        /// Of a socket: the addresses that the manager listens on while it is active, as `ListenStream=` names them, whatever its
+        /// file says by now.
+        package var listens: [String] = []
 
         /// One that the manager does not know.
         package init() {}
@@ -412,6 +415,7 @@ extension ServiceBus {
         enum Kind: CChar {
             case text = 0x73
             case lines = 0x61
+            case pairs = 0x70
             case number = 0x75
             case wide = 0x74
             case truth = 0x62
@@ -420,7 +424,7 @@ extension ServiceBus {
             var room: Int {
                 switch self {
                 case .text: 4096
-                case .lines: 64 << 10
+                case .lines, .pairs: 64 << 10
                 case .number, .wide, .truth: 0
                 }
             }
@@ -456,6 +460,9 @@ extension ServiceBus {
                     Property(path, service, "Result", .text),
                 ]
             }
+            if unit.hasSuffix(".socket") {
+                all = [Property(path, "org.freedesktop.systemd1.Socket", "Listen", .pairs)]
+            }
             all += [
                 Property(path, common, "LoadState", .text), Property(path, common, "UnitFileState", .text),
                 Property(path, common, "FragmentPath", .text), Property(path, common, "DropInPaths", .lines),
@@ -490,6 +497,8 @@ extension ServiceBus.Unit {
         if case let since = number("ActiveEnterTimestamp"), since > 0 {
             activeSince = Timestamp(milliseconds: Int64(since / 1000))
         }
+        listens = text("Listen").split(separator: "\n").filter { $0.hasPrefix("Stream ") }
+            .map { String($0.dropFirst("Stream ".count)) }
         guard property("MainPID") != nil else { return }
         if case let pid = number("MainPID"), pid > 0 { mainPID = Int32(clamping: pid) }
         restarts = Int(clamping: number("NRestarts"))

@@ -8,63 +8,18 @@ its supervising process is gone, processes that are suspended, a home that was m
 import contextlib
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 
+from bad_moments_tools import begin, current, gone, is_told_to_end, refused, supervisor_of, suspend, taken_port, versions
+from bad_moments_units import invalid, socketed, twofold, unmanaged, unread
 from harness import Tally, check, contains, equal, run, section, within
 from installed import Bundle, Home, alive, free_port, release, renamed, under_systemd
 from last_word import anew, left, programs
-from systemd_service import UNIT, Inside, ServiceHome
-
-NOWHERE = {"XDG_RUNTIME_DIR": "/nonexistent", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent/bus"}
-
-
-def versions(bundle, home):
-    """Three releases; the gateway of the last one ends at once."""
-    def made(version, gateway=None):
-        return renamed(bundle, os.path.join(home.world.root, f"{version}.tar.gz"), version, level=0, gateway=gateway)
-
-    return made("7.0.0"), made("7.1.0"), made("7.2.0", "exit 3")
-
-
-def current(home):
-    return os.readlink(home.file("current")).split("/")[-1]
-
-
-def supervisor_of(home):
-    with open(home.file("supervisor.json"), encoding="utf-8") as file:
-        return json.load(file)["supervisor"]["pid"]
-
-
-def refused(home, *words, code, help=None, **more):
-    """Runs a command that is to be refused. -> the error"""
-    ended = home.run(*words, "--json", **more)
-    error = ended.error or {}
-    equal(f"'{words[0]}' is refused", error.get("code"), code) or print(ended.out, ended.err, flush=True)
-    if help:
-        contains("and says what to do", error.get("help") or "", help)
-    return error
-
-
-def gone(home):
-    home.json("uninstall", "--yes", "--purge")
-    equal("nothing is left", left(home), [])
-    check("and nothing runs", within(10, lambda: not programs(home)), "nothing", programs(home))
-
-
-@contextlib.contextmanager
-def taken_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield listener.getsockname()[1]
+from systemd_service import Inside, ServiceHome
 
 
 def answers(home, path):
@@ -76,9 +31,6 @@ def answers(home, path):
         except urllib.error.HTTPError as error:
             found.append(error.code != 404)
     return found
-
-
-# ---- with and without systemd
 
 
 def ports(home, good, supervisor):
@@ -162,9 +114,6 @@ def moved(home, good, supervisor):
         equal("nothing is left", left(home), [])
 
 
-# ---- without systemd
-
-
 def failing(home, good):
     first, _, bad = good
 
@@ -212,8 +161,7 @@ def killed(home, good):
                     there = {"LLM_GATEWAY_HOME": place}
                     os.rename(home.state, place)
                     home.program = os.path.join(place, "current/bin/llm-cli-gateway")
-                upgrading = home.world.start([home.program, "upgrade", *second.flags, "--json"], {**home.environment, **there},
-                                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                upgrading = begin(home, "upgrade", *second.flags, environment=there)
                 within(20, lambda: not alive(before) or upgrading.poll() is not None)
                 upgrading.kill()
                 upgrading.wait()
@@ -224,14 +172,78 @@ def killed(home, good):
         equal("nothing is left", left(home), [])
 
 
+def held(home, good):
+    with section("an upgrade whose supervising process and gateway are both killed while the gateway ends"):
+        for lives in (True, False):
+            told = anew(home, good[0], "detached")
+            before, url = told["pid"], told["url"]
+            supervisor, own = supervisor_of(home), home.port
+            home.port = free_port()
+            home.json("setup", "--port", str(home.port))
+            suspend(before)
+            upgrading = begin(home, "upgrade", *good[1].flags)
+            check("the gateway is told to end", within(30, lambda: is_told_to_end(before)), "SIGTERM", "nothing")
+            if not lives:
+                upgrading.kill()
+            for pid in (supervisor, before):
+                os.kill(pid, signal.SIGKILL)
+            upgrading.wait(60)
+            if not lives:
+                home.json("repair")
+            told = home.status()
+            program = os.readlink(f"/proc/{told['pid']}/exe") if told["pid"] else ""
+            equal("where it was", told["url"], url)
+            home.port = own
+            check("one runs, of the version in use", told["healthy"] and f"/versions/{current(home)}/" in program, current(home), (told, program))
+            gone(home)
+    with section("a stop, and a replacement after it, of a gateway that takes its time to end"):
+        before = anew(home, good[0], "detached")["pid"]
+        supervisor = supervisor_of(home)
+        suspend(before)
+        os.kill(supervisor, signal.SIGTERM)
+        check("the gateway is told to end", within(30, lambda: is_told_to_end(before)), "SIGTERM", "nothing")
+        os.kill(supervisor, signal.SIGHUP)
+        os.kill(before, signal.SIGCONT)
+        check("both end", within(30, lambda: not alive(before) and not alive(supervisor)), "gone", programs(home))
+        equal("and nobody misses them", os.path.exists(home.file("supervisor.json")), False)
+        gone(home)
+    with section("a first start that fails"):
+        home.json("setup", "--port", str(home.port))
+        home.json("install-bundle", *good[2].flags)
+        refused(home, "start", code="start-failed", help="logs")
+        check("nobody misses what never ran", not any("is to run" in notice for notice in home.status()["notices"]), "nothing", home.status())
+        equal("a repair starts nothing", (home.json("repair").json["steps"], home.status()["running"]), ([], False))
+        gone(home)
+    with section("a restart that is killed while the gateway ends"):
+        before = anew(home, good[0], "detached")["pid"]
+        supervisor = supervisor_of(home)
+        suspend(before)
+        home.port = free_port()
+        home.json("setup", "--port", str(home.port))
+        restarting = begin(home, "restart")
+        check("the gateway is told to end", within(30, lambda: is_told_to_end(before)), "SIGTERM", "nothing")
+        restarting.kill()
+        restarting.wait()
+        os.kill(before, signal.SIGCONT)
+        check("it ends", within(30, lambda: not alive(before) and not alive(supervisor)), "gone", programs(home))
+        told = home.status()
+        contains("status says what is missing", " ".join(told["notices"]), "the gateway is to run")
+        contains("a repair would start it", " ".join(home.json("repair", "--dry-run").json["steps"]), "start the gateway")
+        contains("and does", " ".join(home.json("repair").json["steps"]), "start the gateway")
+        told = home.status()
+        equal("where it was to be", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
+        check("and nothing is missing", not any("is to run" in notice for notice in told["notices"]), "nothing", told["notices"])
+        gone(home)
+
+
 def swept(home, good, bundle):
     hanging = renamed(bundle, os.path.join(home.world.root, "7.3.0.tar.gz"), "7.3.0", level=0, gateway="exec sleep 600")
     with section("an upgrade whose supervising process and new gateway are both killed while it waits"):
-        for lives in (True, False):
+        for lives, has_supervisor in ((True, True), (False, True), (True, False), (False, False)):
             before = anew(home, good[0], "detached")["pid"]
-            supervisor = supervisor_of(home)
-            upgrading = home.world.start([home.program, "upgrade", *hanging.flags, "--json"], home.environment,
-                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if not has_supervisor:
+                os.kill(supervisor_of(home), signal.SIGKILL)
+            upgrading = begin(home, "upgrade", *hanging.flags)
 
             def following():
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(home.file("supervisor.json"), encoding="utf-8") as file:
@@ -242,7 +254,7 @@ def swept(home, good, bundle):
             check("the new gateway is being started", bool(within(30, following)), "it hangs", home.status())
             if not lives:
                 upgrading.kill()
-            for pid in (supervisor, following()):
+            for pid in (supervisor_of(home), following()):
                 os.kill(pid, signal.SIGKILL)
             upgrading.wait(60)
             if not lives:
@@ -267,18 +279,29 @@ def astray(home, good):
             equal("where it was", (told["healthy"], told["url"], told["supervisor"]), (True, url, "detached"))
             gone(home)
         home.port = own
+    with section("an upgrade while a path is to change, and supervising process and record are gone"):
+        url = anew(home, first, "detached")["url"]
+        os.kill(supervisor_of(home), signal.SIGKILL)
+        os.unlink(home.file("supervisor.json"))
+        home.json("setup", "--path", "/other")
+        equal("it is replaced", home.json("upgrade", *second.flags).json["restarted"], True)
+        told = home.status()
+        equal("where it was", (told["healthy"], told["url"]), (True, url))
+        told = home.json("restart").status
+        equal("a restart moves it", (told["healthy"], told["url"]), (True, url.removesuffix("/mcp") + "/other"))
+        gone(home)
 
 
 def suspended(home, good):
     first, second, _ = good
     with section("a supervising process that is suspended"):
         before = anew(home, first, "detached")["pid"]
-        os.kill(supervisor_of(home), signal.SIGSTOP)
+        suspend(supervisor_of(home))
         equal("an upgrade goes on with it", home.json("upgrade", *second.flags).json["restarted"], True)
         told = home.status()
         check("by another gateway", told["healthy"] and told["pid"] != before, "another", told)
         supervisor = supervisor_of(home)
-        os.kill(supervisor, signal.SIGSTOP)
+        suspend(supervisor)
         began = time.monotonic()
         equal("a stop stops it", home.json("stop").status["running"], False)
         print(f"    after {time.monotonic() - began:.1f} s", flush=True)
@@ -306,166 +329,6 @@ def unreadable(home, good):
         gone(home)
 
 
-# ---- under systemd
-
-
-def unmanaged(home, good):
-    """As by `su` after the end of the session: nobody can be asked."""
-    own = f"/run/user/{os.getuid()}"
-
-    def hide(on):
-        for name in ("systemd", "bus"):
-            names = [os.path.join(own, name), os.path.join(own, f"{name}-hidden")]
-            if os.path.lexists(names[not on]):
-                os.rename(names[not on], names[on])
-
-    with section("a manager that cannot be asked"):
-        before = anew(home, good[0], "systemd")["pid"]
-        hide(True)
-        try:
-            refused(home, "upgrade", *good[1].flags, code="user-manager-unreachable", environment=NOWHERE)
-            equal("and nothing has changed", (alive(before), current(home)), (True, "7.0.0"))
-            refused(home, "start", "--detached", code="already-supervised", environment=NOWHERE)
-            told = home.json("uninstall", "--yes", "--purge", environment=NOWHERE).json
-            equal("an uninstall removes all", (told["removed"], left(home)), (True, []))
-            contains("and says what it did itself", " ".join(told["notices"]), "was ended without it, and nothing starts with your session")
-            check("the gateway has ended", within(10, lambda: not alive(before)), "gone", before)
-            equal("it starts with no session", [name for name in home.tree() if UNIT in name], [])
-        finally:
-            hide(False)
-        home.systemctl("stop", f"{UNIT}.socket")
-        home.systemctl("daemon-reload")
-    with section("a manager that cannot be asked, and clients that connect all the time"):
-        anew(home, good[0], "systemd")
-        over = threading.Event()
-
-        def connect():
-            while not over.wait(0.02):
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", home.port), 1).close()
-
-        client = threading.Thread(target=connect)
-        client.start()
-        hide(True)
-        try:
-            home.json("uninstall", "--yes", "--purge", environment=NOWHERE)
-            equal("nothing is left", left(home), [])
-            check("and nothing runs", within(5, lambda: not programs(home)), "nothing", programs(home))
-        finally:
-            hide(False)
-            over.set()
-            client.join()
-        home.systemctl("stop", f"{UNIT}.socket", f"{UNIT}.service")
-        home.systemctl("reset-failed")
-        home.systemctl("daemon-reload")
-
-
-def socketed(home, good):
-    for title, line in (("other settings", "Backlog=64"), ("another address", f"ListenStream=127.0.0.1:{free_port()}")):
-        with section(f"a socket with {title} of the user's beside ours"):
-            url = anew(home, good[0], "systemd")["url"]
-            folder = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d")
-            os.makedirs(folder)
-            with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
-                file.write(f"[Socket]\n{line}\n")
-            home.json("stop")
-            home.json("start")
-            home.port = free_port()
-            home.json("setup", "--port", str(home.port))
-            home.json("start")
-            home.json("upgrade", *good[1].flags)
-            equal("an upgrade leaves ours where it is", (home.status()["healthy"], home.status()["url"]), (True, url))
-            told = home.json("restart").status
-            equal("a restart moves it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
-            shutil.rmtree(folder)
-            gone(home)
-    with section("a socket that the user has moved"), taken_port() as taken:
-        anew(home, good[0], "systemd")
-        folder, port = os.path.join(home.path, f".config/systemd/user/{UNIT}.socket.d"), free_port()
-        os.makedirs(folder)
-        with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
-            file.write(f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{port}\n")
-        home.json("stop")
-        told = home.json("start").status
-        equal("the gateway is where the user wants it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{port}/mcp"))
-        check("nobody speaks of moving it", not any("moves it" in notice for notice in told["notices"]), "nothing", told["notices"])
-        home.json("setup", "--port", str(taken))
-        equal("a port that is not used may be taken", home.json("restart").status["healthy"], True)
-        shutil.rmtree(folder)
-        home.json("setup", "--port", str(home.port))
-        home.json("restart")
-        gone(home)
-    with section("a socket that waits, and a host that is to change"):
-        anew(home, good[0], "systemd")
-        home.systemctl("stop", f"{UNIT}.service")
-        home.json("setup", "--host", "0.0.0.0")
-        equal("it moves", home.json("start").status["healthy"], True)
-        home.systemctl("stop", f"{UNIT}.service")
-        home.json("setup", "--host", "127.0.0.1")
-        equal("and back", home.json("restart").status["healthy"], True)
-        gone(home)
-    with section("a socket that waits, and a port that is taken"), taken_port() as taken:
-        anew(home, good[0], "systemd")
-        own = home.port
-        home.systemctl("stop", f"{UNIT}.service")
-        home.json("setup", "--port", str(taken))
-        refused(home, "start", code="port-in-use", help="stop that process")
-        equal("the socket waits on", home.systemctl("is-active", f"{UNIT}.socket"), "active")
-        home.json("repair")
-        home.systemctl("daemon-reload")
-        with socket.create_connection(("127.0.0.1", own), 10):
-            check("and starts the gateway", within(10, lambda: home.status()["running"]), "running", home.status())
-        home.json("setup", "--port", str(own))
-        gone(home)
-
-
-def invalid(home, good):
-    with section("a unit that the user has broken"):
-        before = anew(home, good[0], "systemd")["pid"]
-        folder = os.path.join(home.path, f".config/systemd/user/{UNIT}.service.d")
-        os.makedirs(folder)
-        with open(os.path.join(folder, "mine.conf"), "w", encoding="utf-8") as file:
-            file.write("[Service]\nExecStart=\n")
-        refused(home, "upgrade", *good[1].flags, code="unit-invalid", help=f"{UNIT}.service.d")
-        equal("before anything is switched", (alive(before), current(home)), (True, "7.0.0"))
-        shutil.rmtree(folder)
-        equal("afterwards it works", home.json("upgrade", *good[1].flags).json["restarted"], True)
-        gone(home)
-
-
-def twofold(home, good):
-    with section("a gateway without systemd beside one of the session's start"):
-        anew(home, good[0], "systemd")
-        home.json("stop")
-        home.json("start", "--detached")
-        home.port = free_port()
-        home.json("setup", "--port", str(home.port))
-        home.json("repair")
-        home.systemctl("daemon-reload")
-        home.systemctl("start", f"{UNIT}.socket", f"{UNIT}.service")
-        check("both run", within(10, lambda: len(programs(home)) == 3), 3, programs(home))
-        equal("a stop stops both", home.json("stop").status["running"], False)
-        check("nothing runs", within(10, lambda: not programs(home)), "nothing", programs(home))
-        equal("and nothing listens", home.systemctl("is-active", f"{UNIT}.socket"), "inactive")
-        gone(home)
-    with section("a record that a killed supervising process has left, in a home that cannot be written"):
-        anew(home, good[0], "systemd")
-        home.json("stop")
-        home.json("start", "--detached")
-        with open(home.file("supervisor.json"), encoding="utf-8") as file:
-            record = json.load(file)
-        for who in ("supervisor", "gateway"):
-            os.kill(record[who]["pid"], signal.SIGKILL)
-        within(10, lambda: not programs(home))
-        before = home.json("start").status["pid"]
-        equal("a start under systemd removes it", os.path.exists(home.file("supervisor.json")), False)
-        home.write("supervisor.json", json.dumps(record))
-        os.chmod(home.state, 0o500)
-        equal("a stop stops all the same", (home.json("stop").status["running"], alive(before)), (False, False))
-        os.chmod(home.state, 0o700)
-        gone(home)
-
-
 def parts(home, bundle, supervisor):
     home.bundle, home.bootstrap = bundle, home.program
     good = versions(bundle, home)
@@ -473,7 +336,7 @@ def parts(home, bundle, supervisor):
     moved(home, good, supervisor)
     if supervisor == "detached":
         swept(home, good, bundle)
-    for part in (failing, killed, astray, suspended, unreadable) if supervisor == "detached" else (unmanaged, socketed, invalid, twofold):
+    for part in (failing, killed, held, astray, suspended, unreadable) if supervisor == "detached" else (unmanaged, socketed, unread, invalid, twofold):
         part(home, good)
 
 

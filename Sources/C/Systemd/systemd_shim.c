@@ -15,6 +15,7 @@
     use(sd_bus_message_peek_type) use(sd_bus_message_read) use(sd_bus_message_is_signal) use(sd_bus_call)           \
     use(sd_bus_error_free) use(sd_bus_path_encode) use(sd_bus_call_method_async) use(sd_bus_message_get_errno)      \
     use(sd_bus_add_match) use(sd_bus_process) use(sd_bus_wait) use(sd_bus_message_enter_container)                  \
+    use(sd_bus_message_exit_container)                                                                              \
     use(sd_bus_message_at_end) use(sd_bus_message_open_container) use(sd_bus_message_close_container)               \
     use(sd_bus_send) use(sd_bus_get_fd) use(sd_bus_message_get_reply_cookie) use(sd_bus_message_get_error)
 
@@ -144,20 +145,39 @@ int shim_bus_unit_path(const char *unit, char *path, size_t size) {
     return result;
 }
 
+static int add_line(struct shim_bus_property *item, size_t *used, const char *first, const char *second) {
+    int count = snprintf(item->text + *used, item->size - *used, "%s%s%s%s", *used ? "\n" : "", first,
+                         second ? " " : "", second ? second : "");
+    if (count < 0 || (size_t)count >= item->size - *used) return -ENOBUFS;
+    *used += (size_t)count;
+    return 1;
+}
+
 static int read_lines(sd_bus_message *answer, struct shim_bus_property *item) {
     const char *line = NULL;
     size_t used = 0;
     int result = p_sd_bus_message_enter_container(answer, 'a', "s");
-    while (result >= 0 && (result = p_sd_bus_message_read_basic(answer, 's', &line)) > 0) {
-        int count = snprintf(item->text + used, item->size - used, "%s%s", used ? "\n" : "", line);
-        if (count < 0 || (size_t)count >= item->size - used) return -ENOBUFS;
-        used += (size_t)count;
+    while (result >= 0 && (result = p_sd_bus_message_read_basic(answer, 's', &line)) > 0)
+        result = add_line(item, &used, line, NULL);
+    return result;
+}
+
+static int read_pairs(sd_bus_message *answer, struct shim_bus_property *item) {
+    const char *first = NULL, *second = NULL;
+    size_t used = 0;
+    int result = p_sd_bus_message_enter_container(answer, 'a', "(ss)");
+    while (result >= 0 && (result = p_sd_bus_message_enter_container(answer, 'r', "ss")) > 0) {
+        if ((result = p_sd_bus_message_read_basic(answer, 's', &first)) >= 0)
+            result = p_sd_bus_message_read_basic(answer, 's', &second);
+        if (result >= 0) result = add_line(item, &used, first, second);
+        if (result >= 0) result = p_sd_bus_message_exit_container(answer);
     }
     return result;
 }
 
 static int read_value(sd_bus_message *answer, struct shim_bus_property *item) {
-    const char type[] = {item->type, item->type == 'a' ? 's' : 0, 0};
+    const char plain[] = {item->type, item->type == 'a' ? 's' : 0, 0};
+    const char *type = item->type == 'p' ? "a(ss)" : plain;
     const char *text = NULL;
     uint32_t narrow = 0;
     int truth = 0;
@@ -165,6 +185,7 @@ static int read_value(sd_bus_message *answer, struct shim_bus_property *item) {
     if (result < 0) return result;
     switch (item->type) {
     case 'a': return read_lines(answer, item);
+    case 'p': return read_pairs(answer, item);
     case 's':
         result = p_sd_bus_message_read_basic(answer, 's', &text);
         return result < 0 ? result : copy(item->text, item->size, text);

@@ -10,7 +10,8 @@ extension Verb {
             Missing and altered files of the installed versions come back from the other
             version, or from the bundle they came from; when that cannot be had, the intact
             version is used. Units, links, modes and what interrupted commands left are put
-            right as well. The exit code is 1 when something remains that only you can decide.
+            right as well, and a gateway that is to run and has failed is started. The exit
+            code is 1 when something remains that only you can decide.
             """,
         flags: [Flag("dry-run", "only say what would be done")]
     ) { call throws(GatewayError) in
@@ -32,8 +33,9 @@ extension Verb {
                 try installation.repairPlan()
             }
             let home = HomePreparation(machine: call.machine, layout: layout)
+            let start = await RepairReport.start(try? call.service())?.step
             return RepairReport(
-                steps: try home.pending() + plan.steps.map(\.sentence),
+                steps: try home.pending() + plan.steps.map(\.sentence) + (start.map { [$0] } ?? []),
                 remaining: plan.remaining,
                 isDry: true
             )
@@ -45,11 +47,13 @@ extension Verb {
         let (done, notices) = try await installation.repair()
         // Only now: what is to be started may have been missing.
         let started = try await call.startPending()
-        return RepairReport(
+        var report = RepairReport(
             steps: home.changes + done.steps.map(\.sentence),
             remaining: done.remaining,
             notices: home.notices + notices + started
         )
+        await report.startGateway(try call.service())
+        return report
     }
 }
 
@@ -78,6 +82,54 @@ struct RepairReport: Report {
     var isDry = false
     /// Who is changing the installation, where that stands in the way of looking at it.
     var holder: String?
+
+    /// How a gateway is started that is to run and does not; `nil` where there is nothing to start.
+    fileprivate static func start(
+        _ service: GatewayService?
+    ) async -> (step: String, options: GatewayService.StartOptions)? {
+        guard let service else { return nil }
+        if await service.isMissing() {
+            return (
+                "start the gateway, which a command that did not come to its end was to replace",
+                GatewayService.StartOptions(detached: true)
+            )
+        }
+        guard await service.hasFailed() else { return nil }
+        return ("start the gateway, which has failed", GatewayService.StartOptions())
+    }
+
+    /// Starts a gateway that is to run and does not, and looks after one that runs; what remains says what is wrong with it.
+    fileprivate mutating func startGateway(_ service: GatewayService) async {
+        guard let start = await RepairReport.start(service) else { return await look(after: service) }
+        do throws(GatewayError) {
+            _ = try await service.start(start.options)
+            steps.append(start.step)
+        } catch {
+            remaining.append(
+                "the gateway, which is to run, does not start: \(error)\(error.help.map { "; \($0)" } ?? ""); "
+                    + "'\(Product.name) stop' gives it up"
+            )
+        }
+    }
+
+    private mutating func look(after service: GatewayService) async {
+        if await service.hasLostSocket() { remaining.append(GatewayService.lostSocketNotice) }
+        guard let status = try? await service.status(), !status.healthy else { return }
+        // One between two crashes is started by who has started it before.
+        if status.isComingUp {
+            notices.append(
+                "the gateway is to be started (\(status.state)); '\(Product.name) logs' shows what it said"
+            )
+        }
+        guard status.running else { return }
+        do throws(GatewayError) {
+            try await service.waitUntilHealthy(within: .seconds(10))
+        } catch {
+            remaining.append(
+                "the gateway runs and does not answer: \(error); '\(Product.name) restart' starts another one in its place"
+            )
+        }
+    }
 
     private var message: String {
         if let holder { return "\(holder) \(MutationLock.underWay); ask again when it has ended." }

@@ -93,7 +93,7 @@ struct SetupReport: Report {
             let isOutdated = (try? service.isOutdated()) ?? false
             if let status = try? await service.status() {
                 report.isRunning = status.running || status.isComingUp
-                report.isOutdated = isOutdated || status.url != service.settings.localURL
+                report.isOutdated = isOutdated || status.isMovedByRestart
             }
         }
         return report

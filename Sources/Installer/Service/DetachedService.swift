@@ -10,6 +10,9 @@ struct DetachedService: Sendable {
     /// Gets one sentence when another command that starts or stops the gateway is waited for.
     var say: @Sendable (String) -> Void = { _ in }
 
+    /// By which a gateway is told where it serves MCP.
+    private static let pathVariable = "LLM_GATEWAY_HTTP_PATH"
+
     /// The record of a supervisor that runs; `nil` when none does.
     func record() throws(GatewayError) -> SupervisorRecord? {
         guard let record = try SupervisorRecord.read(layout, files: machine.files),
@@ -49,7 +52,7 @@ struct DetachedService: Sendable {
     /// The record of a gateway that is to be there and is not; `nil` when somebody has started or stopped one since.
     func vacancy() -> SupervisorRecord? {
         let record = (try? SupervisorRecord.read(layout, files: machine.files)) ?? nil
-        return record.flatMap { $0.isVacant && !ProcessTable.isRunning($0.supervisor) ? $0 : nil }
+        return record.flatMap { $0.vacantSince != nil && !ProcessTable.isRunning($0.supervisor) ? $0 : nil }
     }
 
     /// Settings with the address at which the gateway is in place of theirs, or at which one is missing.
@@ -57,8 +60,13 @@ struct DetachedService: Sendable {
         if let record = try record() { return record.listening(settings) }
         if let record = try stray() { return record.listening(settings) }
         if let vacancy = vacancy() { return vacancy.listening(settings) }
-        let lost = lostProcesses().first { !$0.isOfRemovedHome && $0.role != .supervisor }
-        return lost.map { settings.listened(by: $0.process.pid, files: machine.files) } ?? settings
+        guard
+            let pid = lostProcesses().first(where: { !$0.isOfRemovedHome && $0.role != .supervisor })?.process
+                .pid
+        else { return settings }
+        var place = settings.listened(by: pid, files: machine.files)
+        place.path = ProcessTable.environment(pid)[Self.pathVariable] ?? place.path
+        return place
     }
 
     /// The record of a supervisor that runs, written again where it was lost; `nil` when none runs.
@@ -112,14 +120,15 @@ struct DetachedService: Sendable {
         let stray = try stray()
         let known = running ?? stray
         try refuseTakenPort(settings)
+        let place = try whereItIs(settings)
         var vacancy = SupervisorRecord(
             home: layout.home,
             supervisor: ProcessIdentity(pid: getpid(), startTime: 0),
-            address: try whereItIs(settings).listenAddress,
+            address: place.listenAddress,
             startedAt: machine.clock.now()
         )
-        vacancy.path = known?.path
-        vacancy.isVacant = true
+        vacancy.path = place.path
+        vacancy.vacantSince = machine.clock.now()
         try vacancy.write(layout, files: machine.files)
         do throws(GatewayError) {
             if let running { try await end(running.supervisor) }
@@ -133,6 +142,12 @@ struct DetachedService: Sendable {
         } catch  where error.code == "service-stopped" {
             try? machine.files.removeFile(layout.supervisor)
             throw error
+        } catch {
+            // A supervisor that was ended for its silence took that for a stop.
+            if (try? SupervisorRecord.read(layout, files: machine.files)) ?? nil == nil {
+                try? vacancy.write(layout, files: machine.files)
+            }
+            throw error
         }
     }
 
@@ -143,7 +158,9 @@ struct DetachedService: Sendable {
         let serving = HomeProcesses(layout, files: machine.files).serving().map(\.process)
         try GatewayService.checkAddress(
             settings,
-            besides: (known + serving).map(\.pid),
+            besides: (known + serving).compactMap {
+                PortOwner.listeners(of: $0.pid, files: machine.files).first
+            },
             files: machine.files
         )
     }
@@ -154,8 +171,8 @@ struct DetachedService: Sendable {
         if record != nil || stray != nil || !lostProcesses().isEmpty {
             return try await replace(settings, turn)
         }
-        // It names nobody any more, so it may stay where it must.
-        try? machine.files.removeFile(layout.supervisor)
+        // It names nobody any more, so it may stay where it must; one of a gateway that is missing stays until it is there.
+        if vacancy() == nil { try? machine.files.removeFile(layout.supervisor) }
         try await launch(settings, turn)
     }
 
@@ -174,7 +191,7 @@ struct DetachedService: Sendable {
         for name in ServiceNotification.variables { environment[name] = nil }
         environment["LLM_GATEWAY_HTTP_HOST"] = settings.host
         environment["LLM_GATEWAY_HTTP_PORT"] = "\(settings.port)"
-        environment["LLM_GATEWAY_HTTP_PATH"] = settings.path
+        environment[Self.pathVariable] = settings.path
         let command = Command(
             program,
             [Supervisor.verb],
@@ -367,7 +384,7 @@ struct DetachedService: Sendable {
             }
             // Until the supervisor has heard of it, it speaks of what was before.
             guard record.replacements == nil || record.replacements != before.replacements else { continue }
-            if record.readyAt != nil, record.gateway != before.gateway { return }
+            if record.readyAt != nil, record.vacantSince == nil, record.gateway != before.gateway { return }
             // One that fails now would be tried again and again; whoever replaces it wants to know.
             if let failure = record.failure {
                 throw GatewayError(

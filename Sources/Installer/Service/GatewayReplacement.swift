@@ -14,15 +14,17 @@ extension GatewayService: ServiceControl {
         guard (try? detached.record()) ?? nil == nil, (try? detached.stray()) ?? nil == nil,
             !detached.hasLost()
         else { return false }
-        if detached.vacancy() != nil { return false }
+        if await missing() != nil { return false }
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return true }
-        return (try? await systemd.state())?.isWanted == false
+        return await unitState()?.isWanted == false
     }
 
     func checkReplaceable() async throws(GatewayError) {
         let serving = HomeProcesses(layout, files: machine.files).serving()
         let isRecorded = try detached.record() != nil
-        guard isRecorded || !serving.isEmpty else { return }
+        // One that crashes and is started again may be away just now, and another version is started in its place.
+        let isOfUnit = await unitComesUp() || serving.contains { $0.role == .gatewayOfUnit }
+        guard isRecorded || isOfUnit || !serving.isEmpty else { return }
         _ = try fingerprint()
         try SupervisorRecord.checkPlace(layout, files: machine.files)
         if let place = await formerPlaceAtWork() {
@@ -32,9 +34,7 @@ extension GatewayService: ServiceControl {
                 help: "run '\(Product.name) restart', which moves it here, then this command again"
             )
         }
-        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files),
-            serving.contains(where: { $0.role == .gatewayOfUnit })
-        else { return }
+        guard isOfUnit, mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return }
         try await systemd.refuseUnreadable()
     }
 
@@ -45,10 +45,14 @@ extension GatewayService: ServiceControl {
         }
         // One whose supervisor was killed ends with that, and so does one whose record is lost.
         if try detached.stray() != nil || detached.hasLost() {
-            return try await detached.start(detached.whereItIs(settings), replaces: true)
+            return try await detached.start(
+                detached.whereItIs(settings),
+                replaces: true,
+                check: refuseStopped
+            )
         }
-        if let vacancy = detached.vacancy(), !(await unitIsWanted()) {
-            return try await detached.start(vacancy.listening(settings), replaces: true)
+        if let vacancy = await missing() {
+            return try await detached.start(vacancy.listening(settings), replaces: true, check: refuseStopped)
         }
         guard mayHaveUnit else {
             throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
@@ -62,11 +66,61 @@ extension GatewayService: ServiceControl {
         )
     }
 
+    /// Throws `service-stopped` where there is no gateway without systemd any more, nor one missing: asked when nobody else starts
+    /// or stops it.
+    private func refuseStopped() async throws(GatewayError) {
+        let hasStray = try detached.stray() != nil
+        if try detached.record() != nil || hasStray || detached.hasLost() { return }
+        guard detached.vacancy() == nil else { return }
+        throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
+    }
+
+    /// The record of a gateway without systemd that is to be there and is not; `nil` where a unit has run in its place since.
+    private func missing() async -> SupervisorRecord? {
+        guard let vacancy = detached.vacancy(), !detached.hasLost(), ((try? detached.stray()) ?? nil) == nil
+        else { return nil }
+        guard let state = await unitState() else { return vacancy }
+        if let vacantSince = vacancy.vacantSince, let started = state.service.activeSince,
+            vacantSince < started
+        {
+            return nil
+        }
+        // One that failed before it does not count.
+        return [state.service, state.socket].contains(where: \.isAtWork) ? nil : vacancy
+    }
+
+    /// Whether a gateway is to be there and is not: a command that was to replace it did not come to its end.
+    func isMissing() async -> Bool {
+        // A command that is at it will come to its own.
+        if FileLock.isHeld(folder: layout.home) { return false }
+        return await missing() != nil
+    }
+
+    /// Whether its unit has failed for good, nobody is starting it, and nothing serves in its place.
+    func hasFailed() async -> Bool {
+        if FileLock.isHeld(folder: layout.home) { return false }
+        guard let state = await unitState(), state.service.mainPID == nil,
+            !HomeProcesses(layout, files: machine.files).serving().contains(where: { !$0.isOfRemovedHome })
+        else { return false }
+        // Who stops it by `systemctl` stops its socket, even where it does not end well.
+        return state.socket.activeState == "failed"
+            || (state.service.activeState == "failed" && state.socket.isAtWork)
+    }
+
+    /// Whether systemd has closed the socket of the gateway that runs.
+    func hasLostSocket() async -> Bool { await unitState().map(systemd.hasLostSocket) ?? false }
+
+    static let missingNotice =
+        "the gateway is to run: a command that was to replace it did not come to its end; "
+        + "'\(Product.name) start' starts it"
+
     func endRest() async throws(GatewayError) -> Bool { try await detached.endLost(inUnits: true) }
 
-    private func unitIsWanted() async -> Bool {
-        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return false }
-        return (try? await systemd.state())?.isWanted == true
+    private func unitComesUp() async -> Bool { await unitState()?.service.activeState == "activating" }
+
+    private func unitState() async -> SystemdService.State? {
+        guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files) else { return nil }
+        return try? await systemd.state()
     }
 
     /// One question with a deadline: the listening socket is there already, so that the gateway's first answer comes as

@@ -54,6 +54,9 @@ struct GatewayService: Sendable {
                 "a restore has stopped the gateway; unless it is still at work, run '\(Product.name) start'"
             )
         }
+        if !status.running, await isMissing() {
+            status.notices.append(GatewayService.missingNotice)
+        }
         status.budget = await budgetStanding()
         if let standing = try ReferenceHome.find(layout, files: machine.files)?.standing(layout) {
             status.notices.append("\(standing.sentence); \(standing.help)")
@@ -129,6 +132,7 @@ struct GatewayService: Sendable {
         if record.address != settings.listenAddress {
             noteAddress(record.address, &status)
         } else if path != settings.path {
+            status.isMovedByRestart = true
             status.notices.append(
                 "the gateway serves '\(path)'; '\(Product.name) restart' moves it to '\(settings.path)'"
             )
@@ -136,6 +140,7 @@ struct GatewayService: Sendable {
     }
 
     private func noteAddress(_ address: String, _ status: inout ServiceStatus) {
+        status.isMovedByRestart = true
         status.notices.append(
             "the gateway listens on \(address); '\(Product.name) restart' moves it to \(settings.listenAddress)"
         )
@@ -148,6 +153,7 @@ struct GatewayService: Sendable {
         isNews: Bool = true
     ) -> Settings {
         let address = settings.listened(by: pid, files: machine.files)
+        status.notices += unserved(by: pid, at: address)
         if isNews, address.listenAddress != settings.listenAddress {
             noteAddress(address.listenAddress, &status)
         }
@@ -197,9 +203,10 @@ struct GatewayService: Sendable {
         of place: Layout,
         _ status: inout ServiceStatus
     ) async throws(GatewayError) -> SocketState {
+        let systemd = SystemdService(machine: machine, layout: place, say: say)
         let state: SystemdService.State
         do throws(GatewayError) {
-            state = try await SystemdService(machine: machine, layout: place, say: say).state()
+            state = try await systemd.state()
         } catch {
             status.notices.append(error.description + (error.help.map { "; \($0)" } ?? ""))
             return .other
@@ -225,11 +232,7 @@ struct GatewayService: Sendable {
             status.notices.append(servesReplacedFolder)
         }
         if !UnitInstallation.journalIsReadable() { status.logPath = layout.gatewayLog }
-        if service.needsReload || state.socket.needsReload {
-            status.notices.append(
-                "a unit file has changed since systemd read it; 'systemctl --user daemon-reload' applies it"
-            )
-        }
+        noteUnread(state, of: systemd, &status)
         if place.home != layout.home {
             status.notices.append(
                 "it runs by the unit of '\(place.home)', where this home was before; '\(Product.name) restart' moves it here"

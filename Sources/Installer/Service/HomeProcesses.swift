@@ -105,10 +105,18 @@ struct HomeProcesses {
     /// Who has started a gateway, by what it was handed: `nil` when neither a supervisor nor a unit of ours did.
     private func role(ofGateway pid: Int32) -> Serving.Role? {
         let environment = ProcessTable.environment(pid)
-        guard environment["LISTEN_FDNAMES"] == "http", let socket = environment["NOTIFY_SOCKET"] else {
+        // One for each socket: the user may have added some (sd_listen_fds(3)).
+        let names = (environment["LISTEN_FDNAMES"] ?? "").split(separator: ":")
+        guard let socket = environment["NOTIFY_SOCKET"], names.contains("http") || isInUnit(pid) else {
             return nil
         }
         return socket.hasPrefix("@\(Product.name)/") ? .supervisedGateway : .gatewayOfUnit
+    }
+
+    /// Whether a process belongs to our unit, as one does also that was handed no socket (cgroups(7), `/proc/PID/cgroup`).
+    private func isInUnit(_ pid: Int32) -> Bool {
+        let groups = ((try? files.readText("/proc/\(pid)/cgroup")) ?? "").split(separator: "\n")
+        return groups.contains { $0.hasSuffix("/\(layout.unitName).service") }
     }
 }
 

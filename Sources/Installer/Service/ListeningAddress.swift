@@ -13,32 +13,25 @@ extension Settings {
         return settings
     }
 
+    /// Whether both name the same address, however it is written.
+    func isSameAddress(_ other: Settings) -> Bool {
+        guard let own = PortOwner.address(of: host), let theirs = PortOwner.address(of: other.host) else {
+            return listenAddress == other.listenAddress
+        }
+        return port == other.port && own == theirs
+    }
+
     /// These settings with the address at which a process listens in place of theirs; unchanged where it listens there as well, or
     /// nobody can tell.
     ///
     /// What the kernel says holds whatever was written to files, or exported in this shell, since the process was started.
     func listened(by pid: Int32, files: Files = Files()) -> Settings {
-        let listeners = PortOwner.listeners(files: files)
-        // The lowest descriptor is the one that a gateway serves.
-        let own = PortOwner.sockets(of: pid, files: files).compactMap { mark in
-            listeners.first { mark == "socket:[\($0.inode)]" }
-        }
+        let own = PortOwner.listeners(of: pid, files: files)
         // Not what is in its way: a gateway on one address is not yet on all of them.
-        let wanted = PortOwner.address(of: host)
-        guard !own.contains(where: { $0.port == port && (wanted == nil || $0.address == wanted) }),
-            let found = own.first, let text = Settings.text(of: found.address)
-        else { return self }
+        guard let found = own.first, !found.isAt(self), let text = found.host else { return self }
         var settings = self
         settings.host = text
         settings.port = found.port
         return settings
-    }
-
-    /// 4 or 16 bytes in network order as inet_ntop(3) writes them.
-    private static func text(of address: [UInt8]) -> String? {
-        var buffer = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
-        let family = address.count == 4 ? AF_INET : AF_INET6
-        guard inet_ntop(family, address, &buffer, socklen_t(buffer.count)) != nil else { return nil }
-        return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }

@@ -21,14 +21,17 @@ struct PortOwner: Sendable, Equatable {
         ["pid": .optional(pid.map(Int.init)), "command": .optional(command), "uid": .integer(uid)]
     }
 
-    /// Who listens where a gateway of these settings would, `nil` when nobody does but for `own` processes.
-    static func find(_ settings: Settings, besides own: [Int32] = [], files: Files = Files()) -> PortOwner? {
-        let ours = Set(own.flatMap { sockets(of: $0, files: files) })
-        let wanted = listeners(files: files).filter { !ours.contains("socket:[\($0.inode)]") }.filter {
-            $0.port == settings.port && conflicts($0.address, settings.host)
+    /// Who listens where a gateway of these settings would, `nil` when nobody does but for `own` sockets.
+    static func find(
+        _ settings: Settings,
+        besides own: [Listener] = [],
+        files: Files = Files()
+    ) -> PortOwner? {
+        let wanted = listeners(files: files).filter {
+            $0.port == settings.port && conflicts($0.address, settings.host) && !own.contains($0)
         }
         guard let socket = wanted.first else { return nil }
-        let marks = Set(wanted.map { "socket:[\($0.inode)]" })
+        let marks = Set(wanted.map(\.mark))
         for name in (try? files.list("/proc")) ?? [] {
             guard let pid = Int32(name) else { continue }
             let folder = "/proc/\(pid)/fd"
@@ -49,14 +52,41 @@ struct PortOwner: Sendable, Equatable {
         var port: Int
         var uid: UInt32
         var inode: String
+
+        /// What the link of a descriptor of it says (proc_pid_fd(5)).
+        var mark: String { "socket:[\(inode)]" }
+
+        /// The address as inet_ntop(3) writes it.
+        var host: String? {
+            var buffer = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+            let family = address.count == 4 ? AF_INET : AF_INET6
+            guard inet_ntop(family, address, &buffer, socklen_t(buffer.count)) != nil else { return nil }
+            return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+
+        /// `127.0.0.1:3333`, `[::1]:3333`.
+        var name: String? { host.map { HTTPListener.name($0, port) } }
+
+        /// Whether it is the one that a gateway of these settings opens; one of a name's addresses may be any.
+        func isAt(_ settings: Settings) -> Bool {
+            let wanted = PortOwner.address(of: settings.host)
+            return port == settings.port && (wanted == nil || address == wanted)
+        }
     }
 
-    /// What the links of a process's descriptors say, the lowest first; none where they cannot be seen.
-    static func sockets(of pid: Int32, files: Files) -> [String] {
+    /// The sockets on which a process listens, by their descriptors; none where those cannot be seen.
+    ///
+    /// The first is the one that a gateway serves.
+    static func listeners(of pid: Int32, files: Files) -> [Listener] {
+        let known = listeners(files: files)
+        return marks(of: pid, files: files).compactMap { mark in known.first { $0.mark == mark } }
+    }
+
+    /// What the links of a process's descriptors say, in their order; nothing where they cannot be seen.
+    static func marks(of pid: Int32, files: Files) -> [String] {
         let folder = "/proc/\(pid)/fd"
-        return ((try? files.list(folder)) ?? []).compactMap { Int($0) }.sorted().compactMap {
-            files.destination(ofLink: Layout.join(folder, "\($0)"))
-        }
+        let descriptors = ((try? files.list(folder)) ?? []).compactMap { Int($0) }.sorted()
+        return descriptors.compactMap { files.destination(ofLink: Layout.join(folder, "\($0)")) }
     }
 
     /// The listening sockets of this machine, of TCP.

@@ -48,6 +48,8 @@ struct ServiceStatus: Report, Equatable {
     var budget: BudgetStanding?
     /// What the reader should know: units that were edited, a manager that cannot be reached.
     var notices: [String] = []
+    /// Whether a restart would move it: the settings say another address or path than it has.
+    var isMovedByRestart = false
     /// Whether a socket listens in the place of a gateway that does not run.
     var awaitsConnection = false
     /// What the command did, for its text form: `started`, `stopped`; `nil` for a mere question.

@@ -12,9 +12,13 @@ extension GatewayService {
         )
     }
 
-    /// Throws `port-in-use`, or why else nobody could listen there, but for `own` processes, which would make room: before
+    /// Throws `port-in-use`, or why else nobody could listen there, but for `own` sockets, which would make room: before
     /// anything that works is ended.
-    static func checkAddress(_ settings: Settings, besides own: [Int32], files: Files) throws(GatewayError) {
+    static func checkAddress(
+        _ settings: Settings,
+        besides own: [PortOwner.Listener],
+        files: Files
+    ) throws(GatewayError) {
         if let owner = PortOwner.find(settings, besides: own, files: files) {
             throw portInUse(settings, owner)
         }

@@ -66,6 +66,9 @@ struct Supervision: Sendable, Equatable {
     /// Whether a gateway was started and is not ready yet.
     var isStarting: Bool { phase == .starting }
 
+    /// Whether somebody has stopped it for good.
+    var isStopping: Bool { phase == .ending(thenStart: false) || phase == .over }
+
     /// What to do first; a start that fails at once asks for another time to wake up, so it comes last.
     var beginning: [Action] { [.wake(after: Supervision.readyWithin), .start] }
 

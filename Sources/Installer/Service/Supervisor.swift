@@ -117,6 +117,8 @@ struct Supervisor {
             startedAt: clock.now()
         )
         record.path = settings.path
+        // Of what this one is to take the place of: it is missing until the first gateway is ready.
+        record.vacantSince = try SupervisorRecord.read(layout, files: files)?.vacantSince
         try record.write(layout, files: files)
     }
 
@@ -152,7 +154,7 @@ struct Supervisor {
         }
         // Where there is no record of a process, nobody has the port.
         close(listener.descriptor)
-        if record.isVacant {
+        if record.vacantSince != nil {
             save()
         } else if home.isThere, isOurs(try SupervisorRecord.read(layout, files: files)) {
             try files.removeFile(layout.supervisor)
@@ -176,15 +178,13 @@ struct Supervisor {
             note("the gateway is ready on \(listener.name)")
             record.readyAt = clock.now()
             record.failure = nil
-            record.isVacant = false
+            record.vacantSince = nil
             save()
             if turn >= 0 { close(turn) }
             turn = -1
             tellOnce(["ready": true])
         case .reportFailure(let reason):
             note(reason)
-            // Whoever wanted it still does.
-            record.isVacant = true
             tellOnce(
                 GatewayError(
                     "start-failed",
@@ -312,11 +312,17 @@ struct Supervisor {
         var info = signalfd_siginfo()
         while read(signals, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
             let isReplacement = Int32(info.ssi_signo) == SIGHUP
+            // Nothing comes after a stop.
+            if isReplacement, state.isStopping { continue }
             // What failed before is not what is asked for now.
             record.failure = nil
-            if isReplacement { replacements += 1 }
-            // Should this process and the gateway be killed before the next one is ready, nobody wanted that.
-            record.isVacant = isReplacement
+            record.vacantSince = isReplacement ? clock.now() : nil
+            if isReplacement {
+                replacements += 1
+                // Before anything ends: should this process and the gateway be killed before the next one is ready, nobody wanted
+                // that.
+                save()
+            }
             handle(isReplacement ? .replace : .stop)
         }
     }
@@ -354,8 +360,11 @@ struct Supervisor {
     private mutating func save() {
         record.replacements = replacements
         record.restarts = state.restarts
-        // Where the home was moved away, there is nobody to tell.
-        guard home.isThere else { return saveAt = nil }
+        // Where the home was moved away, there is nobody to tell; and a command that has this one stopped, to put another in its
+        // place, has said so there.
+        guard home.isThere,
+            !state.isStopping || isOurs((try? SupervisorRecord.read(layout, files: files)) ?? nil)
+        else { return saveAt = nil }
         do throws(GatewayError) {
             try record.write(layout, files: files)
             saveAt = nil

@@ -24,8 +24,8 @@ struct SupervisorRecord: Sendable, Equatable {
     var failure: String?
     /// Where it serves MCP; `nil` in what an earlier version wrote.
     var path: String?
-    /// Whether it stands for a gateway that is to be there and is not: one that was ended for another, which has not come.
-    var isVacant = false
+    /// Since when it stands for a gateway that is to be there and is not: one that is ended for another, which has not come.
+    var vacantSince: Timestamp?
 
     /// The form in the file.
     var json: JSON {
@@ -34,7 +34,8 @@ struct SupervisorRecord: Sendable, Equatable {
             "address": .string(address),
             "startedAt": .string(startedAt.iso8601), "readyAt": .optional(readyAt?.iso8601),
             "restarts": .integer(restarts), "replacements": .optional(replacements),
-            "failure": .optional(failure), "path": .optional(path), "vacant": .bool(isVacant),
+            "failure": .optional(failure), "path": .optional(path),
+            "vacantSince": .optional(vacantSince?.iso8601),
         ]
     }
 
@@ -62,7 +63,7 @@ struct SupervisorRecord: Sendable, Equatable {
         record.replacements = json["replacements"]?.int
         record.failure = json["failure"]?.string
         record.path = json["path"]?.string
-        record.isVacant = json["vacant"]?.bool ?? false
+        record.vacantSince = json["vacantSince"]?.string.flatMap { Timestamp(iso8601: $0) }
         return record
     }
 

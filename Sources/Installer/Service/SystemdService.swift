@@ -21,7 +21,7 @@ struct SystemdService: Sendable {
     var say: @Sendable (String) -> Void = { _ in }
 
     private var service: String { "\(layout.unitName).service" }
-    private var socket: String { "\(layout.unitName).socket" }
+    var socket: String { "\(layout.unitName).socket" }
     private var slice: String { "\(layout.unitName).slice" }
 
     /// Asks for the state of service and socket.
@@ -29,7 +29,7 @@ struct SystemdService: Sendable {
         try await talk { (bus) throws(GatewayError) in try self.state(bus) }
     }
 
-    private func state(_ bus: ServiceBus) throws(GatewayError) -> State {
+    func state(_ bus: ServiceBus) throws(GatewayError) -> State {
         let units = try bus.units([service, socket]).map(own)
         return State(service: units[0], socket: units[1])
     }
@@ -71,11 +71,18 @@ struct SystemdService: Sendable {
         }
     }
 
-    /// Throws `unit-masked` or `unit-invalid`, or why the manager cannot be asked.
+    /// Throws `unit-masked`, `unit-invalid` or `socket-lost`, or why the manager cannot be asked.
     func refuseUnreadable() async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
-            try bus.reload()
-            try self.refuseUnreadable(try bus.units([self.service, self.socket]))
+            try self.reloadKeepingSocket(bus)
+            let state = try self.state(bus)
+            try self.refuseUnreadable([state.service, state.socket])
+            guard self.hasLostSocket(state) else { return }
+            throw GatewayError(
+                "socket-lost",
+                "systemd has closed the socket of the gateway, and the next one could listen elsewhere",
+                help: "run '\(Product.name) restart', which opens it again, then this command again"
+            )
         }
     }
 
@@ -119,7 +126,11 @@ struct SystemdService: Sendable {
         try ServiceTurn.yieldToStop(layout)
         try await check()
         return try await talk { (bus) throws(GatewayError) in
-            try bus.reload()
+            let standing = try self.state(bus)
+            let isLeftAlone = onlyRunning || !self.mayMove(standing, again: again)
+            // Only before its files are read can they be compared with what is open.
+            let isStale = self.isUnread(standing.socket) || self.hasLostSocket(standing)
+            if isLeftAlone { try self.reloadKeepingSocket(bus) } else { try bus.reload() }
             try self.refuseForeign(try bus.units([self.service, self.socket]), bus)
             let before = try self.state(bus)
             try self.refuseUnreadable([before.service, before.socket])
@@ -127,32 +138,33 @@ struct SystemdService: Sendable {
                 throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
             }
             if self.mayMove(before, again: again), !onlyRunning {
-                try self.refuseTakenPort(settings, before)
-                if socketChanged || self.listensElsewhere(before, settings) { _ = try self.end(bus) }
-            }
-            if try bus.unit(self.socket).activeState != "active" {
-                // A gateway of ours that is still there without its socket gets another listener from the new one.
-                if before.service.mainPID == nil,
-                    let owner = PortOwner.find(settings, files: self.machine.files)
-                {
-                    throw GatewayService.portInUse(settings, owner)
+                try self.refuseTakenPort(settings, standing)
+                if socketChanged || isStale || self.listensElsewhere(standing, settings) {
+                    _ = try self.end(bus)
                 }
+            }
+            // A gateway of ours that is still there without its socket gets another listener from the new one.
+            if before.service.mainPID == nil, !onlyRunning, try bus.unit(self.socket).activeState != "active"
+            {
+                try self.refuseUnavailable(settings, before.socket)
             }
             let wasEnabled = [before.service, before.socket].allSatisfy { $0.fileState == "enabled" }
             if enable {
                 try bus.setEnabled(true, [self.service, self.socket])
                 // The manager goes on saying what it was asked for before, as `systemctl enable` knows.
-                try bus.reload()
+                try self.reloadKeepingSocket(bus)
             }
             try bus.resetFailed(self.service)
             try bus.resetFailed(self.socket)
-            let action: ServiceBus.Action = again ? .restart : .start
+            // A start would wait until the pause after a crash is over.
+            let isPausing = before.service.subState == "auto-restart"
+            let action: ServiceBus.Action = again || isPausing ? .restart : .start
             let outcome = try bus.perform(action, self.service, within: .seconds(60))
             let after = try self.state(bus)
             guard outcome == "done" else {
                 // What did not start now is not left to fail with every session.
                 if enable, !wasEnabled { try self.disable([self.service, self.socket], bus) }
-                throw self.startFailure(outcome, after, settings)
+                throw self.startFailure(outcome, after, self.openAddress(after.socket) ?? settings)
             }
             return after
         }
@@ -162,16 +174,36 @@ struct SystemdService: Sendable {
     func refuseTakenPort(_ settings: Settings, again: Bool) async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
             let state = try self.state(bus)
+            if again || state.service.mainPID == nil { try self.refuseSecondListener(settings, state) }
             if self.mayMove(state, again: again) { try self.refuseTakenPort(settings, state) }
         }
     }
 
     private func refuseTakenPort(_ settings: Settings, _ state: State) throws(GatewayError) {
         guard listensElsewhere(state, settings) else { return }
-        // Of a socket without a gateway the manager is the owner, on the same port as for all addresses.
-        guard state.service.mainPID != nil || socketAddress()?.port != settings.port else { return }
-        let own = [state.service.mainPID].compactMap { $0 }
-        try GatewayService.checkAddress(settings, besides: own, files: machine.files)
+        var own: PortOwner.Listener?
+        if let pid = state.service.mainPID {
+            own = PortOwner.listeners(of: pid, files: machine.files).first
+        } else if let address = openAddress(state.socket) {
+            // Of a socket without a gateway the manager is the owner, and may have others of the user's.
+            own = PortOwner.listeners(files: machine.files).first { $0.isAt(address) }
+        }
+        try GatewayService.checkAddress(settings, besides: own.map { [$0] } ?? [], files: machine.files)
+    }
+
+    /// Throws `port-in-use`, or why else the manager could not open a socket that is closed.
+    private func refuseUnavailable(_ settings: Settings, _ socket: ServiceBus.Unit) throws(GatewayError) {
+        guard !hasOwnAddress(socket) else { return }
+        do throws(GatewayError) {
+            try GatewayService.checkAddress(settings, besides: [], files: machine.files)
+        } catch  where error.code != "port-in-use" {
+            // The user's own settings may have it opened where it could not be otherwise, or somewhere else, and the manager may have
+            // more rights than a command.
+            guard socket.dropIns.isEmpty, socketFileAddress()?.isSameAddress(settings) == true,
+                error.code != "permission-denied"
+            else { return }
+            throw error
+        }
     }
 
     /// Whether an active socket may be closed and opened elsewhere: a gateway that is to be left alone keeps its own.
@@ -179,33 +211,18 @@ struct SystemdService: Sendable {
         state.socket.activeState == "active" && (again || state.service.mainPID == nil)
     }
 
-    /// Whether the user's own settings of a socket take our address away, as an empty one does (systemd.socket(5)).
-    func hasOwnAddress(_ socket: ServiceBus.Unit) -> Bool {
-        socket.dropIns.contains { path in
-            let text = (try? machine.files.readText(path)) ?? ""
-            return text.split(separator: "\n").contains { $0.filter { $0 != " " } == "ListenStream=" }
-        }
-    }
-
-    /// Where the unit file of the socket says that it listens, in settings that are the standard ones otherwise.
-    func socketAddress() -> Settings? {
-        (try? machine.files.readText(Layout.join(layout.userUnits, socket))).flatMap(UnitFiles.address)
-            .map { Settings.standard.listening(at: $0) }
-    }
-
-    /// Whether an active socket listens somewhere else than it is to.
-    private func listensElsewhere(_ state: State, _ settings: Settings) -> Bool {
-        // Where the user has a say in it, it is where they want it.
-        guard !hasOwnAddress(state.socket) else { return false }
-        guard let pid = state.service.mainPID else {
-            return socketAddress().map { $0.listenAddress != settings.listenAddress } ?? false
-        }
-        return settings.listened(by: pid, files: machine.files).listenAddress != settings.listenAddress
-    }
-
     private func startFailure(_ outcome: String, _ state: State, _ settings: Settings) -> GatewayError {
-        if state.socket.activeState == "failed", let owner = PortOwner.find(settings, files: machine.files) {
+        if state.socket.activeState == "failed", !hasOwnAddress(state.socket),
+            let owner = PortOwner.find(settings, files: machine.files)
+        {
             return GatewayService.portInUse(settings, owner)
+        }
+        if state.socket.activeState == "failed", state.service.result != "start-limit-hit" {
+            return GatewayError(
+                "start-failed",
+                "the gateway did not start: the service manager could not open its socket",
+                help: "'systemctl --user status \(socket)' says why"
+            )
         }
         // systemd gives a job up when the opposite is asked for (org.freedesktop.systemd1(5), JobRemoved).
         if outcome == "canceled" {
@@ -261,7 +278,10 @@ struct SystemdService: Sendable {
         for unit in [socket, service] {
             let state = self.own(try bus.unit(unit))
             // One whose file somebody removed may run on.
-            guard state.loadState == "loaded" || state.isAtWork else { continue }
+            guard state.loadState == "loaded" || state.isAtWork else {
+                if state.activeState == "failed" { try bus.resetFailed(unit) }
+                continue
+            }
             found = true
             let outcome = try bus.perform(.stop, unit, within: .seconds(60))
             guard outcome == "done" else {
@@ -326,7 +346,7 @@ struct SystemdService: Sendable {
     func enable() async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
             try bus.setEnabled(true, [self.service, self.socket])
-            try bus.reload()
+            try self.reloadKeepingSocket(bus)
         }
     }
 
@@ -374,7 +394,7 @@ struct SystemdService: Sendable {
     /// Starts units whose files are new or changed, now and with every session.
     func activate(_ units: [String]) async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
-            try bus.reload()
+            try self.reloadKeepingSocket(bus)
             try self.refuseForeign(try bus.units(units), bus)
             try bus.setEnabled(true, units)
         }
@@ -461,9 +481,9 @@ struct SystemdService: Sendable {
         return parts.indices.reversed().map { parts[...$0].joined(separator: "-") + ".slice" }
     }
 
-    /// Makes the manager read its unit files again.
+    /// Makes the manager read its unit files again, unless that would close the socket.
     func reload() async throws(GatewayError) {
-        try await talk { (bus) throws(GatewayError) in try bus.reload() }
+        try await talk { (bus) throws(GatewayError) in try self.reloadKeepingSocket(bus) }
     }
 
     /// The turn to start or stop the gateway; without a home there is nobody to wait for.

@@ -96,12 +96,13 @@ struct UpgradeTimer: Sendable {
     private func place() async throws(GatewayError) -> [String] {
         let installation = UnitInstallation(layout: layout, files: machine.files)
         let stamp = layout.upgradeTimerStamp
+        let socket = await service.unreadSocket()
         let outcome = try await service.changingReceipt("upgrade") { (receipt) throws(GatewayError) in
             // An uninstall may have been waited for.
             try service.checkStartable()
             try installation.makeFolder(Files.parent(of: stamp), &receipt)
             receipt.note(Receipt.Created(path: stamp, kind: .file, sha256: UpgradeTimer.emptyDigest))
-            return try installation.write(units, receipt: &receipt)
+            return try installation.write(units + socket, receipt: &receipt)
         }
         try await systemd.activate([timer])
         let dropIns = try await systemd.dropIns(units.map(\.name))
@@ -115,12 +116,16 @@ struct UpgradeTimer: Sendable {
         if ServiceBus.machineHasSystemd(files: machine.files) { try await systemd.retire([timer]) }
         let files = machine.files
         let stamp = layout.upgradeTimerStamp
+        let socket = await service.unreadSocket()
         let outcome = try await service.changingReceipt("upgrade") { (receipt) throws(GatewayError) in
             if receipt.entry(stamp) != nil {
                 if try files.status(stamp)?.size == 0 { try files.removeFile(stamp) }
                 receipt.forget(stamp)
             }
-            return try UnitInstallation(layout: layout, files: files).remove(units, receipt: &receipt)
+            let installation = UnitInstallation(layout: layout, files: files)
+            let removal = try installation.remove(units, receipt: &receipt)
+            let writing = try installation.write(socket, receipt: &receipt)
+            return UnitInstallation.Outcome(notices: removal.notices + writing.notices)
         }
         try await service.reloadUnits()
         return outcome.notices

@@ -46,13 +46,13 @@ struct shim_bus_property {
     const char *path;
     const char *interface;
     const char *name;
-    /// Its D-Bus type: 's', 'u', 't', 'b', or 'a' for an array of texts.
+    /// Its D-Bus type: 's', 'u', 't', 'b', 'a' for an array of texts, or 'p' for an array of pairs of texts.
     char type;
     /// 0 or more: it is here; an error number negated otherwise.
     int result;
     /// Of the types u, t and b.
     uint64_t number;
-    /// Room for a text; those of an array are joined by line ends.
+    /// Room for a text; those of an array are joined by line ends, and those of a pair by a space.
     char *_Nullable text;
     size_t size;
 };

@@ -1,0 +1,124 @@
+import Appliance
+import Platform
+
+/// Where the unit of the socket listens: by what the manager has opened, and by its files.
+///
+/// The manager closes an active socket whose files, once it has read them, do not name its address any more. The gateway that runs keeps
+/// it; the next one would be without it, or elsewhere.
+extension SystemdService {
+    /// Makes the manager read its files again, unless that would close the socket.
+    func reloadKeepingSocket(_ bus: ServiceBus) throws(GatewayError) {
+        let state = try state(bus)
+        if isUnread(state.socket), !hasLostSocket(state) { return }
+        try bus.reload()
+    }
+
+    /// Whether the files of an active socket do not name its address any more, which the manager has not read: a restart was
+    /// killed, or somebody has changed them.
+    func isUnread(_ socket: ServiceBus.Unit) -> Bool {
+        guard socket.activeState == "active", let open = openAddress(socket) else { return false }
+        var named = socketFileAddresses()
+        for file in dropInsOnDisk(socket) {
+            for address in addresses(in: file) {
+                if address.isEmpty { named = [] } else { named.append(address) }
+            }
+        }
+        // Those that the user has added are not served: they may go.
+        return !named.contains { SystemdService.names($0, open) }
+    }
+
+    /// Whether the manager has closed a socket that it calls active: by its files, which it has read since, it would be elsewhere.
+    func hasLostSocket(_ state: State) -> Bool {
+        guard state.socket.activeState == "active", let open = openAddress(state.socket) else { return false }
+        let files = machine.files
+        guard let pid = state.service.mainPID else {
+            return !PortOwner.listeners(files: files).contains { $0.isAt(open) }
+        }
+        // What cannot be seen is not said.
+        guard let manager = ProcessTable.entry(pid)?.parent,
+            case let own = PortOwner.listeners(of: pid, files: files),
+            case let held = PortOwner.marks(of: manager, files: files), !own.isEmpty, !held.isEmpty
+        else { return false }
+        return !own.contains { held.contains($0.mark) }
+    }
+
+    /// Where the socket listens that the manager has, in settings that are the standard ones otherwise.
+    ///
+    /// That is the first of its addresses, the one of its file unless the user has another say in it; `nil` where it is none of IP.
+    func openAddress(_ socket: ServiceBus.Unit) -> Settings? {
+        socket.listens.first.flatMap(SystemdService.address)
+    }
+
+    /// Where the unit file of the socket says that it listens.
+    func socketFileAddress() -> Settings? { socketFileAddresses().first.flatMap(SystemdService.address) }
+
+    private func socketFileAddresses() -> [String] { addresses(in: Layout.join(layout.userUnits, socket)) }
+
+    /// An address in the manager's words, `nil` for what is none of IP or names no host.
+    private static func address(_ text: String) -> Settings? {
+        let settings = Settings.standard.listening(at: text)
+        guard PortOwner.address(of: settings.host) != nil, text.hasSuffix(":\(settings.port)") else {
+            return nil
+        }
+        return settings
+    }
+
+    /// Whether a `ListenStream=` names an address; a port alone is that of all addresses.
+    private static func names(_ text: String, _ open: Settings) -> Bool {
+        if let port = Int(text) {
+            return port == open.port && PortOwner.address(of: open.host)?.allSatisfy { $0 == 0 } == true
+        }
+        return address(text)?.isSameAddress(open) ?? false
+    }
+
+    /// The user's own settings of the socket, read by the manager or not, in the order in which they count (systemd.unit(5)).
+    private func dropInsOnDisk(_ unit: ServiceBus.Unit) -> [String] {
+        let files = machine.files
+        let folder = Layout.join(layout.userUnits, "\(socket).d")
+        let new = ((try? files.list(folder)) ?? []).filter { $0.hasSuffix(".conf") }
+        return Set(unit.dropIns + new.map { Layout.join(folder, $0) }).filter(files.exists)
+            .sorted { (Files.name(of: $0), $0) < (Files.name(of: $1), $1) }
+    }
+
+    /// Throws `port-in-use` where the user's own settings of the socket have our address as well: the manager opens none of
+    /// them then.
+    func refuseSecondListener(_ settings: Settings, _ state: State) throws(GatewayError) {
+        // Also those that the manager has not read yet: to have it read them now could close the socket that is to stay.
+        let all = dropInsOnDisk(state.socket)
+        // A port alone is that of all addresses.
+        let ours = [settings.listenAddress, "\(settings.port)"]
+        guard !all.contains(where: { addresses(in: $0).contains("") }),
+            let file = all.first(where: { addresses(in: $0).contains(where: ours.contains) })
+        else { return }
+        throw GatewayError(
+            "port-in-use",
+            "\(settings.listenAddress) is listened on by your own settings of the socket already, in '\(file)'",
+            help: "take it out there, or choose another port: \(Product.name) setup --port NUMBER"
+        )
+    }
+
+    /// The addresses that a file with settings of a socket names, in the manager's words; an empty one takes away those before it
+    /// (systemd.socket(5)).
+    func addresses(in file: String) -> [String] {
+        let text = (try? machine.files.readText(file)) ?? ""
+        let words = text.split(whereSeparator: \.isNewline).map { $0.filter { $0 != " " } }
+        return words.filter { $0.hasPrefix("ListenStream=") }.map {
+            String($0.dropFirst("ListenStream=".count))
+        }
+    }
+
+    /// Whether the user's own settings of a socket take our address away, as an empty one does (systemd.socket(5)).
+    func hasOwnAddress(_ socket: ServiceBus.Unit) -> Bool {
+        socket.dropIns.contains { addresses(in: $0).contains("") }
+    }
+
+    /// Whether an active socket listens somewhere else than it is to.
+    func listensElsewhere(_ state: State, _ settings: Settings) -> Bool {
+        // Where the user has a say in it, it is where they want it.
+        guard !hasOwnAddress(state.socket) else { return false }
+        guard let pid = state.service.mainPID else {
+            return openAddress(state.socket).map { !$0.isSameAddress(settings) } ?? false
+        }
+        return settings.listened(by: pid, files: machine.files).listenAddress != settings.listenAddress
+    }
+}
