@@ -1,15 +1,20 @@
 /// Base 16, lower case on output, either case on input.
 package enum Hex {
     /// The digits of the bytes, two for each.
-    package static func encode(_ bytes: some Sequence<UInt8>) -> String {
-        let digits = Array("0123456789abcdef".utf8)
-        var out: [UInt8] = []
-        for byte in bytes {
-            out.append(digits[Int(byte >> 4)])
-            out.append(digits[Int(byte & 15)])
+    package static func encode(_ bytes: [UInt8]) -> String {
+        String(unsafeUninitializedCapacity: bytes.count * 2) { buffer in
+            var next = 0
+            for byte in bytes {
+                buffer[next] = digit(byte >> 4)
+                buffer[next + 1] = digit(byte & 15)
+                next += 2
+            }
+            return next
         }
-        return String(decoding: out, as: UTF8.self)
     }
+
+    /// The ASCII digit of a value below 16.
+    package static func digit(_ value: UInt8) -> UInt8 { value < 10 ? 0x30 + value : 0x57 + value }
 
     /// The bytes, or `nil` for an odd length or a foreign character.
     package static func decode(_ text: String) -> [UInt8]? {

@@ -63,7 +63,7 @@ package struct EnvironmentFile: Sendable, Equatable {
     /// Relative and empty ones would depend on where a service happens to run.
     package static func folders(_ path: String?) -> [String] {
         var seen: Set<String> = []
-        return (path ?? "").split(separator: ":").map(String.init)
+        return (path ?? "").utf8.split(separator: UInt8(ascii: ":")).map { String(Substring($0)) }
             .filter { $0.hasPrefix("/") && seen.insert($0).inserted }
     }
 

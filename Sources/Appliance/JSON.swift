@@ -125,7 +125,7 @@ extension JSON {
     /// An integer of any width.
     package static func integer(_ value: some BinaryInteger) -> JSON { .int(Int64(clamping: value)) }
     /// An array of strings.
-    package static func strings(_ values: some Sequence<String>) -> JSON {
+    package static func strings(_ values: [String]) -> JSON {
         .array(values.map { .string($0) })
     }
 }

@@ -215,8 +215,9 @@ package struct Layout: Sendable, Equatable {
     }
 
     private static func withoutTrailingSlash(_ path: String) -> String {
-        var path = Substring(path)
-        while path.count > 1, path.hasSuffix("/") { path = path.dropLast() }
-        return path == "/" ? "" : String(path)
+        // Bytes, not characters, which would be counted from the path's beginning each time.
+        guard path.utf8.last == UInt8(ascii: "/") else { return path }
+        let slashes = path.utf8.reversed().prefix { $0 == UInt8(ascii: "/") }.count
+        return String(decoding: path.utf8.dropLast(slashes), as: UTF8.self)
     }
 }

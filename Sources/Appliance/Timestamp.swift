@@ -59,13 +59,25 @@ package struct Timestamp: Sendable, Hashable, Comparable {
         let day = Timestamp.floor(milliseconds, 86_400_000)
         let inDay = milliseconds - day * 86_400_000
         let (year, month, date) = Timestamp.civil(day)
-        func padded(_ value: Int64, _ width: Int) -> String {
-            let text = String(value)
-            return String(repeating: "0", count: max(0, width - text.count)) + text
+        let yearText = String(year)
+        var out: [UInt8] = []
+        out.reserveCapacity(24)
+        out.append(contentsOf: repeatElement(0x30, count: max(0, 4 - yearText.utf8.count)))
+        out.append(contentsOf: yearText.utf8)
+        func add(_ mark: Unicode.Scalar, _ value: Int64) {
+            out.append(UInt8(ascii: mark))
+            out.append(0x30 + UInt8(truncatingIfNeeded: value / 10 % 10))
+            out.append(0x30 + UInt8(truncatingIfNeeded: value % 10))
         }
-        return "\(padded(year, 4))-\(padded(month, 2))-\(padded(date, 2))T"
-            + "\(padded(inDay / 3_600_000, 2)):\(padded(inDay / 60_000 % 60, 2)):\(padded(inDay / 1000 % 60, 2))"
-            + ".\(padded(inDay % 1000, 3))Z"
+        add("-", month)
+        add("-", date)
+        add("T", inDay / 3_600_000)
+        add(":", inDay / 60_000 % 60)
+        add(":", inDay / 1000 % 60)
+        add(".", inDay % 1000 / 10)
+        out.append(0x30 + UInt8(truncatingIfNeeded: inDay % 10))
+        out.append(UInt8(ascii: "Z"))
+        return String(decoding: out, as: UTF8.self)
     }
 
     /// Reads the preferred date of HTTP, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7); anything else is `nil`.

@@ -19,6 +19,9 @@ struct Services: Sendable {
     let models: ModelCache
     let workspaces: Workspaces
     private let probes = SharedProbes()
+    private let searches: SearchCache
+    /// What every child inherits.
+    let inherited: [String: String]
 
     /// Assembles everything; nothing is opened or started yet.
     init(machine: Machine, layout: Layout, configuration: Configuration, log: Log) throws(GatewayError) {
@@ -26,6 +29,16 @@ struct Services: Sendable {
         self.layout = layout
         self.configuration = configuration
         self.log = log
+        let executable = machine.executable
+        searches = SearchCache(
+            environment: machine.environment,
+            userHome: layout.userHome,
+            // Where this program is, which stays so while it runs.
+            gatewayFolder: Files.parent(of: executable),
+            files: machine.files,
+            clock: machine.clock
+        )
+        inherited = ChildEnvironment.inherited(machine.environment)
         store = try Store(
             configuration.persistence,
             layout: layout,
@@ -46,7 +59,7 @@ struct Services: Sendable {
             machine: machine,
             // Not by its path: an upgrade removes a version that a gateway of long life still runs.
             runnerExecutable: "/proc/self/exe",
-            runnerName: machine.executable,
+            runnerName: executable,
             scopes: Self.scopes(machine, log),
             report: { log.error($0) },
             judge: { Completion.judge($0, newSessionID: machine.random.uuid()) },
@@ -127,20 +140,16 @@ struct Services: Sendable {
         return all.map { tool in tool.preceded { [sessions] in await sessions.refresh() } }
     }
 
-    /// Where the provider CLIs are looked for; read anew for each run, because a CLI may have been installed meanwhile.
-    func search() -> ProviderSearch {
-        ProviderSearch(
-            environment: machine.environment,
-            userHome: layout.userHome,
-            gatewayFolder: Files.parent(of: machine.executable),
-            files: machine.files
-        )
-    }
+    /// A new id of a job or of the record of a request.
+    func newID() -> String { machine.random.orderedUUID(at: machine.clock.now()) }
+
+    /// Where the provider CLIs are looked for; as it is for each run, because a CLI may have been installed meanwhile.
+    func search() -> ProviderSearch { searches.current() }
 
     /// Version and login of CLIs, side by side, in the order asked for.
     func probe(_ providers: [Provider]) async -> [VersionProbe.Report] {
         let search = search()
-        let environment = ChildEnvironment.make(inherited: machine.environment, path: search.path, added: [:])
+        let environment = ChildEnvironment.make(inherited: inherited, path: search.path, added: [:])
         return await withTaskGroup(of: VersionProbe.Report.self) { group in
             for provider in providers {
                 group.addTask {

@@ -142,7 +142,10 @@ package struct Files: Sendable {
             guard count + got <= limit else {
                 throw GatewayError("file-too-large", "'\(path)' is larger than \(limit) bytes")
             }
-            chunk = 64 << 10
+            // A file that has a size and gives no more than that is at its end; those of /proc have none.
+            if got < chunk, bytes.count == info.st_size { return bytes }
+            // Usually there is nothing more, and a large buffer would be taken from the system only to be given back.
+            chunk = got < chunk ? 4096 : 64 << 10
         }
     }
 
@@ -163,19 +166,26 @@ package struct Files: Sendable {
 
     /// The names in a directory, sorted, without `.` and `..`; empty when it does not exist.
     package func list(_ path: String) throws(GatewayError) -> [String] {
+        try entries(of: path).map(\.name).sorted()
+    }
+
+    /// What is in a directory, and whether that is a directory, as far as the file system says so by the way.
+    private func entries(of path: String) throws(GatewayError) -> [(name: String, isDirectory: Bool?)] {
         guard let directory = opendir(path) else {
             if errno == ENOENT { return [] }
             throw Files.failure("list", path)
         }
         defer { closedir(directory) }
-        var names: [String] = []
+        var found: [(name: String, isDirectory: Bool?)] = []
         while let entry = readdir(directory) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
-            if name != ".", name != ".." { names.append(name) }
+            if name == "." || name == ".." { continue }
+            let type = Int(entry.pointee.d_type)
+            found.append((name, type == Int(DT_UNKNOWN) ? nil : type == Int(DT_DIR)))
         }
-        return names.sorted()
+        return found
     }
 
     /// Where a symlink points, as written; `nil` when the path is no symlink.
@@ -347,7 +357,18 @@ package struct Files: Sendable {
     package func removeTree(_ path: String) throws(GatewayError) {
         guard let status = try status(path) else { return }
         guard status.kind == .directory else { return try removeFile(path) }
-        for name in try list(path) { try removeTree(Layout.join(path, name)) }
+        try removeFolder(path)
+    }
+
+    private func removeFolder(_ path: String) throws(GatewayError) {
+        for entry in try entries(of: path).sorted(by: { $0.name < $1.name }) {
+            let inside = Layout.join(path, entry.name)
+            switch entry.isDirectory {
+            case true?: try removeFolder(inside)
+            case false?: try removeFile(inside)
+            case nil: try removeTree(inside)
+            }
+        }
         try step(.remove(path))
         if rmdir(path) == 0 || errno == ENOENT { return }
         // A program may give a file a name that is no text, which no path of ours can name.
@@ -401,13 +422,13 @@ package struct Files: Sendable {
 
     /// The directory part of a path.
     package static func parent(of path: String) -> String {
-        guard let slash = path.lastIndex(of: "/") else { return "." }
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
     /// The last part of a path.
     package static func name(of path: String) -> String {
-        path.lastIndex(of: "/").map { String(path[path.index(after: $0)...]) } ?? path
+        path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[path.utf8.index(after: $0)...]) } ?? path
     }
 
     // MARK: below

@@ -5,8 +5,8 @@ import Synchronization
 
 /// One request and its answer.
 ///
-/// Order of events: request line (`init`), headers (`admit`), body, complete request (`immediately`, else the handler
-/// in a task while the connection is suspended), answer, `completed`. The library calls on one thread for each
+/// Order of events: request line (`init`), headers (`admit`), body, complete request (`receive`: the answer, or what makes
+/// it in a task while the connection is suspended), answer, `completed`. The library calls on one thread for each
 /// connection, and not at all while the connection is suspended.
 final class HTTPExchange: @unchecked Sendable {
     private enum Phase {
@@ -133,17 +133,17 @@ final class HTTPExchange: @unchecked Sendable {
 
     private func decide() -> Bool {
         client?.awaitNothing()
-        if let response = server.routes.immediately(request) { return answer(response) }
+        let work: @Sendable () async -> HTTPResponse
+        switch server.routes.receive(request) {
+        case .answered(let response): return answer(response)
+        case .pending(let pending): work = pending
+        }
         guard server.track(self) else { return false }
         watchClient()
         guard suspend() else { return false }
         phase = .waiting
-        let request = request
-        self.request.body = []
-        start { exchange in
-            let response = await exchange.server.routes.handler(request)
-            exchange.finish(response)
-        }
+        request.body = []
+        start { exchange in exchange.finish(await work()) }
         return true
     }
 

@@ -100,6 +100,14 @@ package struct HTTPResponse: Sendable {
     }
 }
 
+/// What becomes of a request that is here as a whole.
+package enum HTTPReception: Sendable {
+    /// Its answer is known.
+    case answered(HTTPResponse)
+    /// Its answer is made in a task, which is cancelled when the client leaves.
+    case pending(@Sendable () async -> HTTPResponse)
+}
+
 /// Where a streaming answer goes.
 package protocol HTTPStreamWriter: Sendable {
     /// Queues bytes; waits while 128 KiB or more wait for a slow client.

@@ -44,21 +44,26 @@ package final class HTTPServer: Sendable {
         /// Called once the headers are there, before the body is read; an answer refuses the request.
         package var admit: @Sendable (HTTPRequest) -> HTTPResponse?
         /// Called with the whole request on the server's thread; must not wait.
-        ///
-        /// `nil` hands over to `handler`.
-        package var immediately: @Sendable (HTTPRequest) -> HTTPResponse?
-        /// Runs in a task that is cancelled when the client leaves.
-        package var handler: @Sendable (HTTPRequest) async -> HTTPResponse
+        package var receive: @Sendable (HTTPRequest) -> HTTPReception
 
-        /// Routes that admit everything and answer nothing immediately unless told otherwise.
+        /// Routes that admit everything unless told otherwise.
+        package init(
+            admit: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil },
+            receive: @escaping @Sendable (HTTPRequest) -> HTTPReception
+        ) {
+            self.admit = admit
+            self.receive = receive
+        }
+
+        /// Routes whose requests `handler` answers, but for those that `immediately` does.
         package init(
             admit: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil },
             immediately: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil },
             handler: @escaping @Sendable (HTTPRequest) async -> HTTPResponse
         ) {
-            self.admit = admit
-            self.immediately = immediately
-            self.handler = handler
+            self.init(admit: admit) { request in
+                immediately(request).map { .answered($0) } ?? .pending { await handler(request) }
+            }
         }
     }
 

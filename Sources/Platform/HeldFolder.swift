@@ -41,9 +41,10 @@ package struct HeldFolder: Sendable {
     package func guarding(_ files: Files) -> Files {
         var files = files
         let before = files.before
+        let inside = path + "/"
         files.before = { (step) throws(GatewayError) in
             try before?(step)
-            guard step.path == path || step.path.hasPrefix(path + "/"), !isThere else { return }
+            guard let place = step.place, place.hasPrefix(inside) || place == path, !isThere else { return }
             throw GatewayError(
                 "home-moved",
                 "'\(path)' was moved or removed while this process ran in it",
@@ -55,12 +56,12 @@ package struct HeldFolder: Sendable {
 }
 
 extension Files.Step {
-    /// The path that is changed; of a renaming the new one.
-    fileprivate var path: String {
+    /// The path that is changed, of a renaming the new one; `nil` for what has its file open already, wherever that is now.
+    fileprivate var place: String? {
         switch self {
-        case .open(let path), .write(let path), .sync(let path), .syncFileSystem(let path),
-            .rename(_, let path), .remove(let path), .makeDirectory(let path), .link(let path, _),
-            .changeMode(let path):
+        case .write: nil
+        case .open(let path), .sync(let path), .syncFileSystem(let path), .rename(_, let path),
+            .remove(let path), .makeDirectory(let path), .link(let path, _), .changeMode(let path):
             path
         }
     }

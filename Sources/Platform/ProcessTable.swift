@@ -72,8 +72,8 @@ package enum ProcessTable {
         knownBoot.withLock { known in
             // Without a descriptor it cannot be read now; a later time may have one.
             if known.isEmpty {
-                known =
-                    ((try? Files().readText("/proc/sys/kernel/random/boot_id", limit: 256)) ?? "").trimmed
+                let line = (try? Files().read("/proc/sys/kernel/random/boot_id", limit: 256)) ?? []
+                known = String(decoding: line.prefix { $0 > 0x20 }, as: UTF8.self)
             }
             return known
         }
@@ -110,12 +110,17 @@ package enum ProcessTable {
         guard let open = line.firstIndex(of: UInt8(ascii: "(")),
             let close = line.lastIndex(of: UInt8(ascii: ")")), open < close
         else { return nil }
-        func text(_ bytes: ArraySlice<UInt8>) -> String { String(decoding: bytes, as: UTF8.self).trimmed }
-        let fields = line[(close + 1)...].split(separator: 0x20).map(text)
-        guard let pid = Int32(text(line[..<open])), fields.count > 21, let state = fields[0].first,
-            let parent = Int32(fields[1]), let group = Int32(fields[2]), let session = Int32(fields[3]),
-            let user = UInt64(fields[11]), let system = UInt64(fields[12]), let start = UInt64(fields[19]),
-            let pages = Int64(fields[21])
+        func number<Number: FixedWidthInteger>(_ digits: ArraySlice<UInt8>) -> Number? {
+            Number(String(decoding: digits, as: UTF8.self))
+        }
+        // A runner reads its own line and its provider's before anything else: what nobody asks for stays bytes.
+        let fields = line[(close + 1)...].split(separator: 0x20, maxSplits: 22)
+        guard let pid: Int32 = number(line[..<open].prefix { $0 != 0x20 }), fields.count > 21,
+            let state = fields[0].first.map({ Character(UnicodeScalar($0)) }),
+            let parent: Int32 = number(fields[1]), let group: Int32 = number(fields[2]),
+            let session: Int32 = number(fields[3]), let user: UInt64 = number(fields[11]),
+            let system: UInt64 = number(fields[12]), let start: UInt64 = number(fields[19]),
+            let pages: Int64 = number(fields[21])
         else { return nil }
         return ProcessEntry(
             identity: ProcessIdentity(pid: pid, startTime: start),

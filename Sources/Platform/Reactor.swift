@@ -5,7 +5,8 @@ import Glibc
 /// One thread that waits for descriptors and deadlines with epoll(7), for every task that has to wait for one.
 package final class Reactor: Sendable {
     private struct Wait {
-        var continuation: CheckedContinuation<Bool, Never>
+        /// Called without the lock: whether the descriptor became readable.
+        var end: @Sendable (Bool) -> Void
         var descriptor: Int32
         var deadline: UInt64
     }
@@ -43,17 +44,29 @@ package final class Reactor: Sendable {
     ///
     /// `false` when the deadline passed or the task was cancelled first. One wait at a time for each descriptor.
     package func readable(_ descriptor: Int32, within limit: Duration? = nil) async -> Bool {
-        let token = state.withLock { state in
-            state.next += 1
-            return state.next - 1
-        }
+        let token = newToken()
         return await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                register(token, descriptor, limit, continuation)
+            await withCheckedContinuation { (continuation: CheckedContinuation<Bool, Never>) in
+                register(token, descriptor, limit) { continuation.resume(returning: $0) }
+                if Task.isCancelled { complete(token, false) }
             }
         } onCancel: {
             complete(token, false)
         }
+    }
+
+    /// Has something done after a while, on the reactor's thread, where nothing may wait; `disarm` keeps it from being done.
+    ///
+    /// Where many wait for what nearly always comes before, that takes less than a task of each that sleeps.
+    package func arm(after limit: Duration, _ body: @escaping @Sendable () -> Void) -> UInt64 {
+        let token = newToken()
+        register(token, Reactor.noDescriptor, limit) { _ in body() }
+        return token
+    }
+
+    /// What was armed is not done any more, unless it is being done just now.
+    package func disarm(_ token: UInt64) {
+        _ = state.withLock { state in state.waits.removeValue(forKey: token) }
     }
 
     /// Waits so long.
@@ -69,18 +82,25 @@ package final class Reactor: Sendable {
 
     private static let noDescriptor: Int32 = -1
 
+    private func newToken() -> UInt64 {
+        state.withLock { state in
+            state.next += 1
+            return state.next - 1
+        }
+    }
+
     private func register(
         _ token: UInt64,
         _ descriptor: Int32,
         _ limit: Duration?,
-        _ continuation: CheckedContinuation<Bool, Never>
+        _ end: @escaping @Sendable (Bool) -> Void
     ) {
         let deadline = limit.map { clock.uptime() &+ $0.nanoseconds } ?? .max
         let (starts, rings, failure) = state.withLock { state in
             let failure = watch(descriptor, for: token)
             // What could not be watched is not to be forgotten either: another wait may watch it.
             let watched = failure == 0 ? descriptor : Reactor.noDescriptor
-            state.waits[token] = Wait(continuation: continuation, descriptor: watched, deadline: deadline)
+            state.waits[token] = Wait(end: end, descriptor: watched, deadline: deadline)
             if deadline != .max { state.deadlines.add(deadline, token) }
             // The thread is woken for a deadline that it does not know and would sleep through.
             let rings = deadline < state.alarm
@@ -95,8 +115,7 @@ package final class Reactor: Sendable {
             ring()
         }
         // A regular file or a closed descriptor: reading it tells the caller at once.
-        if failure != 0 { return complete(token, failure == EPERM) }
-        if Task.isCancelled { complete(token, false) }
+        if failure != 0 { complete(token, failure == EPERM) }
     }
 
     /// Only with the lock held: a wait that ends meanwhile would otherwise be forgotten before it is watched, and its
@@ -121,7 +140,7 @@ package final class Reactor: Sendable {
             var unused = epoll_event()
             epoll_ctl(epoll, EPOLL_CTL_DEL, wait.descriptor, &unused)
         }
-        wait.continuation.resume(returning: result)
+        wait.end(result)
     }
 
     private func run() {

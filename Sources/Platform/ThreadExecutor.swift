@@ -3,7 +3,10 @@ import Glibc
 /// A thread of an actor's own, for an actor whose calls block.
 ///
 /// The thread is started by the first call, sleeps without wake-ups while there is none, and ends with this value.
-package final class ThreadExecutor: SerialExecutor {
+///
+/// As the executor of a task it is where the task goes on after everything that it waits for. A task of the actor without that
+/// preference would go on with a worker first, whose only work is to bring it back here: two threads are woken for one.
+package final class ThreadExecutor: SerialExecutor, TaskExecutor {
     private let queue: JobQueue
 
     /// An executor without a thread; `name` is what the thread will be called, at most 15 bytes.
@@ -13,12 +16,17 @@ package final class ThreadExecutor: SerialExecutor {
 
     /// Runs a job on the thread, after those that came before it.
     package func enqueue(_ job: consuming ExecutorJob) {
-        queue.add(UnownedJob(job), asUnownedSerialExecutor())
+        queue.add(UnownedJob(job), asUnownedSerialExecutor(), asUnownedTaskExecutor())
     }
 
     /// What an actor hands out as its `unownedExecutor`; the actor must keep the executor alive.
     package func asUnownedSerialExecutor() -> UnownedSerialExecutor {
         UnownedSerialExecutor(ordinary: self)
+    }
+
+    /// What a task is given as its preference.
+    package func asUnownedTaskExecutor() -> UnownedTaskExecutor {
+        UnownedTaskExecutor(ordinary: self)
     }
 }
 
@@ -31,7 +39,7 @@ private final class JobQueue: @unchecked Sendable {
     private let name: String
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private var jobs: [(UnownedJob, UnownedSerialExecutor)] = []
+    private var jobs: [Entry] = []
     private var hasThread = false
     private var isClosed = false
 
@@ -48,12 +56,15 @@ private final class JobQueue: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    func add(_ job: UnownedJob, _ executor: UnownedSerialExecutor) {
+    /// A job, and as whose it runs: of both kinds, so that a task that goes on here is on its actor at once.
+    private typealias Entry = (job: UnownedJob, serial: UnownedSerialExecutor, task: UnownedTaskExecutor)
+
+    func add(_ job: UnownedJob, _ serial: UnownedSerialExecutor, _ task: UnownedTaskExecutor) {
         // Done with the job, its actor may go before this returns.
         let own = Unmanaged.passRetained(self)
         defer { own.release() }
         pthread_mutex_lock(mutex)
-        jobs.append((job, executor))
+        jobs.append((job, serial, task))
         let starts = !hasThread
         hasThread = true
         pthread_mutex_unlock(mutex)
@@ -71,11 +82,13 @@ private final class JobQueue: @unchecked Sendable {
 
     private func run() {
         while let batch = next() {
-            for (job, executor) in batch { job.runSynchronously(on: executor) }
+            for entry in batch {
+                entry.job.runSynchronously(isolatedTo: entry.serial, taskExecutor: entry.task)
+            }
         }
     }
 
-    private func next() -> [(UnownedJob, UnownedSerialExecutor)]? {
+    private func next() -> [Entry]? {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         while jobs.isEmpty {

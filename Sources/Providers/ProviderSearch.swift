@@ -5,6 +5,8 @@ package import Platform
 package struct ProviderSearch: Sendable {
     /// The folders in order, each once, absolute.
     package let folders: [String]
+    /// The `PATH` for a child, so that a CLI finds its own helpers (`node`) too.
+    package let path: String
 
     /// The extended search path: the user's own folder, the gateway's, the system's, every Node version of nvm, then the
     /// inherited path, then the one that `setup` recorded in the `environment` file.
@@ -15,7 +17,7 @@ package struct ProviderSearch: Sendable {
         recordedPath: String? = nil,
         files: Files
     ) {
-        let versions = Layout.join(userHome, ".nvm/versions/node")
+        let versions = ProviderSearch.nodeVersions(userHome)
         let nodes = ((try? files.list(versions)) ?? []).map { Layout.join(versions, "\($0)/bin") }
         let first = [Layout.join(userHome, ".local/bin"), gatewayFolder, "/usr/local/bin", "/usr/bin"]
         var seen: Set<String> = []
@@ -23,10 +25,11 @@ package struct ProviderSearch: Sendable {
             (first.compactMap(\.self) + nodes.sorted(by: ProviderSearch.newerFirst)
             + EnvironmentFile.folders(environment["PATH"]) + EnvironmentFile.folders(recordedPath))
             .filter { $0.hasPrefix("/") && seen.insert($0).inserted }
+        path = folders.joined(separator: ":")
     }
 
-    /// The `PATH` for a child, so that a CLI finds its own helpers (`node`) too.
-    package var path: String { folders.joined(separator: ":") }
+    /// Where nvm keeps the versions of Node of a user.
+    static func nodeVersions(_ userHome: String) -> String { Layout.join(userHome, ".nvm/versions/node") }
 
     /// The absolute path of a provider's CLI, symlinks not resolved; `nil` when it is not installed.
     package func find(_ provider: Provider, files: Files) -> String? {

@@ -21,7 +21,7 @@ package final class Connection: DatabaseConnection {
     /// The file, or `:memory:`.
     package let path: String
     let handle: OpaquePointer
-    private var statements: [String: Statement] = [:]
+    private var statements: [StatementText: Statement] = [:]
     private var depth = 0
 
     /// Prepared statements that are kept; a program has fewer different ones than this.
@@ -130,7 +130,7 @@ package final class Connection: DatabaseConnection {
     package func announce(_ text: String) throws(GatewayError) {}
 
     /// The texts of the statements that are kept prepared: a test asks how each is carried out.
-    package var preparedTexts: [String] { statements.keys.sorted() }
+    package var preparedTexts: [String] { statements.keys.map(\.text).sorted() }
 
     // MARK: below
 
@@ -147,7 +147,8 @@ package final class Connection: DatabaseConnection {
     }
 
     private func prepared(_ sql: String) throws(GatewayError) -> Statement {
-        if let statement = statements[sql], !statement.isInUse { return statement }
+        let text = StatementText(text: sql)
+        if let statement = statements[text], !statement.isInUse { return statement }
         var made: OpaquePointer?
         let code = sqlite3_prepare_v3(handle, sql, -1, UInt32(SQLITE_PREPARE_PERSISTENT), &made, nil)
         guard code == SQLITE_OK else { throw failure(code, sql) }
@@ -156,11 +157,11 @@ package final class Connection: DatabaseConnection {
         }
         let statement = Statement(made)
         // A statement that is in use, by a query inside its own query, keeps its place.
-        if statements[sql] == nil {
+        if statements[text] == nil {
             if statements.count >= Connection.statementLimit {
                 statements = statements.filter(\.value.isInUse)
             }
-            statements[sql] = statement
+            statements[text] = statement
         }
         return statement
     }

@@ -1,6 +1,16 @@
 import CSQLite
 import SQL
 
+/// The text by which a prepared statement is found again.
+///
+/// Its length tells nearly all statements of a program apart: to go through every text of a thousand characters for a hash would
+/// cost as much as a short statement itself.
+struct StatementText: Hashable {
+    let text: String
+
+    func hash(into hasher: inout Hasher) { hasher.combine(text.utf8.count) }
+}
+
 /// A prepared statement of one connection.
 final class Statement {
     let handle: OpaquePointer

@@ -67,6 +67,25 @@ struct JSONTests {
         #expect(try JSON.parse(#"{"a":1,"a":2}"#)["a"] == 2)
     }
 
+    @Test("escapes what has to be wherever it stands in a text, and nothing else")
+    func escapes() throws {
+        let marks: [UInt8] = Array(0..<0x80) + [0xC3]
+        for mark in marks {
+            for length in 0..<19 {
+                for place in 0...length {
+                    var bytes = [UInt8](repeating: 0x21, count: length)
+                    bytes.insert(contentsOf: mark == 0xC3 ? [0xC3, 0xA9] : [mark], at: place)
+                    let text = String(decoding: bytes, as: UTF8.self)
+                    let written = JSON.string(text).compact
+                    let isPlain = mark >= 0x20 && mark != 0x22 && mark != 0x5C
+                    #expect(isPlain == (written == [0x22] + bytes + [0x22]))
+                    #expect(try JSON.parse(written) == .string(text))
+                    #expect(!written.contains { $0 < 0x20 })
+                }
+            }
+        }
+    }
+
     @Test("is printed with two spaces, as the reference prints it")
     func pretty() {
         let value: JSON = ["ok": true, "list": [1, "a"], "empty": [:], "none": []]

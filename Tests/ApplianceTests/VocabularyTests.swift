@@ -66,6 +66,17 @@ struct SemanticVersionTests {
 
 @Suite("Where files live")
 struct LayoutTests {
+    @Test(
+        "joins a folder and a name with one slash, however the folder ends",
+        arguments: [
+            ("/a", "/a/b"), ("/a/", "/a/b"), ("/a//", "/a/b"), ("/", "/b"), ("//", "/b"), ("a", "a/b"),
+            ("", "/b"),
+        ]
+    )
+    func join(_ folder: String, _ path: String) {
+        #expect(Layout.join(folder, "b") == path)
+    }
+
     @Test("everything is below one directory, which LLM_GATEWAY_HOME moves")
     func moves() throws {
         let standard = try Layout(environment: ["HOME": "/home/u"])

@@ -55,13 +55,14 @@ class Shell:
                 break
         return text
 
-    def offered(self, line):
-        """Everything it prints for a line and two tabs; the line is thrown away afterwards."""
+    def offered(self, line, wanted):
+        """Everything it prints for a line and two tabs, once what is wanted is among it; the line is thrown away afterwards."""
         self.say(line + "\t\t")
-        text = self.read(never)
+        text = self.read(lambda text: not missing(plain(text), wanted))
+        text += self.read(never, seconds=0.6)
         self.say("\x15\n")
         self.read(never, seconds=2, quiet=0.3)
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\x07\r]", " ", text)
+        return plain(text)
 
     def close(self):
         os.close(self.terminal)
@@ -73,11 +74,18 @@ def never(_):
     return False
 
 
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\x07\r]", " ", text)
+
+
+def missing(text, wanted):
+    words = set(text.split())
+    return [word for word in wanted if not any(found == word or found.startswith(word + "=") for found in words)]
+
+
 def offers(title, text, wanted, unwanted=()):
-    words = set(re.split(r"[\s]+", text))
-    missing = [word for word in wanted if not any(found == word or found.startswith(word + "=") for found in words)]
-    wrong = [word for word in unwanted if word in words]
-    check(title, not missing and not wrong, f"with {wanted}, without {list(unwanted)}", text)
+    wrong = [word for word in unwanted if word in text.split()]
+    check(title, not missing(text, wanted) and not wrong, f"with {wanted}, without {list(unwanted)}", text)
 
 
 CASES = [
@@ -98,16 +106,16 @@ def drive(world):
         with section(name):
             shell = Shell(world, name)
             for title, line, wanted, unwanted in CASES:
-                offers(f"{name} offers {title}", shell.offered(line), wanted, unwanted)
-            single = shell.offered("llm-cli-gateway unin")
+                offers(f"{name} offers {title}", shell.offered(line, wanted), wanted, unwanted)
+            single = shell.offered("llm-cli-gateway unin", ["uninstall"])
             check(f"{name} completes what is unambiguous", "uninstall" in single.replace(" ", ""), "uninstall", single)
-            flag = shell.offered("llm-cli-gateway setup --por")
+            flag = shell.offered("llm-cli-gateway setup --por", ["--port"])
             check(f"{name} completes a flag", "--port" in flag.replace(" ", ""), "--port", flag)
-            others = shell.offered("llm-cli-gateway --json logs --lines 5 --f")
+            others = shell.offered("llm-cli-gateway --json logs --lines 5 --f", ["--follow"])
             check(f"{name} sees through flags before and after the command", "--follow" in others.replace(" ", ""), "--follow", others)
             if "restore" in world.call([product("llm-cli-gateway"), "help"]).stdout:
-                offers(f"{name} offers files", shell.offered("llm-cli-gateway restore backup-"),
-                       ["backup-one.tar.gz", "backup-two.tar.gz"])
+                files = ["backup-one.tar.gz", "backup-two.tar.gz"]
+                offers(f"{name} offers files", shell.offered("llm-cli-gateway restore backup-", files), files)
     with section("fish"):
         if not shutil.which("fish"):
             skip("fish", "fish is not installed (setup/packages --test installs it)")

@@ -84,7 +84,6 @@ struct ToolsTests {
         let services = try services(text)
         let handle = JobHandle(
             services.jobs.directory(of: "j"),
-            clock: .system,
             reactor: services.machine.reactor
         )
         let begun = RequestTool.Begun(

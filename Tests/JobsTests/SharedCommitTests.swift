@@ -106,6 +106,41 @@ struct SharedCommitTests {
         await #expect(throws: GatewayError.self) { try await store.commit { _ throws(GatewayError) in } }
     }
 
+    @Test("prepares each before the transaction, which one that cannot be prepared has no part in")
+    func preparation() async throws {
+        let store = Store(path: path, clock: .system)
+        try await store.write { connection throws(GatewayError) in
+            try connection.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY)")
+        }
+        let failed = await withTaskGroup(of: Int?.self) { group in
+            for number in 0..<20 {
+                group.addTask {
+                    do throws(GatewayError) {
+                        try await store.commit(
+                            preparing: { () throws(GatewayError) in
+                                if number == 7 { throw GatewayError("invalid-input", "no \(number)") }
+                                return Int64(number)
+                            },
+                            { connection, number throws(GatewayError) in
+                                try connection.execute("INSERT INTO numbers VALUES (?1)", [.integer(number)])
+                            }
+                        )
+                        return nil
+                    } catch {
+                        return error.message == "no \(number)" ? number : -1
+                    }
+                }
+            }
+            return await group.reduce(into: Set<Int>()) { $0.formUnion($1.map { [$0] } ?? []) }
+        }
+        #expect(failed == [7])
+        let stored = try await store.read { connection throws(GatewayError) in
+            try connection.all("SELECT number FROM numbers ORDER BY number") { $0.integer(0) }
+        }
+        #expect(stored == (0..<20).filter { $0 != 7 })
+        await store.close()
+    }
+
     @Test("accepts a job with its request and its run in one transaction")
     func submission() async throws {
         var limits = Configuration.Limits()

@@ -58,6 +58,38 @@ struct StoreTests {
         await store.close()
     }
 
+    @Test(
+        "has one index of the jobs that run, and none that begins as another one does, also in an older file"
+    )
+    func indexes() async throws {
+        for isOlder in [false, true] {
+            if isOlder {
+                let older = try Connection(path)
+                try older.execute("DELETE FROM gateway_migrations WHERE name = '11-fewer-indexes'")
+                try older.execute("DROP INDEX idx_jobs_running")
+                for (name, columns) in [
+                    ("request_key", "request_key"), ("status", "status"),
+                    ("key_finished", "request_key, finished_at"),
+                    ("owner", "owner_instance"),
+                ] {
+                    try older.execute("CREATE INDEX idx_jobs_\(name) ON jobs (\(columns))")
+                }
+            }
+            let store = Store(path: path, clock: .system)
+            try await store.open()
+            await store.close()
+            let kept = try Connection(path).all(
+                "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'jobs' AND sql IS NOT NULL ORDER BY name"
+            ) { $0.text(0) ?? "" }
+            #expect(
+                kept == [
+                    "idx_jobs_correlation", "idx_jobs_expires_at", "idx_jobs_key_started", "idx_jobs_output",
+                    "idx_jobs_running",
+                ]
+            )
+        }
+    }
+
     @Test("opens a file of an old reference, adds what is missing, and keeps its history")
     func reference() async throws {
         let old = try Connection(path)

@@ -51,7 +51,24 @@ struct EndpointClient: Sendable {
         session: String? = nil,
         _ edit: (inout HTTPFields) -> Void = { _ in }
     ) async -> HTTPResponse {
-        await endpoint.handle(request(message, session: session, edit), principal: principal)
+        await answer(request(message, session: session, edit))
+    }
+
+    /// The answer to any request.
+    func answer(_ request: HTTPRequest) async -> HTTPResponse {
+        switch endpoint.receive(request, principal: principal) {
+        case .answered(let response): response
+        case .pending(let answer): await answer()
+        }
+    }
+
+    /// The answer to a request that needs no waiting.
+    func immediately(_ request: HTTPRequest) -> HTTPResponse? {
+        if case .answered(let response) = endpoint.receive(request, principal: principal) {
+            response
+        } else {
+            nil
+        }
     }
 
     /// The id of a session after its handshake.

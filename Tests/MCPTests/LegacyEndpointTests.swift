@@ -147,7 +147,7 @@ struct LegacyEndpointTests {
             for (name, value) in example.fields { fields[name] = value }
         }
         request.body = Array(example.body.utf8)
-        let response = await client.endpoint.handle(request, principal: client.principal)
+        let response = await client.answer(request)
         #expect(response.status == example.status)
         #expect(response.errorCode == example.code)
         if let message = example.message { #expect(response.json["error"]?["message"]?.string == message) }
@@ -174,7 +174,7 @@ struct LegacyEndpointTests {
         func operate(_ method: String, _ session: String?) async -> HTTPResponse {
             var request = HTTPRequest(method, "/mcp")
             request.fields["Mcp-Session-Id"] = session
-            return await client.endpoint.handle(request, principal: client.principal)
+            return await client.answer(request)
         }
         #expect(await operate("GET", session).status == 405)
         #expect(await operate("GET", nil).fields["Allow"] == "POST, DELETE")
@@ -196,7 +196,7 @@ struct LegacyEndpointTests {
             #expect(await stranger.post(legacy("ping"), session: session).status == 404)
             var request = HTTPRequest("DELETE", "/mcp")
             request.fields["Mcp-Session-Id"] = session
-            #expect(await client.endpoint.handle(request, principal: other).status == 204)
+            #expect(await stranger.answer(request).status == 204)
         }
         #expect(await client.post(legacy("ping"), session: session).status == 200)
     }
@@ -260,7 +260,7 @@ struct LegacyEndpointTests {
         func delete(_ session: String, _ client: EndpointClient) async -> Int {
             let fields: HTTPFields = ["Mcp-Session-Id": session]
             let request = HTTPRequest("DELETE", "/mcp", fields: fields, body: [])
-            return await client.endpoint.handle(request, principal: client.principal).status
+            return await client.answer(request).status
         }
         let first = gateway()
         let kept = try await first.open("2025-06-18"), deleted = try await first.open()

@@ -232,7 +232,7 @@ struct ModernEndpointTests {
     func sessionOperations(_ method: String) async throws {
         let client = try client()
         let request = HTTPRequest(method, "/mcp", fields: ["MCP-Protocol-Version": "2026-07-28"])
-        let response = await client.endpoint.handle(request, principal: client.principal)
+        let response = await client.answer(request)
         #expect(response.status == 405)
         #expect(response.fields["Allow"] == "POST")
     }

@@ -12,7 +12,7 @@ struct ThroughputTests {
         let fixture = try Fixture()
         let client = EndpointClient(fixture.server)
         func immediately(_ message: JSON) -> HTTPResponse? {
-            client.endpoint.handleImmediately(client.request(message), principal: client.principal)
+            client.immediately(client.request(message))
         }
         #expect(immediately(modern("tools/list"))?.status == 200)
         #expect(immediately(modern("tools/call", ["name": "who"]))?.status == 200)
@@ -37,7 +37,7 @@ struct ThroughputTests {
         let request = client.request(call, session: session)
         let count = 2000
         let elapsed = ContinuousClock().measure {
-            for _ in 0..<count { _ = client.endpoint.handleImmediately(request, principal: client.principal) }
+            for _ in 0..<count { _ = client.immediately(request) }
         }
         let rate =
             Double(count)

@@ -30,6 +30,53 @@ struct FilesTests {
         if after.st_mtim.tv_sec != info.st_mtim.tv_sec { #expect(try Files().status(path) != before) }
     }
 
+    @Test(
+        "are read to their end, whatever their size is",
+        arguments: [0, 1, 4095, 4096, 4097, 65_536, 200_000]
+    )
+    func sizes(_ size: Int) throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path("file")
+        let bytes = (0..<size).map { UInt8(truncatingIfNeeded: $0 / 7) }
+        try Files().write(bytes, to: path)
+        #expect(try Files().read(path) == bytes)
+        #expect(try Files().read(path, limit: size) == bytes)
+        if size > 0 {
+            let error = #expect(throws: GatewayError.self) { try Files().read(path, limit: size - 1) }
+            #expect(error?.code == "file-too-large")
+        }
+    }
+
+    @Test("are read to their end also where the kernel does not say how large they are")
+    func sizeless() throws {
+        let maps = try Files().readText("/proc/self/maps")
+        #expect(try Files().status("/proc/self/maps")?.size == 0)
+        #expect(maps.utf8.count > 4096 && maps.contains("[stack]"))
+    }
+
+    @Test("are removed with their folders, and of a link to a folder the link alone")
+    func tree() throws {
+        let directory = try TemporaryDirectory()
+        let tree = directory.path("tree"), outside = directory.path("outside")
+        try Files().makeDirectory(tree + "/a/b")
+        try Files().makeDirectory(outside)
+        for path in [tree + "/1", tree + "/a/2", tree + "/a/b/3", outside + "/kept"] {
+            try Files().write("x".utf8, to: path)
+        }
+        try Files().link(tree + "/a/link", to: outside)
+        #expect(mkfifo(tree + "/a/pipe", 0o600) == 0)
+        let removed = GuardedValue<[String]>([])
+        let files = Files { step in
+            if case .remove(let path) = step { removed.withLock { $0.append(path) } }
+        }
+        try files.removeTree(tree)
+        #expect(!Files().exists(tree))
+        #expect(Files().exists(outside + "/kept"))
+        let names = ["/1", "/a/2", "/a/b/3", "/a/b", "/a/link", "/a/pipe", "/a", ""]
+        #expect(removed.withLock { $0 } == names.map { tree + $0 })
+        try files.removeTree(tree)
+    }
+
     @Test("are removed with their folder also when their names are no text, and nothing outside is")
     func names() throws {
         let directory = try TemporaryDirectory()

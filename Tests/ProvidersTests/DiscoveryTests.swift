@@ -1,4 +1,5 @@
 import Appliance
+import Glibc
 import Platform
 import TestSupport
 import Testing
@@ -113,6 +114,53 @@ struct SearchTests {
                     "\(nvm)/v9.0.0/bin", "/bin", "/recorded",
                 ]
             )
+        }
+    }
+
+    @Test("keeps the folders until a version of Node comes or goes, and finds what is installed meanwhile")
+    func kept() async throws {
+        try await inTemporaryDirectory { home in
+            let versions = Layout.join(home, ".nvm/versions/node")
+            let seconds = GuardedValue(Int64(3600))
+            var clock = WallClock.system
+            clock.now = {
+                WallClock.system.now().advanced(byMilliseconds: seconds.withLock { $0 } * 1000)
+            }
+            let cache = SearchCache(
+                environment: ["PATH": "/nowhere"],
+                userHome: home,
+                gatewayFolder: "/gw",
+                files: Files(),
+                clock: clock
+            )
+            func found() -> [String] {
+                cache.current().folders.filter { $0.hasPrefix(versions) }.map {
+                    String($0.dropFirst(versions.count))
+                }
+            }
+            /// Gives the folder a time of its last change of its own.
+            func makeVersion(_ name: String, changed second: Int) throws {
+                try Files().makeDirectory(Layout.join(versions, "\(name)/bin"))
+                var times = [timespec(tv_sec: second, tv_nsec: 0), timespec(tv_sec: second, tv_nsec: 0)]
+                #expect(utimensat(AT_FDCWD, versions, &times, 0) == 0)
+            }
+            #expect(found() == [] && cache.current().find(.grok, files: Files()) == nil)
+            try install("echo", as: "grok", in: Layout.join(home, ".local/bin"))
+            #expect(cache.current().find(.grok, files: Files()) == Layout.join(home, ".local/bin/grok"))
+            let now = Int(WallClock.system.now().milliseconds / 1000)
+            try makeVersion("v9.0.0", changed: now)
+            #expect(found() == ["/v9.0.0/bin"] && found() == ["/v9.0.0/bin"])
+            #expect(cache.current().path.hasSuffix("/v9.0.0/bin:/nowhere"))
+            try makeVersion("v10.0.0", changed: now + 1)
+            #expect(found() == ["/v10.0.0/bin", "/v9.0.0/bin"])
+            // Changed a moment ago, it may be changed again at what the file system takes for the same time.
+            seconds.withLock { $0 = 0 }
+            try makeVersion("v11.0.0", changed: now + 2)
+            #expect(found().count == 3)
+            try makeVersion("v12.0.0", changed: now + 2)
+            #expect(found().count == 4)
+            try Files().removeTree(versions)
+            #expect(found() == [])
         }
     }
 

@@ -91,6 +91,18 @@ struct ConnectionTests {
         #expect(pairs == [[1, 1], [1, 2], [2, 1], [2, 2]])
     }
 
+    @Test("tells statements of the same length apart, and keeps each of them prepared once")
+    func sameLength() throws {
+        let connection = try Connection(path)
+        for _ in 0..<2 {
+            #expect(try connection.first("SELECT 'one'") { $0.text(0) } == "one")
+            #expect(try connection.first("SELECT 'two'") { $0.text(0) } == "two")
+        }
+        #expect(
+            connection.preparedTexts.filter { $0.hasPrefix("SELECT") } == ["SELECT 'one'", "SELECT 'two'"]
+        )
+    }
+
     @Test("names the file and the statement, never a bound value")
     func errors() throws {
         let connection = try Connection(path)

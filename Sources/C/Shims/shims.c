@@ -67,6 +67,10 @@ int shim_pidfd_send_signal(int descriptor, int signal) {
 
 int shim_open(const char *path, int flags, mode_t mode) { return value_or_error(open(path, flags | O_CLOEXEC, mode)); }
 
+int shim_open_in(int folder, const char *path, int flags, mode_t mode) {
+    return value_or_error(openat(folder, path, flags | O_CLOEXEC, mode));
+}
+
 int shim_set_nonblocking(int descriptor, bool on) {
     int flags = fcntl(descriptor, F_GETFL);
     if (flags < 0) return errno;

@@ -18,8 +18,7 @@ struct Front: Sendable {
     var routes: HTTPServer.Routes {
         HTTPServer.Routes(
             admit: { refusal(of: $0) },
-            immediately: { immediate($0) },
-            handler: { await answer($0) }
+            receive: { receive($0) }
         )
     }
 
@@ -41,17 +40,16 @@ struct Front: Sendable {
         }
     }
 
-    private func immediate(_ request: HTTPRequest) -> HTTPResponse? {
-        if request.target == "/healthz" { return .json(200, health) }
-        guard case .allowed(let principal) = access.decide(request) else { return nil }
-        return endpoint.handleImmediately(request, principal: principal).map { policy.allowing(request, $0) }
-    }
-
-    private func answer(_ request: HTTPRequest) async -> HTTPResponse {
+    private func receive(_ request: HTTPRequest) -> HTTPReception {
+        if request.target == "/healthz" { return .answered(.json(200, health)) }
+        let principal: Principal
         switch access.decide(request) {
-        case .refused(let response): policy.allowing(request, response)
-        case .allowed(let principal):
-            policy.allowing(request, await endpoint.handle(request, principal: principal))
+        case .refused(let response): return .answered(policy.allowing(request, response))
+        case .allowed(let allowed): principal = allowed
+        }
+        switch endpoint.receive(request, principal: principal) {
+        case .answered(let response): return .answered(policy.allowing(request, response))
+        case .pending(let answer): return .pending { policy.allowing(request, await answer()) }
         }
     }
 

@@ -15,7 +15,7 @@ extension RequestTool {
     }
 
     private func start(_ call: ToolCall) async -> ToolResult {
-        let correlation = RequestTool.correlation(call.arguments) ?? services.machine.random.uuid()
+        let correlation = correlation(call)
         let prepared: Prepared
         do throws(GatewayError) {
             prepared = try prepare(call, correlation)

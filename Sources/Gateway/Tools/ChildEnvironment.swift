@@ -12,14 +12,19 @@ enum ChildEnvironment {
                 .contains(name)
     }
 
-    /// The environment of a run: inherited, with the search path that finds the CLI's own helpers, and what the plan
+    /// What of the gateway's environment every child inherits.
+    static func inherited(_ environment: [String: String]) -> [String: String] {
+        environment.filter { !isPrivate($0.key) }
+    }
+
+    /// The environment of a run: what is inherited, with the search path that finds the CLI's own helpers, and what the plan
     /// adds.
     static func make(
         inherited: [String: String],
         path: String,
         added: [String: String]
     ) -> [String: String] {
-        var environment = inherited.filter { !isPrivate($0.key) }
+        var environment = inherited
         environment["PATH"] = path
         return environment.merging(added) { $1 }
     }

@@ -70,8 +70,13 @@ struct RequestTool: Sendable {
         arguments["correlationId"]?.string.flatMap { $0.isEmpty ? nil : $0 }
     }
 
+    /// The id that the caller chose, or a new one.
+    func correlation(_ call: ToolCall) -> String {
+        RequestTool.correlation(call.arguments) ?? services.newID()
+    }
+
     private func answer(_ call: ToolCall) async -> ToolResult {
-        let correlation = RequestTool.correlation(call.arguments) ?? services.machine.random.uuid()
+        let correlation = correlation(call)
         do throws(GatewayError) {
             return await run(try prepare(call, correlation), call)
         } catch {
@@ -304,11 +309,10 @@ struct RequestTool: Sendable {
     }
 
     private func jobRequest(_ prepared: Prepared, _ call: ToolCall) -> (JobRequest, ReadingContext) {
-        let random = services.machine.random
-        let id = random.uuid()
+        let id = services.newID()
         let filled = prepared.plan.prepared(
             in: services.jobs.directory(of: id).path,
-            newSessionID: random.uuid()
+            newSessionID: services.machine.random.uuid()
         )
         var request = JobRequest(
             id: id,
@@ -316,7 +320,7 @@ struct RequestTool: Sendable {
             executable: prepared.executable,
             arguments: filled.arguments,
             environment: ChildEnvironment.make(
-                inherited: services.machine.environment,
+                inherited: services.inherited,
                 path: prepared.searchPath,
                 added: filled.environment
             ),

@@ -1,4 +1,5 @@
 import Appliance
+import Platform
 
 /// The files of one running job.
 ///
@@ -22,7 +23,7 @@ package struct JobDirectory: Sendable, Hashable {
     package init(_ path: String) { self.path = path }
 
     /// The job's id.
-    package var id: String { String(path.split(separator: "/").last ?? "") }
+    package var id: String { Files.name(of: path) }
 
     /// A `JobSpec`; it is there before the directory has its final name.
     package var spec: String { file("spec.json") }

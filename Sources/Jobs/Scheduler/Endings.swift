@@ -125,7 +125,10 @@ extension JobScheduler {
 
     /// Reads what a job left in its directory.
     func collect(_ job: Job, _ status: JobStatus) async throws(GatewayError) -> JobOutcome {
-        let exit = try ExitRecord.of(job.directory, files: machine.files)
+        let exit: ExitRecord? =
+            if let known = job.exit { known } else {
+                try ExitRecord.of(job.directory, files: machine.files)
+            }
         let directory = job.directory
         let spec = job.spec
         let files = machine.files

@@ -20,19 +20,18 @@ enum JobFiles {
             throw GatewayError("invalid-input", "'\(request.id)' cannot name a job")
         }
         do throws(GatewayError) {
-            try files.makeDirectory(staged.path)
+            let folder = try NewFolder(staged.path, files: files)
             for name in request.directories {
                 try files.makeDirectory(staged.file(try relative(name, directory)))
             }
             for file in request.files {
                 let name = try relative(file.name, directory)
-                let path = staged.file(name)
-                if name.contains("/") { try files.makeDirectory(Files.parent(of: path)) }
-                try create(path, file.contents, files)
+                if name.contains("/") { try files.makeDirectory(Files.parent(of: staged.file(name))) }
+                try folder.add(name, file.contents)
             }
-            if spec.hasInput { try create(staged.standardInput, request.standardInput, files) }
-            try create(staged.owner, Array(instance.utf8), files)
-            try create(staged.spec, spec.json.compact, files)
+            if spec.hasInput { try folder.add(Files.name(of: staged.standardInput), request.standardInput) }
+            try folder.add(Files.name(of: staged.owner), Array(instance.utf8))
+            try folder.add(Files.name(of: staged.spec), spec.json.compact)
         } catch {
             try? files.removeTree(staged.path)
             throw error
@@ -51,11 +50,6 @@ enum JobFiles {
         files: Files
     ) throws(GatewayError) {
         try files.rename(staged.path, to: directory.path, durable: false)
-    }
-
-    /// A file in a directory that nobody sees yet needs no staging of its own.
-    private static func create(_ path: String, _ bytes: [UInt8], _ files: Files) throws(GatewayError) {
-        try files.append(bytes, to: path)
     }
 
     /// A name as it is inside the job's directory.

@@ -55,14 +55,12 @@ package final class JobHandle: Sendable {
     package let id: String
     /// Its files, while it runs.
     package let directory: JobDirectory
-    private let clock: WallClock
     private let reactor: Reactor
     private let state = GuardedValue<(State, UInt64)>((.waiting([:]), 0))
 
-    init(_ directory: JobDirectory, clock: WallClock, reactor: Reactor) {
+    init(_ directory: JobDirectory, reactor: Reactor) {
         id = directory.id
         self.directory = directory
-        self.clock = clock
         self.reactor = reactor
     }
 
@@ -74,13 +72,8 @@ package final class JobHandle: Sendable {
             state.1 += 1
             return state.1
         }
-        let timer = limit.map { limit in
-            Task { [clock] in
-                try? await clock.sleep(limit)
-                if !Task.isCancelled { self.abandon(token) }
-            }
-        }
-        defer { timer?.cancel() }
+        var timer: UInt64?
+        defer { if let timer { reactor.disarm(timer) } }
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let known: JobOutcome?? = state.withLock { state in
@@ -93,7 +86,9 @@ package final class JobHandle: Sendable {
                     }
                 }
                 if let known { return continuation.resume(returning: known) }
-                if Task.isCancelled { abandon(token) }
+                if Task.isCancelled { return abandon(token) }
+                // Only now: what is over at once finds whom it is to wake.
+                timer = limit.map { limit in reactor.arm(after: limit) { self.abandon(token) } }
             }
         } onCancel: {
             abandon(token)

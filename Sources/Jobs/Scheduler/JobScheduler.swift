@@ -24,6 +24,8 @@ package actor JobScheduler {
         var message: String?
         /// The decision on its present attempt; `nil` in the first one.
         var retry: RetryRecord?
+        /// What its runner has left, where that is the last word and was read to know so.
+        var exit: ExitRecord?
         /// Whether it has or had a runner.
         var isTaken = false
         var isCancelWanted = false
@@ -185,7 +187,7 @@ package actor JobScheduler {
             if startsNow { release(spec.id) } else { admission.withdraw(spec.id) }
             throw error
         }
-        let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
+        let handle = JobHandle(directory, reactor: machine.reactor)
         let job = Job(spec, handle, .queued)
         job.callers = [spec.correlationID]
         register(job)
@@ -229,8 +231,9 @@ package actor JobScheduler {
             exitCode: nil,
             correlationID: job.spec.correlationID,
             outputTruncated: false,
-            outputBytes: size(job.directory.standardOutput),
-            errorBytes: size(job.directory.standardError),
+            // Without a runner nobody has written anything.
+            outputBytes: job.isTaken ? size(job.directory.standardOutput) : 0,
+            errorBytes: job.isTaken ? size(job.directory.standardError) : 0,
             error: nil,
             owner: job.spec.owner,
             outputFormat: job.spec.outputFormat
@@ -282,7 +285,7 @@ package actor JobScheduler {
 
     /// Takes in a job that was found in its directory.
     func adopt(_ spec: JobSpec, _ directory: JobDirectory, as state: JobStateMachine.State) async -> Job {
-        let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
+        let handle = JobHandle(directory, reactor: machine.reactor)
         let job = Job(spec, handle, state)
         job.isTaken = state != .queued
         register(job)
@@ -353,12 +356,8 @@ package actor JobScheduler {
         case .signalRunner: signalRunner(job)
         case .clear: Task { await clear(job) }
         case .commit(let status):
-            if admission.withdraw(id) {
-                Task { await commit(job, status) }
-            } else {
-                release(id)
-                Task { await commit(job, status) }
-            }
+            if !admission.withdraw(id) { release(id) }
+            Task { await staying { await commit(job, status) } }
         }
     }
 
@@ -375,11 +374,15 @@ package actor JobScheduler {
     private var patience: Duration { .milliseconds(limits.queueTimeoutMilliseconds) }
 
     private func expireTurn(of id: String, after rest: Duration) {
-        Task {
-            try? await machine.clock.sleep(rest)
-            guard let job = jobs[id], job.machine.state == .queued else { return }
-            missTurn(job)
+        _ = machine.reactor.arm(after: rest) { [weak self] in
+            guard let self else { return }
+            Task { await self.expireTurn(of: id) }
         }
+    }
+
+    private func expireTurn(of id: String) {
+        guard let job = jobs[id], job.machine.state == .queued else { return }
+        missTurn(job)
     }
 
     private func missTurn(_ job: Job) {
@@ -427,21 +430,25 @@ package actor JobScheduler {
         job.runner = runner
         job.isTaken = true
         Task {
-            let record = await patiently { () async throws(GatewayError) -> ExitRecord? in
-                if let runner { _ = await machine.processes.waitForEnd(of: runner) }
-                guard try machine.files.status(job.directory.path) != nil else { return nil }
-                let lock = job.directory.lock
-                // The lock is the last word on whether the runner lives; it is free by now unless there was nothing to
-                // wait with, and then a thread waits for it.
-                if try FileLock.attempt(lock) == nil {
-                    _ = try await BlockingThread.run("runner-end") { () throws(GatewayError) in
-                        try FileLock.wait(lock)
-                    }
-                }
-                return try ExitRecord.of(job.directory, files: machine.files)
-            }
-            await runnerEnded(job, record)
+            await staying { await followRunner(of: job, runner) }
         }
+    }
+
+    private func followRunner(of job: Job, _ runner: ProcessIdentity?) async {
+        let record = await patiently { () async throws(GatewayError) -> ExitRecord? in
+            if let runner { _ = await machine.processes.waitForEnd(of: runner) }
+            guard try machine.files.status(job.directory.path) != nil else { return nil }
+            let lock = job.directory.lock
+            // The lock is the last word on whether the runner lives; it is free by now unless there was nothing to
+            // wait with, and then a thread waits for it.
+            if try FileLock.attempt(lock) == nil {
+                _ = try await BlockingThread.run("runner-end") { () throws(GatewayError) in
+                    try FileLock.wait(lock)
+                }
+            }
+            return try ExitRecord.of(job.directory, files: machine.files)
+        }
+        await runnerEnded(job, record)
     }
 
     /// What follows from the record of a runner that is gone; `nil`: it left none.
@@ -452,6 +459,7 @@ package actor JobScheduler {
             return await attemptFailed(job, record)
         }
         if record?.verdict == .succeeded { settleCircuit(job.spec.provider, .answered) }
+        job.exit = record
         take(record.map { .runnerEnded($0.verdict) } ?? .runnerLost, job.spec.id)
     }
 
@@ -501,6 +509,11 @@ package actor JobScheduler {
             processes: machine.processes
         )
         take(.cleared, job.spec.id)
+    }
+
+    /// Does what waits for other threads, and goes on with this actor's own after each of them.
+    func staying<Value>(_ body: () async -> Value) async -> Value {
+        await withTaskExecutorPreference(executor) { await body() }
     }
 
     /// Uses the store; `false` when it could not be written.

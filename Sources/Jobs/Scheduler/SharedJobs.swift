@@ -70,6 +70,11 @@ extension JobScheduler {
         sharing: Sharing?,
         noting entry: FlightEntry? = nil
     ) async -> Reception {
+        await staying { await decide(on: request, sharing, entry) }
+    }
+
+    private func decide(on request: JobRequest, _ sharing: Sharing?, _ entry: FlightEntry?) async -> Reception
+    {
         do throws(GatewayError) {
             try registry.enrol()
         } catch {
@@ -89,7 +94,7 @@ extension JobScheduler {
                 return await join(found.handle, of: leader, request, entry)
             }
         }
-        let decision = Task { await start(request, entry, sharing) }
+        let decision = Task { await staying { await start(request, entry, sharing) } }
         decisions[key] = decision
         let reception = await decision.value
         decisions[key] = nil
@@ -254,7 +259,7 @@ extension JobScheduler {
         if let job = jobs[row.id] { return job.handle }
         if let known = elsewhere[row.id] { return known.handle }
         let directory = JobDirectory(row.directory.isEmpty ? layout.job(row.id) : row.directory)
-        let handle = JobHandle(directory, clock: machine.clock, reactor: machine.reactor)
+        let handle = JobHandle(directory, reactor: machine.reactor)
         if row.isFinal {
             var outcome: JobOutcome?
             await noting { store throws(GatewayError) in

@@ -21,7 +21,7 @@ package actor Database {
     private let open: @Sendable () throws(GatewayError) -> any DatabaseConnection
     private var state = State.closed
     /// What waits for the next transaction, in the order in which it came.
-    private var pending: [any PendingCommit] = []
+    private let pending = GuardedValue<[any PendingCommit]>([])
 
     /// How many calls share a transaction at most: it holds the lock that other gateways wait for.
     private static let commitLimit = 64
@@ -51,22 +51,32 @@ package actor Database {
 
     /// Runs calls in a transaction, together with what others want committed at the same time: it costs hardly more than one.
     ///
-    /// `body` may be run again after it was undone.
-    package func commit<Value: Sendable>(
-        _ body: @escaping @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
+    /// `prepare` is run first, on the same thread, while nobody has to wait for the database's lock. `body` may be run again after
+    /// it was undone. Of those who wait, one asks the thread for the transaction, and each goes on where it came from: the way
+    /// through the thread's queue and back would cost as much as the calls.
+    package nonisolated func commit<Prepared, Value: Sendable>(
+        preparing prepare: @escaping @Sendable () throws(GatewayError) -> Prepared,
+        _ body: @escaping @Sendable (any DatabaseConnection, Prepared) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
         let result = await withCheckedContinuation { continuation in
-            pending.append(WaitingCommit(body: body, continuation: continuation))
-            // Behind the calls that wait for this thread already, so that they join in.
-            if pending.count == 1 { Task { commitPending() } }
+            let commit = WaitingCommit(preparing: prepare, body: body, continuation: continuation)
+            let isFirst = pending.withLock { pending in
+                pending.append(commit)
+                return pending.count == 1
+            }
+            if isFirst { Task.immediate { await commitPending() } }
         }
         return try result.get()
     }
 
     private func commitPending() {
-        let batch = pending.prefix(Database.commitLimit)
-        pending.removeFirst(batch.count)
-        if !pending.isEmpty { Task { commitPending() } }
+        let (commits, isRest) = pending.withLock { pending in
+            let commits = Array(pending.prefix(Database.commitLimit))
+            pending.removeFirst(commits.count)
+            return (commits, !pending.isEmpty)
+        }
+        if isRest { Task { commitPending() } }
+        let batch = commits.filter { $0.isPrepared() }
         do throws(GatewayError) {
             let connection = try connection()
             guard batch.count > 1, connection.dialect.sharesCommits else {
@@ -112,7 +122,9 @@ package actor Database {
 }
 
 /// Calls whose caller waits for their commit.
-private protocol PendingCommit: AnyObject {
+private protocol PendingCommit: AnyObject, Sendable {
+    /// Prepares them; `false` when that has failed, which ends them.
+    func isPrepared() -> Bool
     /// Runs them in a transaction that is committed later.
     func attempt(on connection: any DatabaseConnection) throws(GatewayError)
     /// The transaction of the attempt is committed.
@@ -122,20 +134,38 @@ private protocol PendingCommit: AnyObject {
     func fail(_ error: GatewayError)
 }
 
-private final class WaitingCommit<Value: Sendable>: PendingCommit {
-    private let body: @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
+/// `@unchecked Sendable`: what is variable belongs to the thread that commits it, which got it through the lock of `pending`.
+private final class WaitingCommit<Prepared, Value: Sendable>: PendingCommit, @unchecked Sendable {
+    private let prepare: @Sendable () throws(GatewayError) -> Prepared
+    private let body: @Sendable (any DatabaseConnection, Prepared) throws(GatewayError) -> Value
     private let continuation: CheckedContinuation<Result<Value, GatewayError>, Never>
+    private var prepared: Prepared?
     private var value: Value?
 
     init(
-        body: @escaping @Sendable (any DatabaseConnection) throws(GatewayError) -> Value,
+        preparing prepare: @escaping @Sendable () throws(GatewayError) -> Prepared,
+        body: @escaping @Sendable (any DatabaseConnection, Prepared) throws(GatewayError) -> Value,
         continuation: CheckedContinuation<Result<Value, GatewayError>, Never>
     ) {
+        self.prepare = prepare
         self.body = body
         self.continuation = continuation
     }
 
-    func attempt(on connection: any DatabaseConnection) throws(GatewayError) { value = try body(connection) }
+    func isPrepared() -> Bool {
+        do throws(GatewayError) {
+            prepared = try prepare()
+            return true
+        } catch {
+            fail(error)
+            return false
+        }
+    }
+
+    func attempt(on connection: any DatabaseConnection) throws(GatewayError) {
+        guard let prepared else { return }
+        value = try body(connection, prepared)
+    }
 
     func succeed() {
         guard let value else { return fail(GatewayError("internal-error", "a commit has no result")) }
@@ -144,8 +174,7 @@ private final class WaitingCommit<Value: Sendable>: PendingCommit {
 
     func run(on connection: any DatabaseConnection) {
         do throws(GatewayError) {
-            let body = body
-            value = try connection.transaction { () throws(GatewayError) in try body(connection) }
+            try connection.transaction { () throws(GatewayError) in try attempt(on: connection) }
             succeed()
         } catch {
             fail(error)

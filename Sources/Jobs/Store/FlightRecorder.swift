@@ -161,13 +161,19 @@ package struct FlightRecorder: Sendable {
                 long = try await RecordedText.read(ended.response, redacts)
             }
             let read = long
-            try await store.write { connection throws(GatewayError) in
-                // On the store's thread, and before anybody has to wait for its lock.
-                let error = ended.errorMessage.map { RecordedText.clean($0, redacts) }
-                let thinking = FlightRecorder.thinking(ended.thinking, redacts)
-                let response: RecordedText
-                if let read { response = read } else { response = try RecordedText(ended.response, redacts) }
-                try connection.transaction { () throws(GatewayError) in
+            try await store.commit(
+                preparing: { () throws(GatewayError) in
+                    let error = ended.errorMessage.map { RecordedText.clean($0, redacts) }
+                    let thinking = FlightRecorder.thinking(ended.thinking, redacts)
+                    let response: RecordedText
+                    if let read {
+                        response = read
+                    } else {
+                        response = try RecordedText(ended.response, redacts)
+                    }
+                    return (error: error, thinking: thinking, response: response)
+                },
+                { connection, texts throws(GatewayError) in
                     let changed = try connection.execute(
                         """
                         UPDATE gateway_metadata SET status = ?2, exit_code = ?3, error_message = ?4, cost_usd = ?5,
@@ -182,10 +188,10 @@ package struct FlightRecorder: Sendable {
                         [
                             .text(correlationID), .text(ended.succeeded ? "completed" : "failed"),
                             .optional(ended.exitCode),
-                            .optional(error),
+                            .optional(texts.error),
                             .optional(ended.costUSD), .integer(Int64(ended.retryCount)),
                             .text(ended.circuitBreakerState), .flag(ended.optimizationApplied),
-                            .optional(thinking),
+                            .optional(texts.thinking),
                             .optional(ended.httpStatus), .optional(job),
                         ]
                     )
@@ -202,16 +208,16 @@ package struct FlightRecorder: Sendable {
                         WHERE id = ?1
                         """,
                         [
-                            .text(correlationID), .text(response.text),
+                            .text(correlationID), .text(texts.response.text),
                             .integer(Int64(ended.durationMilliseconds)), .optional(ended.model),
                             .optional(ended.sessionID), .optional(ended.inputTokens),
                             .optional(ended.outputTokens),
                             .optional(ended.cacheReadTokens), .optional(ended.cacheCreationTokens),
-                            .text(expiry), .optional(response.characters),
+                            .text(expiry), .optional(texts.response.characters),
                         ]
                     )
                 }
-            }
+            )
         }
     }
 
@@ -275,7 +281,7 @@ package struct FlightRecorder: Sendable {
     private func count(_ end: FlightEnd, at now: Timestamp, _ store: Store) async -> Bool {
         guard let provider = end.provider, end.costUSD != nil else { return true }
         return await noting { () throws(GatewayError) in
-            try await store.write { connection throws(GatewayError) in
+            try await store.commit { connection throws(GatewayError) in
                 try Store.addCost(end.costUSD, of: provider, at: now, connection)
             }
         }

@@ -134,7 +134,7 @@ extension Store {
     ) async throws(GatewayError) {
         guard spec.recording != .none else {
             guard !ending.hasBegun else { return }
-            return try await write { connection throws(GatewayError) in
+            return try await commit { connection throws(GatewayError) in
                 try Store.uncountRun(of: spec.provider, at: spec.submitted, connection)
             }
         }
@@ -150,10 +150,15 @@ extension Store {
                 host: host
             )
         }
-        try await write { connection throws(GatewayError) in
-            let output = try StoredStream(.output, ending.output, isKept: isFull)
-            let errorOutput = try StoredStream(.error, ending.errorOutput, isKept: isFull)
-            try connection.transaction { () throws(GatewayError) in
+        try await commit(
+            preparing: { () throws(GatewayError) in
+                (
+                    try StoredStream(.output, ending.output, isKept: isFull),
+                    try StoredStream(.error, ending.errorOutput, isKept: isFull)
+                )
+            },
+            { connection, streams throws(GatewayError) in
+                let (output, errorOutput) = streams
                 try Store.insert(spec, directory: directory, instance: instance, host: host, connection)
                 let changed = try connection.execute(
                     """
@@ -182,7 +187,7 @@ extension Store {
                     try Store.uncountRun(of: spec.provider, at: spec.submitted, connection)
                 }
             }
-        }
+        )
     }
 
     /// A job without its output; `nil` when it is not known.

@@ -143,7 +143,19 @@ package struct Store: Sendable {
     func commit<Value: Sendable>(
         _ body: @escaping @Sendable (any DatabaseConnection) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
-        try await writer.commit(body)
+        try await writer.commit(
+            preparing: { () },
+            { connection, _ throws(GatewayError) in try body(connection) }
+        )
+    }
+
+    /// The same with what is prepared for it before anybody has to wait for the store's lock.
+    @discardableResult
+    func commit<Prepared, Value: Sendable>(
+        preparing prepare: @escaping @Sendable () throws(GatewayError) -> Prepared,
+        _ body: @escaping @Sendable (any DatabaseConnection, Prepared) throws(GatewayError) -> Value
+    ) async throws(GatewayError) -> Value {
+        try await writer.commit(preparing: prepare, body)
     }
 
     /// Runs calls that only read.

@@ -35,6 +35,7 @@ package final class MCPEndpoint: Sendable {
     private let limits: Limits
     private let clock: WallClock
     private let calls: CallTable
+    private let silence: SilenceMarks
     private let sessions: Mutex<SessionTable>
     private let memory: SessionMemory?
 
@@ -52,6 +53,7 @@ package final class MCPEndpoint: Sendable {
         self.limits = limits
         self.clock = clock
         calls = CallTable(limit: limits.calls)
+        silence = SilenceMarks(first: limits.streamAfter, later: limits.keepAlive, clock: clock)
         self.memory = memory
         let now = clock.now().milliseconds
         let past = memory?.begin(now: now) ?? SessionPast(unknownUntil: now)
@@ -65,22 +67,22 @@ package final class MCPEndpoint: Sendable {
     /// Calls that are being worked on.
     package var callCount: Int { calls.count }
 
-    /// The answer to a request that needs no waiting, given on the caller's thread; `nil` leaves it to `handle`, and
-    /// nothing has happened yet.
-    package func handleImmediately(_ request: HTTPRequest, principal: Principal) -> HTTPResponse? {
-        guard request.body.count <= limits.immediateBody else { return nil }
-        guard case .answer(let response) = begin(request, principal) else { return nil }
-        return response
-    }
-
-    /// The answer to any request.
+    /// The answer to a request that needs no waiting, given on the caller's thread; of any other, what makes it.
     ///
-    /// The task's cancellation means that the client has left: that cancels a modern call, and does nothing
-    /// to a legacy one.
-    package func handle(_ request: HTTPRequest, principal: Principal) async -> HTTPResponse {
+    /// The cancellation of the task in which it is made means that the client has left: that cancels a modern call, and does
+    /// nothing to a legacy one. Nothing has happened before there is that task.
+    package func receive(_ request: HTTPRequest, principal: Principal) -> HTTPReception {
+        guard request.body.count <= limits.immediateBody else {
+            return .pending { [self] in
+                switch begin(request, principal) {
+                case .answer(let response): response
+                case .pending(let call): await answer(call)
+                }
+            }
+        }
         switch begin(request, principal) {
-        case .answer(let response): response
-        case .pending(let call): await answer(call)
+        case .answer(let response): return .answered(response)
+        case .pending(let call): return .pending { [self] in await answer(call) }
         }
     }
 
@@ -348,18 +350,17 @@ package final class MCPEndpoint: Sendable {
         defer {
             if !isStarted, let session { sessions.withLock { $0.callEnded(session, now: now) } }
         }
-        try calls.start(session.map { CallTable.Key(session: $0, id: work.id) }, cancellation) { [self] in
-            let reply = await withTaskGroup(of: Void.self) { group in
-                if pending.acceptance.allowsStream {
-                    group.addTask { await self.markSilence(continuation) }
-                }
-                defer { group.cancelAll() }
-                return await work.run(progress, cancellation)
-            }
+        let key = session.map { CallTable.Key(session: $0, id: work.id) }
+        try calls.start(key, cancellation, isAlone: true) { [self] in
+            let marks = pending.acceptance.allowsStream ? silence.begin { continuation.yield(.silence) } : nil
+            let reply = await work.run(progress, cancellation)
+            if let marks { silence.end(marks) }
             progress.close()
             if let session { sessions.withLock { $0.callEnded(session, now: now) } }
-            continuation.yield(.finished(reply))
-            continuation.finish()
+            return {
+                continuation.yield(.finished(reply))
+                continuation.finish()
+            }
         }
         isStarted = true
         if session == nil {
@@ -368,18 +369,6 @@ package final class MCPEndpoint: Sendable {
             }
         }
         return events
-    }
-
-    private func markSilence(_ continuation: AsyncStream<CallEvent>.Continuation) async {
-        do {
-            try await clock.sleep(limits.streamAfter)
-            while true {
-                continuation.yield(.silence)
-                try await clock.sleep(limits.keepAlive)
-            }
-        } catch {
-            // The call has ended.
-        }
     }
 }
 

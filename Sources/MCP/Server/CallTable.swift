@@ -50,11 +50,18 @@ final class CallTable: Sendable {
     /// Calls that are running.
     var count: Int { state.withLock(\.running.count) }
 
-    /// Runs a call in a task of its own until it returns, whatever becomes of the caller.
+    /// Runs a call in a task of its own until it returns, whatever becomes of the caller, and then what it returns, which gives the
+    /// answer.
+    ///
+    /// The key is free before: who has the answer may use the id again at once.
+    ///
+    /// `isAlone`: the caller has nothing to do but to wait for it, so that it begins on the caller's thread and no other one has to
+    /// be woken for it.
     func start(
         _ key: Key?,
         _ cancellation: Cancellation,
-        _ body: @escaping @Sendable () async -> Void
+        isAlone: Bool = false,
+        _ body: @escaping @Sendable () async -> @Sendable () -> Void
     ) throws(Refusal) {
         let entered = state.withLock { state -> Result<(UInt64, Bool), Refusal> in
             guard !state.isClosed else { return .failure(.closed) }
@@ -67,16 +74,24 @@ final class CallTable: Sendable {
         }
         let (number, isRetired) = try entered.get()
         if isRetired { cancellation.retire() }
-        let task = Task {
-            await body()
+        @Sendable func run() async {
+            let answer = await body()
+            release(number)
+            answer()
             finished(number)
         }
-        cancellation.attach(task)
+        cancellation.attach(isAlone ? Task.immediate { await run() } : Task { await run() })
+    }
+
+    private func release(_ number: UInt64) {
+        state.withLock { state in
+            if let key = state.running[number]?.key { state.numbers[key] = nil }
+        }
     }
 
     private func finished(_ number: UInt64) {
         let waiting = state.withLock { state -> [AsyncStream<Never>.Continuation] in
-            if let key = state.running.removeValue(forKey: number)?.key { state.numbers[key] = nil }
+            state.running[number] = nil
             guard state.running.isEmpty else { return [] }
             defer { state.waiting = [] }
             return state.waiting

@@ -128,7 +128,7 @@ package final class StdioTransport: Sendable {
             try calls.start(CallTable.Key(session: "", id: work.id), cancellation) { [output] in
                 let reply = await work.run(progress, cancellation)
                 progress.close()
-                if let reply { output.send(reply.bytes) }
+                return { if let reply { output.send(reply.bytes) } }
             }
         } catch {
             output.send(Reply.failure(work.id, error.error).bytes)

@@ -44,6 +44,9 @@ int shim_pidfd_send_signal(int descriptor, int signal);
 
 /// open(2) with a mode; the descriptor, or the error number negated. O_CLOEXEC is always set.
 int shim_open(const char *path, int flags, mode_t mode);
+
+/// The same for a path that counts from an open folder.
+int shim_open_in(int folder, const char *path, int flags, mode_t mode);
 /// Sets or clears O_NONBLOCK.
 int shim_set_nonblocking(int descriptor, bool on);
 /// Sets or clears FD_CLOEXEC.
