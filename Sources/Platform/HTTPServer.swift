@@ -54,17 +54,6 @@ package final class HTTPServer: Sendable {
             self.admit = admit
             self.receive = receive
         }
-
-        /// Routes whose requests `handler` answers, but for those that `immediately` does.
-        package init(
-            admit: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil },
-            immediately: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil },
-            handler: @escaping @Sendable (HTTPRequest) async -> HTTPResponse
-        ) {
-            self.init(admit: admit) { request in
-                immediately(request).map { .answered($0) } ?? .pending { await handler(request) }
-            }
-        }
     }
 
     private struct State {

@@ -111,6 +111,19 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
     }
 }
 
+extension HTTPServer.Routes {
+    /// Routes whose requests `handler` answers, but for those that `immediately` does.
+    init(
+        admit: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil },
+        immediately: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil },
+        handler: @escaping @Sendable (HTTPRequest) async -> HTTPResponse
+    ) {
+        self.init(admit: admit) { request in
+            immediately(request).map { .answered($0) } ?? .pending { await handler(request) }
+        }
+    }
+}
+
 /// A server whose test cannot forget to stop it.
 func withServer<Value>(
     _ routes: HTTPServer.Routes,

@@ -111,8 +111,9 @@ struct SystemdService: Sendable {
     /// Starts the gateway, or starts it again, and waits until it says that it is ready.
     ///
     /// The socket is only touched when it is not there yet, or when it has changed and no gateway runs that is to be left alone,
-    /// so that no connection is refused in between. With `onlyRunning` it stays where it is. `check` is made when nobody else starts or stops the gateway. Throws `port-in-use`, `start-failed`, `busy`,
-    /// `foreign-unit`, with `onlyRunning` `service-stopped` for one that does not run any more, or what the check throws.
+    /// so that no connection is refused in between. With `onlyRunning` it stays where it is. `check` is made when nobody else
+    /// starts or stops the gateway. Throws `port-in-use`, `start-failed`, `busy`, `foreign-unit`, with `onlyRunning`
+    /// `service-stopped` for one that does not run any more, or what the check throws.
     func start(
         settings: Settings,
         socketChanged: Bool,

@@ -110,14 +110,6 @@ struct UnitFiles: Sendable, Equatable {
         }
     }
 
-    /// Where a socket listens, as `Settings.listenAddress` writes it; `nil` when its text does not say.
-    static func address(in text: String) -> String? {
-        let start = "ListenStream="
-        return text.split(separator: "\n").first { $0.hasPrefix(start) }.map {
-            String($0.dropFirst(start.count))
-        }
-    }
-
     /// The home whose gateway a unit starts; `nil` when its text does not say.
     static func home(in text: String) -> String? {
         for line in text.split(separator: "\n") {
