@@ -425,6 +425,19 @@ class World:
                     found.append(json.load(file))
         return [start for start in found if name in (None, start["name"])]
 
+    def real_clis(self, wanted, api):
+        """Puts the real CLIs among some that can be had on the search path. -> those of `wanted`; Skip when there is none"""
+        there = {}
+        for name in wanted:
+            try:
+                getattr(self, f"real_{name}")(api)
+                there[name] = wanted[name]
+            except Skip as reason:
+                skip(f"{name} as a provider", reason)
+        if not there:
+            raise Skip("none of the provider CLIs could be installed")
+        return there
+
     def real_claude(self, api):
         self.link("claude", tool("claude"))
         self.environment.update({

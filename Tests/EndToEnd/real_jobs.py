@@ -4,7 +4,7 @@ conversation that goes on after that, and a job cancelled while its tool runs.
 """
 import time
 
-from harness import Skip, body_of, check, contains, equal, run, section, skip, text_of, together, within
+from harness import body_of, check, contains, equal, run, section, text_of, together, within
 
 # How many words a reply has, 20 in a second: vibe takes seconds to begin, and then all of them have to be at it.
 WORDS = {"claude": 240, "codex": 240, "vibe": 80}
@@ -14,15 +14,7 @@ PROVIDERS = {"claude": ("claude", "anthropic", 0), "codex": ("codex", "responses
 
 def drive(world):
     api = world.fake_api()
-    there = {}
-    for name in PROVIDERS:
-        try:
-            getattr(world, f"real_{name}")(api)
-            there[name] = PROVIDERS[name]
-        except Skip as reason:
-            skip(f"{name} as a provider", reason)
-    if not there:
-        raise Skip("none of the provider CLIs could be installed")
+    there = world.real_clis(PROVIDERS, api)
     world.configure()
     with section("a killed gateway"):
         killed(world, api, there)

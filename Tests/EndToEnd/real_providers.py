@@ -6,7 +6,7 @@ came whole.
 """
 import time
 
-from harness import within, DEEP, Skip, body_of, check, contains, equal, matches, run, section, skip, text_of, together
+from harness import DEEP, body_of, check, contains, equal, matches, run, section, text_of, together, within
 
 # name: (tool, wire, the user turns that the API sees beside the prompts, parameter that goes on with the latest)
 PROVIDERS = {
@@ -18,15 +18,7 @@ PROVIDERS = {
 
 def drive(world):
     api = world.fake_api()
-    there = {}
-    for name in PROVIDERS:
-        try:
-            getattr(world, f"real_{name}")(api)
-            there[name] = PROVIDERS[name]
-        except Skip as reason:
-            skip(f"{name} as a provider", reason)
-    if not there:
-        raise Skip("none of the provider CLIs could be installed")
+    there = world.real_clis(PROVIDERS, api)
     world.configure("[limits]\nmax_prompt_chars = 1500000\n")
     gateway = world.stdio_gateway()
 
