@@ -15,9 +15,14 @@ package struct Randomness: Sendable {
     package static let system = Randomness { count in
         [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
             while initialized < count, let start = buffer.baseAddress {
-                // It gives all of so many or nothing; nothing only before the kernel has any, where who asks has to wait.
+                // It gives all of so many or nothing.
                 let piece = min(count - initialized, 256)
-                if getentropy(start + initialized, piece) == 0 { initialized += piece }
+                if getentropy(start + initialized, piece) != 0 {
+                    // A sandbox may refuse it; the standard library knows other ways, and to end where there is none.
+                    var other = SystemRandomNumberGenerator()
+                    for index in initialized..<initialized + piece { buffer[index] = other.next() }
+                }
+                initialized += piece
             }
         }
     }

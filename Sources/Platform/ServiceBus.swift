@@ -183,6 +183,12 @@ package final class ServiceBus {
         return names.map { name in Unit(wanted.filter { $0.unit == name }) }
     }
 
+    /// Whether a unit starts with the session, by what is on disk now: in systemd's words, `enabled`, `disabled` and more, or
+    /// `nil` for one without a file.
+    ///
+    /// The property of a unit says what was there when the manager read its file.
+    package func fileState(_ name: String) -> String? { try? call("GetUnitFileState", name) }
+
     /// Asks for properties and puts the answers into them; an error number negated when one cannot be had.
     private func read(_ properties: inout [Property]) -> Int32 {
         var texts = [CChar](repeating: 0, count: properties.reduce(0) { $0 + $1.kind.room })

@@ -27,7 +27,8 @@ package final class WorkerPool: @unchecked Sendable {
         }
     }
 
-    private init(limit: Int) {
+    /// A pool without a thread; those that it starts wait for work as long as the process lives.
+    init(limit: Int) {
         self.limit = limit
         lock = .allocate(capacity: 1)
         changed = .allocate(capacity: 1)
@@ -36,7 +37,7 @@ package final class WorkerPool: @unchecked Sendable {
     }
 
     /// Has a job run on whichever thread is free first.
-    private func add(_ job: UnownedJob) {
+    func add(_ job: UnownedJob) {
         pthread_mutex_lock(lock)
         queue.append(job)
         let waiting = queue.count - first

@@ -7,6 +7,8 @@ package struct ProviderSearch: Sendable {
     package let folders: [String]
     /// The `PATH` for a child, so that a CLI finds its own helpers (`node`) too.
     package let path: String
+    /// Whether everything that it depends on could be read.
+    let isWhole: Bool
 
     /// The extended search path: the user's own folder, the gateway's, the system's, every Node version of nvm, then the
     /// inherited path, then the one that `setup` recorded in the `environment` file.
@@ -18,7 +20,9 @@ package struct ProviderSearch: Sendable {
         files: Files
     ) {
         let versions = ProviderSearch.nodeVersions(userHome)
-        let nodes = ((try? files.list(versions)) ?? []).map { Layout.join(versions, "\($0)/bin") }
+        let installed = try? files.list(versions)
+        isWhole = installed != nil
+        let nodes = (installed ?? []).map { Layout.join(versions, "\($0)/bin") }
         let first = [Layout.join(userHome, ".local/bin"), gatewayFolder, "/usr/local/bin", "/usr/bin"]
         var seen: Set<String> = []
         folders =

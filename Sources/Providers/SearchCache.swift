@@ -37,6 +37,9 @@ package final class SearchCache: Sendable {
         self.clock = clock
     }
 
+    /// Whether the next search may be the same one.
+    var isKept: Bool { entry.withLock { $0 != nil } }
+
     /// The folders as they are now.
     package func current() -> ProviderSearch {
         let versions: Files.Status?
@@ -49,7 +52,8 @@ package final class SearchCache: Sendable {
         let search = read()
         let isSettled =
             versions.map { clock.now().milliseconds - $0.modified.milliseconds > SearchCache.settled } ?? true
-        entry.withLock { $0 = isSettled ? Entry(search: search, versions: versions) : nil }
+        // What could not be read, for want of a descriptor maybe, may be read the next time.
+        entry.withLock { $0 = isSettled && search.isWhole ? Entry(search: search, versions: versions) : nil }
         return search
     }
 

@@ -204,52 +204,59 @@ def socketed(home, good):
         gone(home)
 
 
-def unread(home, good):
-    """Files of units that are not those of the gateway that runs: it keeps its socket, which is seen when it is killed."""
-    units = os.path.join(home.path, ".config/systemd/user")
+def unit_folder(home):
+    return os.path.join(home.path, ".config/systemd/user")
 
+
+def keeps_socket(home, url):
+    """Kills the gateway: its socket stays open, and the next gateway is where it was."""
+    pid = home.status()["pid"]
+    os.kill(pid, signal.SIGKILL)
+    within(10, lambda: not alive(pid))
+    equal("its socket listens while it is away", listens(home, "127.0.0.1"), True)
+    told = within(20, lambda: (lambda status: status if status["healthy"] else None)(home.status())) or home.status()
+    equal("and the next one is where it was", (told["healthy"], told["url"]), (True, url))
+
+
+def kill_restart(home):
+    """Has a restart to another port killed when it has written the units. -> that port"""
     def socket_file():
-        with open(os.path.join(units, f"{UNIT}.socket"), encoding="utf-8") as file:
+        with open(os.path.join(unit_folder(home), f"{UNIT}.socket"), encoding="utf-8") as file:
             return file.read()
 
-    def keeps_socket(url):
-        pid = home.status()["pid"]
-        os.kill(pid, signal.SIGKILL)
-        within(10, lambda: not alive(pid))
-        equal("its socket listens while it is away", listens(home, "127.0.0.1"), True)
-        told = within(20, lambda: (lambda status: status if status["healthy"] else None)(home.status())) or home.status()
-        equal("and the next one is where it was", (told["healthy"], told["url"]), (True, url))
+    turn = os.open(home.state, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    other = free_port()
+    home.json("setup", "--port", str(other))
+    restarting = begin(home, "restart")
+    check("the restart has written the units", within(20, lambda: f":{other}" in socket_file()), str(other), socket_file())
+    restarting.kill()
+    restarting.wait()
+    os.close(turn)
+    return other
 
-    def kill_restart():
-        """Has a restart to another port killed when it has written the units."""
-        turn = os.open(home.state, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        other = free_port()
-        home.json("setup", "--port", str(other))
-        restarting = begin(home, "restart")
-        check("the restart has written the units", within(20, lambda: f":{other}" in socket_file()), str(other), socket_file())
-        restarting.kill()
-        restarting.wait()
-        os.close(turn)
-        return other
 
+def unread(home, good):
+    """Files of units that are not those of the gateway that runs: it keeps its socket, which is seen when it is killed."""
+    units = unit_folder(home)
     with section("units that are removed while the gateway runs"):
         told = anew(home, good[0], "systemd")
         for kind in ("service", "socket"):
             os.unlink(os.path.join(units, f"{UNIT}.{kind}"))
         equal("a start leaves it alone", home.json("start").status["pid"], told["pid"])
-        keeps_socket(told["url"])
+        keeps_socket(home, told["url"])
         gone(home)
     for words in (("start",), ("upgrade", *good[1].flags)):
         with section(f"a restart that was killed when it had written the units, and then '{words[0]}'"):
             url = anew(home, good[0], "systemd")["url"]
-            kill_restart()
+            kill_restart(home)
             home.json(*words)
             told = home.status()
             equal("the gateway is where it was", (told["healthy"], told["url"]), (True, url))
-            keeps_socket(url)
+            keeps_socket(home, url)
             home.json("setup", "--port", str(home.port))
             gone(home)
+
     def away(pid, kind):
         """Lets a gateway go, and its socket stay: between two crashes, or until the next connection."""
         if kind == "crashed":
@@ -269,7 +276,7 @@ def unread(home, good):
                 home.json("upgrade", "--auto", "on")
             told = home.json("start").status
             url = told["url"]
-            kill_restart()
+            kill_restart(home)
             check("status says so", any("the files of its socket have changed since systemd opened it at" in notice for notice in home.status()["notices"]), "it",
                   home.status()["notices"])
             if kind != "running":
@@ -285,7 +292,7 @@ def unread(home, good):
             if folder:
                 shutil.rmtree(folder)
             else:
-                keeps_socket(url)
+                keeps_socket(home, url)
             home.json("setup", "--port", str(home.port))
             gone(home)
     for kind in ("waiting", "crashed"):
@@ -294,14 +301,14 @@ def unread(home, good):
             folder = beside(home, "service", "[Service]\nRestartSec=600")
             home.json("stop")
             before = home.json("start").status["pid"]
-            other = kill_restart()
+            other = kill_restart(home)
             away(before, kind)
             shutil.rmtree(folder)
             told = home.json("start").status
             equal("it is where the settings say, at once", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{other}/mcp"))
             equal("and not where it was", listens(home, "127.0.0.1"), False)
             home.port, own = other, home.port
-            keeps_socket(told["url"])
+            keeps_socket(home, told["url"])
             home.port = own
             home.json("setup", "--port", str(own))
             gone(home)
@@ -313,10 +320,10 @@ def unread(home, good):
             told = home.status()
             check("status says what applies it", any("'llm-cli-gateway restart' applies them" in notice for notice in told["notices"]), "restart",
                   told["notices"])
-            keeps_socket(url)
+            keeps_socket(home, url)
             told, home.port = home.json("restart").status, other
             equal("a restart applies it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{other}/mcp"))
-            keeps_socket(told["url"])
+            keeps_socket(home, told["url"])
             home.port = own
             shutil.rmtree(folder)
             gone(home)
@@ -327,7 +334,7 @@ def unread(home, good):
                 other = free_port()
                 folder = beside(home, "socket", f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{other}")
             else:
-                folder, other = None, kill_restart()
+                folder, other = None, kill_restart(home)
             home.systemctl("daemon-reload")
             told = home.status()
             equal("the gateway answers", (told["healthy"], told["url"]), (True, url))
@@ -339,7 +346,7 @@ def unread(home, good):
             told, home.port = home.json("restart").status, other
             equal("a restart opens it", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{other}/mcp"))
             equal("and nothing is said", [notice for notice in told["notices"] if closed in notice], [])
-            keeps_socket(told["url"])
+            keeps_socket(home, told["url"])
             home.port = own
             if folder:
                 shutil.rmtree(folder)

@@ -257,8 +257,10 @@ class Client(HTTPGateway):
         self.port, self.url = port, f"http://127.0.0.1:{port}/mcp"
 
 
-def under_systemd(world, script, bundle, *words, environment=None, timeout=400):
+def under_systemd(world, script, bundle, *words, options=(), environment=None, timeout=400):
     """Runs `SCRIPT inside BUNDLE MANAGER WORD…` as an ordinary user under a real user service manager, and shows its output.
+
+    The options are those of the manager, see Tests/Fixtures/systemd-user.sh.
 
     The script is a path below Tests. It finds the fixtures in $FIXTURES, and the version of the bundle in $RELEASE_VERSION.
     """
@@ -272,7 +274,7 @@ def under_systemd(world, script, bundle, *words, environment=None, timeout=400):
         os.chmod(path, 0o755)
     subprocess.run(["chmod", "-R", "a+rX", shared], check=True)
     settings = {"PYTHONDONTWRITEBYTECODE": "1", "FIXTURES": f"{shared}/Fixtures", "RELEASE_VERSION": bundle.version, **(environment or {})}
-    ended = world.call([os.path.join(FIXTURES, "systemd-user.sh"), *(word for item in settings.items() for word in ("-e", "=".join(item))),
+    ended = world.call([os.path.join(FIXTURES, "systemd-user.sh"), *options, *(word for item in settings.items() for word in ("-e", "=".join(item))),
                         "--", PYTHON, os.path.join(shared, script), "inside", os.path.join(shared, os.path.basename(bundle.path)),
                         f"{shared}/llm-cli-gateway", *words], timeout=timeout)
     if ended.returncode == 77:

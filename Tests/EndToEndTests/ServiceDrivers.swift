@@ -43,6 +43,16 @@ struct ServiceDrivers {
         try await Driver("bad_moments.py", "systemd").run()
     }
 
+    @Test("says that systemd has closed its socket, and ends no gateway where the next one could not listen")
+    func lostSockets() async throws {
+        try await Driver("lost_sockets.py").run()
+    }
+
+    @Test("says so too where nobody can see what the manager holds")
+    func hiddenSockets() async throws {
+        try await Driver("lost_sockets.py", "hidden").run()
+    }
+
     @Test("answers every request of a crowd of clients through upgrades and forced rollbacks")
     func underLoad() async throws {
         try await Driver("upgrade_under_load.py").run()

@@ -2,11 +2,12 @@
 # A real user service manager for one command: `systemd --user`, journald and a session bus, as root, on a machine that
 # need not have been booted by systemd.
 #
-#   systemd-user.sh [-u USER] [-e NAME=VALUE]... -- COMMAND...
+#   systemd-user.sh [-u USER] [-c CAPABILITY] [-e NAME=VALUE]... -- COMMAND...
 #
 # COMMAND runs as USER (default: a user of its own, 50123) in a throw-away HOME, with XDG_RUNTIME_DIR and
 # DBUS_SESSION_BUS_ADDRESS set, so that `systemctl --user`, `systemd-run --user` and `journalctl --user` work; -e adds to
-# its environment, which is otherwise empty. Its exit status is ours. Where such a manager can't be had, the reason is
+# its environment, which is otherwise empty; -c gives the manager a capability that COMMAND has not, as logins of systemd 254
+# and later do with wake_alarm, so that nobody may look at its descriptors. Its exit status is ours. Where such a manager can't be had, the reason is
 # printed and the status is 77.
 #
 # Steps: a cgroup of our own; private mount, pid, cgroup, ipc and uts namespaces; in them a fresh /proc, /run, cgroup tree
@@ -22,11 +23,13 @@ skip() {
 
 . "$(dirname "$0")/own-cgroup.sh"
 user=50123
+capability=
 environment=()
 if [ "${1-}" != --inside ]; then
   while [ $# -gt 0 ]; do
     case $1 in
     -u) user=$(id -u "$2"); shift 2 ;;
+    -c) capability=$2; shift 2 ;;
     -e) environment+=("$2"); shift 2 ;;
     --) shift; break ;;
     *) echo "systemd-user.sh: unknown argument '$1'" >&2; exit 2 ;;
@@ -37,13 +40,14 @@ if [ "${1-}" != --inside ]; then
     command -v "$program" >/dev/null || skip "'$program' is not installed"
   done
   in_own_cgroup llm-cli-gateway-test --mount --pid --cgroup --ipc --uts -- \
-    "$0" --inside "$user" "${#environment[@]}" "${environment[@]}" "$@"
+    "$0" --inside "$user" "$capability" "${#environment[@]}" "${environment[@]}" "$@"
 fi
 
 shift
 user=$1
-environment=("${@:3:$2}")
-shift $((2 + $2))
+capability=$2
+environment=("${@:4:$3}")
+shift $((3 + $3))
 
 mount -t proc proc /proc
 umount -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup
@@ -93,12 +97,14 @@ appears() { # a socket, within five seconds
 appears /run/systemd/journal/stdout || { cat /run/journald.log >&2; exit 3; }
 
 as_user() {
-  exec setpriv --reuid "$user" --regid "$primary" --clear-groups env -i HOME=/run/home USER="$name" LOGNAME="$name" \
+  exec setpriv --reuid "$user" --regid "$primary" --clear-groups "${privileges[@]}" env -i HOME=/run/home USER="$name" LOGNAME="$name" \
     SHELL=/bin/bash PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 XDG_RUNTIME_DIR="/run/user/$user" \
     DBUS_SESSION_BUS_ADDRESS="unix:path=/run/user/$user/bus" "$@"
 }
+privileges=()
 (
   echo 0 >"$service/init.scope/cgroup.procs"
+  [ -z "$capability" ] || privileges=(--inh-caps "+$capability" --ambient-caps "+$capability")
   as_user SYSTEMD_LOG_TARGET=journal /lib/systemd/systemd --user >/run/manager.log 2>&1
 ) &
 appears "/run/user/$user/systemd/private" || { cat /run/manager.log >&2; exit 3; }

@@ -117,7 +117,12 @@ struct SharedCommitTests {
                 group.addTask {
                     do throws(GatewayError) {
                         try await store.commit(
-                            preparing: { () throws(GatewayError) in
+                            preparing: { [path] () throws(GatewayError) in
+                                // Another gateway can write meanwhile.
+                                let other = try Connection(path)
+                                try other.execute("PRAGMA busy_timeout = 0")
+                                try other.execute("BEGIN IMMEDIATE")
+                                try other.execute("ROLLBACK")
                                 if number == 7 { throw GatewayError("invalid-input", "no \(number)") }
                                 return Int64(number)
                             },
@@ -138,6 +143,34 @@ struct SharedCommitTests {
             try connection.all("SELECT number FROM numbers ORDER BY number") { $0.integer(0) }
         }
         #expect(stored == (0..<20).filter { $0 != 7 })
+        await store.close()
+    }
+
+    @Test("shares a transaction only among those that prepare little")
+    func large() async throws {
+        let store = Store(path: path, clock: .system)
+        try await store.write { connection throws(GatewayError) in
+            try connection.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY)")
+        }
+        let before = try commits()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<20 {
+                group.addTask {
+                    _ = try await store.commit(
+                        bytes: Database.byteLimit,
+                        preparing: { () throws(GatewayError) in number },
+                        { connection, number throws(GatewayError) in
+                            try connection.execute(
+                                "INSERT INTO numbers VALUES (?1)",
+                                [.integer(Int64(number))]
+                            )
+                        }
+                    )
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(try commits() - before == 20)
         await store.close()
     }
 

@@ -76,7 +76,10 @@ struct StoreTests {
                 }
             }
             let store = Store(path: path, clock: .system)
-            try await store.open()
+            let overwrites = try await store.write { connection throws(GatewayError) in
+                try connection.all("PRAGMA secure_delete") { $0.integer(0) }
+            }
+            #expect(overwrites == [1], "what is removed later is overwritten")
             await store.close()
             let kept = try Connection(path).all(
                 "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'jobs' AND sql IS NOT NULL ORDER BY name"

@@ -160,7 +160,11 @@ struct SearchTests {
             try makeVersion("v12.0.0", changed: now + 2)
             #expect(found().count == 4)
             try Files().removeTree(versions)
-            #expect(found() == [])
+            #expect(found() == [] && cache.isKept)
+            // In the place of a folder that cannot be read: one whose time stays as it is when it can be read again.
+            seconds.withLock { $0 = 60 }
+            try Files().write(Array("no folder".utf8), to: versions)
+            #expect(found() == [] && !cache.isKept)
         }
     }
 

@@ -33,12 +33,15 @@ extension Verb {
                 try installation.repairPlan()
             }
             let home = HomePreparation(machine: call.machine, layout: layout)
-            let start = await RepairReport.start(try? call.service())?.step
-            return RepairReport(
+            let service = try? call.service()
+            let start = await RepairReport.start(service)?.step
+            var report = RepairReport(
                 steps: try home.pending() + plan.steps.map(\.sentence) + (start.map { [$0] } ?? []),
                 remaining: plan.remaining,
                 isDry: true
             )
+            if let service, start == nil { await report.look(after: service) }
+            return report
         }
         // The home first: settings that cannot be read would stop everything that follows.
         let home = try await SetupReport.prepare(call, isRepair: true)
@@ -112,8 +115,8 @@ struct RepairReport: Report {
         }
     }
 
-    private mutating func look(after service: GatewayService) async {
-        if await service.hasLostSocket() { remaining.append(GatewayService.lostSocketNotice) }
+    fileprivate mutating func look(after service: GatewayService) async {
+        if let trouble = await service.unitTrouble() { remaining.append(trouble) }
         guard let status = try? await service.status(), !status.healthy else { return }
         // One between two crashes is started by who has started it before.
         if status.isComingUp {
@@ -133,7 +136,10 @@ struct RepairReport: Report {
 
     private var message: String {
         if let holder { return "\(holder) \(MutationLock.underWay); ask again when it has ended." }
-        if steps.isEmpty { return "No repair actions were required." }
+        if steps.isEmpty {
+            return remaining.isEmpty
+                ? "No repair actions were required." : "What is wrong is not to be repaired by this."
+        }
         let actions = steps.count == 1 ? "1 repair action" : "\(steps.count) repair actions"
         return "\(actions) \(isDry ? "would be" : steps.count == 1 ? "was" : "were") done."
     }

@@ -116,7 +116,8 @@ struct Installation: Sendable {
         var notices = notices
         notices += try ensureCommandLink(&receipt)
         // Nobody's note means nobody knows: what changes nothing must not restart what may be as it should be.
-        let isRestarted = receipt.startedWith != nil ? try await restartIfChanged(&receipt) : false
+        let isRestarted =
+            receipt.startedWith != nil ? try await restartIfChanged(&receipt, checks: true) : false
         if receipt != before { try receipt.write(layout, files: files) }
         return report(
             request,
@@ -282,11 +283,12 @@ struct Installation: Sendable {
     /// When that fails, the version before is in use again when this throws.
     func activate(
         _ installed: Receipt.Installed,
-        _ receipt: inout Receipt
+        _ receipt: inout Receipt,
+        restarts: Bool = true
     ) async throws(GatewayError) -> Bool {
         do throws(GatewayError) {
             try files.link(layout.current, to: "versions/\(installed.directory)")
-            return try await restartIfChanged(&receipt)
+            return restarts ? try await restartIfChanged(&receipt) : false
         } catch {
             throw await switchBack(from: installed, &receipt, because: error)
         }
@@ -294,10 +296,12 @@ struct Installation: Sendable {
 
     /// Restarts the service when it runs on something else than it would be started with now, and waits for its health.
     ///
-    /// So it does with one that `wasReplaced` and has failed since, unless somebody has stopped it.
+    /// So it does with one that `wasReplaced` and has failed since, unless somebody has stopped it. With `checks` it throws what
+    /// `checkReplaceable` does before it changes anything.
     func restartIfChanged(
         _ receipt: inout Receipt,
-        wasReplaced: Bool = false
+        wasReplaced: Bool = false,
+        checks: Bool = false
     ) async throws(GatewayError) -> Bool {
         if !(await service.isRunning()) {
             guard wasReplaced || receipt.operation?.replaces == true, !(await service.isStopped()) else {
@@ -306,6 +310,7 @@ struct Installation: Sendable {
         }
         let wanted = try service.fingerprint()
         guard receipt.startedWith != wanted else { return false }
+        if checks { try await service.checkReplaceable() }
         // Until it is healthy nobody knows what runs, not even the command after this one's end.
         receipt.startedWith = nil
         receipt.operation?.replaces = true

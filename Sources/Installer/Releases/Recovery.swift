@@ -65,7 +65,9 @@ extension Installation {
             return []
         }
         do throws(GatewayError) {
-            guard try await restartIfChanged(&receipt, wasReplaced: wasReplaced) else { return [] }
+            guard try await restartIfChanged(&receipt, wasReplaced: wasReplaced, checks: true) else {
+                return []
+            }
             try receipt.write(layout, files: files)
             return ["restarted the gateway on the version in use"]
         } catch {

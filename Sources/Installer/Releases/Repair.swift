@@ -253,7 +253,11 @@ extension Installation {
         // What runs may have been loaded from what was damaged.
         if touched {
             receipt.startedWith = nil
-            if try await restartIfChanged(&receipt) { notices.append("the gateway was restarted") }
+            let hindrance = await hindrance()
+            if hindrance.isEmpty, try await restartIfChanged(&receipt) {
+                notices.append("the gateway was restarted")
+            }
+            notices += hindrance
             try receipt.write(layout, files: files)
         }
         return notices
@@ -340,8 +344,21 @@ extension Installation {
             try replace(damaged, by: installed, &receipt)
             return []
         }
-        _ = try await activate(installed, &receipt)
-        return try commit(installed, &receipt)
+        let hindrance = await hindrance()
+        _ = try await activate(installed, &receipt, restarts: hindrance.isEmpty)
+        return try hindrance + commit(installed, &receipt)
+    }
+
+    /// Why a gateway that runs is left alone although it could be loaded from what was damaged.
+    ///
+    /// The next one would be elsewhere, or none; what is wrong with its socket or unit is said by itself.
+    private func hindrance() async -> [String] {
+        do throws(GatewayError) {
+            try await service.checkReplaceable()
+            return []
+        } catch {
+            return ["the gateway was not restarted: \(error)"]
+        }
     }
 
     /// The first version whose every file is as its manifest says.
@@ -366,8 +383,9 @@ extension Installation {
         )
         receipt.note(Receipt.Created(path: layout.current, kind: .link))
         try receipt.write(layout, files: files)
-        _ = try await activate(installed, &receipt)
-        return try commit(installed, &receipt)
+        let hindrance = await hindrance()
+        _ = try await activate(installed, &receipt, restarts: hindrance.isEmpty)
+        return try hindrance + commit(installed, &receipt)
     }
 }
 

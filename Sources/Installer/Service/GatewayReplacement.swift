@@ -107,8 +107,14 @@ extension GatewayService: ServiceControl {
             || (state.service.activeState == "failed" && state.socket.isAtWork)
     }
 
-    /// Whether systemd has closed the socket of the gateway that runs.
-    func hasLostSocket() async -> Bool { await unitState().map(systemd.hasLostSocket) ?? false }
+    /// What is wrong with units by which the gateway runs now, and would not, or somewhere else, after a crash; `nil` when nothing is.
+    func unitTrouble() async -> String? {
+        guard let state = await unitState(), state.isWanted else { return nil }
+        if let error = systemd.unreadable(state) {
+            return error.message + (error.help.map { "; \($0)" } ?? "")
+        }
+        return systemd.hasLostSocket(state) ? GatewayService.lostSocketNotice : nil
+    }
 
     static let missingNotice =
         "the gateway is to run: a command that was to replace it did not come to its end; "

@@ -29,7 +29,7 @@ struct GatewayService: Sendable {
 
     var systemd: SystemdService { SystemdService(machine: machine, layout: layout, say: say) }
     var detached: DetachedService { DetachedService(machine: machine, layout: layout, say: say) }
-    private var unitPath: String { Layout.join(layout.userUnits, "\(layout.unitName).service") }
+    var unitPath: String { Layout.join(layout.userUnits, "\(layout.unitName).service") }
     /// Whether there is a unit to ask about: its file, or a note that it was written, whose unit may run on without it.
     var mayHaveUnit: Bool {
         machine.files.exists(unitPath)
@@ -88,15 +88,17 @@ struct GatewayService: Sendable {
         } else if let place = await formerPlaceAtWork() ?? (mayHaveUnit ? layout : nil) {
             let before = status
             let socket = try await describeUnit(of: place, &status)
+            address = socket.address ?? settings
             var unrecorded = before
             if !status.running, !status.isComingUp, let found = describeUnrecorded(&unrecorded) {
                 (status, address) = (unrecorded, found)
             } else {
                 unit = (place, before)
+                status.url = address.localURL
                 // A question must not be the connection that starts the gateway.
-                if socket == .waits { return status }
+                if status.awaitsConnection { return status }
                 if let pid = status.pid {
-                    address = listening(pid, &status, isNews: socket != .overridden)
+                    address = listening(pid, &status, isNews: !socket.isOverridden)
                 }
             }
         } else if let found = describeUnrecorded(&status) {
@@ -109,7 +111,7 @@ struct GatewayService: Sendable {
             status = unit.before
             let socket = try await describeUnit(of: unit.place, &status)
             if let pid = status.pid {
-                address = listening(pid, &status, isNews: socket != .overridden)
+                address = listening(pid, &status, isNews: !socket.isOverridden)
             }
             status.url = address.localURL
         }
@@ -139,7 +141,7 @@ struct GatewayService: Sendable {
         }
     }
 
-    private func noteAddress(_ address: String, _ status: inout ServiceStatus) {
+    func noteAddress(_ address: String, _ status: inout ServiceStatus) {
         status.isMovedByRestart = true
         status.notices.append(
             "the gateway listens on \(address); '\(Product.name) restart' moves it to \(settings.listenAddress)"
@@ -164,7 +166,7 @@ struct GatewayService: Sendable {
         "its supervising process is gone, so nobody would start it again; '\(Product.name) start' puts that right"
     }
 
-    private var servesReplacedFolder: String {
+    var servesReplacedFolder: String {
         "the folder that it was started in was removed, and it does not write to the one that is there now; "
             + "'\(Product.name) restart' puts that right"
     }
@@ -187,74 +189,6 @@ struct GatewayService: Sendable {
                 : "the record of its supervising process is gone; '\(Product.name) restart' writes it again"
         )
         return lost.listening(settings)
-    }
-
-    /// What the unit's socket does.
-    private enum SocketState {
-        /// It listens in the place of a gateway that does not run.
-        case waits
-        /// The user has a say in where it listens.
-        case overridden
-        case other
-    }
-
-    /// `place` is the layout by whose name the unit goes: this one, or that of where this home was before.
-    private func describeUnit(
-        of place: Layout,
-        _ status: inout ServiceStatus
-    ) async throws(GatewayError) -> SocketState {
-        let systemd = SystemdService(machine: machine, layout: place, say: say)
-        let state: SystemdService.State
-        do throws(GatewayError) {
-            state = try await systemd.state()
-        } catch {
-            status.notices.append(error.description + (error.help.map { "; \($0)" } ?? ""))
-            return .other
-        }
-        let service = state.service
-        status.supervisor = .systemd
-        status.unit = "\(place.unitName).service"
-        status.state = "\(service.activeState) (\(service.subState))"
-        status.running = service.activeState == "active" || service.activeState == "reloading"
-        status.pid = service.mainPID
-        status.since = status.running ? service.activeSince : nil
-        status.restarts = service.restarts
-        status.enabled = service.fileState == "enabled"
-        status.startsAtBoot = status.enabled == true && Lingering(machine: machine).isOn
-        if place.home == layout.home, servesAnotherHome(service) {
-            status.running = false
-            status.pid = nil
-            status.notices.append(
-                "its unit runs the gateway of a home that was moved away from '\(layout.home)'"
-            )
-        }
-        if place.home == layout.home, servesRemovedHome(service) {
-            status.notices.append(servesReplacedFolder)
-        }
-        if !UnitInstallation.journalIsReadable() { status.logPath = layout.gatewayLog }
-        noteUnread(state, of: systemd, &status)
-        if place.home != layout.home {
-            status.notices.append(
-                "it runs by the unit of '\(place.home)', where this home was before; '\(Product.name) restart' moves it here"
-            )
-        } else if service.isAtWork, !machine.files.exists(unitPath) {
-            status.notices.append(
-                "its unit file '\(unitPath)' is gone; '\(Product.name) start' writes it again"
-            )
-        }
-        let dropIns = service.dropIns + state.socket.dropIns
-        if !dropIns.isEmpty {
-            status.notices.append("your own settings apply: \(dropIns.joined(separator: ", "))")
-        }
-        if service.activeState == "failed" {
-            status.notices.append("the last run ended with '\(service.result)'")
-        }
-        guard service.mainPID == nil, state.socket.subState == "listening" else {
-            return systemd.hasOwnAddress(state.socket) ? .overridden : .other
-        }
-        status.notices.append("the socket is open: the next connection starts the gateway")
-        status.awaitsConnection = true
-        return .waits
     }
 
     /// Compares what answers at the address with what the service manager says.

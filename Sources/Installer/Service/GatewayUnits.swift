@@ -14,11 +14,11 @@ extension GatewayService {
     /// The same service, the unit of whose socket stays as it is while a gateway runs, or one is started by a connection.
     ///
     /// systemd closes an active socket as soon as its file names another address, and the next gateway would be without it. Who
-    /// is starting one opens another socket.
+    /// is starting one opens another socket. One that is closed already is not to be left.
     func leavingSocket(isStarting: Bool = false) async -> GatewayService {
         guard mayHaveUnit, ServiceBus.machineHasSystemd(files: machine.files),
             let state = try? await systemd.state(), state.socket.activeState == "active",
-            !systemd.hasOwnAddress(state.socket)
+            !systemd.hasOwnAddress(state.socket), !systemd.hasLostSocket(state)
         else { return self }
         if let pid = state.service.mainPID {
             return keeping(settings.listened(by: pid, files: machine.files))
@@ -64,7 +64,9 @@ extension GatewayService {
         of systemd: SystemdService,
         _ status: inout ServiceStatus
     ) {
-        if systemd.hasLostSocket(state) {
+        if let error = systemd.unreadable(state) {
+            status.notices.append(error.message + (error.help.map { "; \($0)" } ?? ""))
+        } else if systemd.hasLostSocket(state) {
             status.notices.append(GatewayService.lostSocketNotice)
         } else if systemd.isUnread(state.socket), let open = systemd.openAddress(state.socket) {
             status.notices.append(

@@ -17,29 +17,53 @@ extension SystemdService {
     /// killed, or somebody has changed them.
     func isUnread(_ socket: ServiceBus.Unit) -> Bool {
         guard socket.activeState == "active", let open = openAddress(socket) else { return false }
-        var named = socketFileAddresses()
-        for file in dropInsOnDisk(socket) {
-            for address in addresses(in: file) {
-                if address.isEmpty { named = [] } else { named.append(address) }
-            }
-        }
         // Those that the user has added are not served: they may go.
-        return !named.contains { SystemdService.names($0, open) }
+        return !namedAddresses(socket).contains { SystemdService.names($0, open) }
+    }
+
+    /// Whether a restart is to open the socket anew: it is not where its files say, or they have changed since it was opened.
+    func isStale(_ state: State) -> Bool {
+        let files = machine.files
+        return isUnread(state.socket) || hasLostSocket(state)
+            || dropInsOnDisk(state.socket).contains { file in
+                guard let changed = ((try? files.target(file)) ?? nil)?.modified,
+                    let since = state.socket.activeSince
+                else { return false }
+                return changed > since
+            }
+    }
+
+    /// The addresses that the files name on disk, in the manager's words and order; with `first` in place of the unit file's.
+    private func namedAddresses(_ socket: ServiceBus.Unit, first: [String]? = nil) -> [String] {
+        var named = first ?? socketFileAddresses()
+        for address in dropInsOnDisk(socket).flatMap(addresses) {
+            if address.isEmpty { named = [] } else { named.append(address) }
+        }
+        return named
     }
 
     /// Whether the manager has closed a socket that it calls active: by its files, which it has read since, it would be elsewhere.
     func hasLostSocket(_ state: State) -> Bool {
-        guard state.socket.activeState == "active", let open = openAddress(state.socket) else { return false }
+        guard state.socket.activeState == "active" else { return false }
+        // Its file is gone, or makes no sense.
+        if state.socket.listens.isEmpty { return true }
+        guard let open = openAddress(state.socket) else { return false }
         let files = machine.files
         guard let pid = state.service.mainPID else {
             return !PortOwner.listeners(files: files).contains { $0.isAt(open) }
         }
         // What cannot be seen is not said.
         guard let manager = ProcessTable.entry(pid)?.parent,
-            case let own = PortOwner.listeners(of: pid, files: files),
-            case let held = PortOwner.marks(of: manager, files: files), !own.isEmpty, !held.isEmpty
+            let served = PortOwner.listeners(of: pid, files: files).first
         else { return false }
-        return !own.contains { held.contains($0.mark) }
+        let held = PortOwner.marks(of: manager, files: files)
+        guard held.isEmpty else { return !held.contains(served.mark) }
+        // One that may do more than we, as since systemd 254, does not let us see what it holds (proc(5)): one that was closed and
+        // opened again at the same address is not told from one that never was.
+        guard let host = served.host else { return false }
+        var address = Settings.standard
+        (address.host, address.port) = (host, served.port)
+        return !state.socket.listens.contains { SystemdService.names($0, address) }
     }
 
     /// Where the socket listens that the manager has, in settings that are the standard ones otherwise.
@@ -80,15 +104,54 @@ extension SystemdService {
             .sorted { (Files.name(of: $0), $0) < (Files.name(of: $1), $1) }
     }
 
+    /// What a `ListenStream=` names; `nil` for what is none of IP, or nonsense.
+    ///
+    /// A port alone is that of all addresses.
+    private static func place(_ text: String) -> Settings? {
+        let place = Int(text) == nil ? address(text) : address("[::]:\(text)")
+        return place.flatMap { (1...65_535).contains($0.port) ? $0 : nil }
+    }
+
+    /// Throws `port-in-use`, or why else the manager could not open what a restart has it open; nothing is changed.
+    ///
+    /// By the files on disk: to have the manager read them could close the socket that is open.
+    func refuseUnopenable(_ settings: Settings, _ state: State) throws(GatewayError) {
+        let files = machine.files
+        var own: [PortOwner.Listener]
+        if let pid = state.service.mainPID {
+            own = PortOwner.listeners(of: pid, files: files)
+        } else {
+            // Of a socket without a gateway the manager is the owner, and may have others of the user's.
+            let open = state.socket.listens.compactMap(SystemdService.place)
+            own = PortOwner.listeners(files: files).filter { listener in open.contains(where: listener.isAt) }
+        }
+        let dropIns = dropInsOnDisk(state.socket)
+        let isFree = dropIns.contains { ((try? files.readText($0)) ?? "").contains("FreeBind") }
+        let ours = settings.listenAddress
+        for text in namedAddresses(state.socket, first: [ours]) {
+            guard let place = text == ours ? settings : SystemdService.place(text) else { continue }
+            do throws(GatewayError) {
+                try GatewayService.checkAddress(place, besides: own, files: files)
+            } catch  where error.code != "port-in-use" && !dropIns.isEmpty {
+                // The manager may have more rights than a command.
+                guard !isFree, error.code != "permission-denied" else { continue }
+                throw error
+            }
+        }
+    }
+
     /// Throws `port-in-use` where the user's own settings of the socket have our address as well: the manager opens none of
     /// them then.
     func refuseSecondListener(_ settings: Settings, _ state: State) throws(GatewayError) {
         // Also those that the manager has not read yet: to have it read them now could close the socket that is to stay.
         let all = dropInsOnDisk(state.socket)
-        // A port alone is that of all addresses.
-        let ours = [settings.listenAddress, "\(settings.port)"]
+        func isOurs(_ text: String) -> Bool {
+            guard let place = SystemdService.place(text), place.port == settings.port else { return false }
+            guard let address = PortOwner.address(of: place.host) else { return false }
+            return PortOwner.conflicts(address, settings.host)
+        }
         guard !all.contains(where: { addresses(in: $0).contains("") }),
-            let file = all.first(where: { addresses(in: $0).contains(where: ours.contains) })
+            let file = all.first(where: { addresses(in: $0).contains(where: isOurs) })
         else { return }
         throw GatewayError(
             "port-in-use",
@@ -101,7 +164,7 @@ extension SystemdService {
     /// (systemd.socket(5)).
     func addresses(in file: String) -> [String] {
         let text = (try? machine.files.readText(file)) ?? ""
-        let words = text.split(whereSeparator: \.isNewline).map { $0.filter { $0 != " " } }
+        let words = text.split(whereSeparator: \.isNewline).map { $0.filter { $0 != " " && $0 != "\t" } }
         return words.filter { $0.hasPrefix("ListenStream=") }.map {
             String($0.dropFirst("ListenStream=".count))
         }

@@ -30,8 +30,17 @@ struct SystemdService: Sendable {
     }
 
     func state(_ bus: ServiceBus) throws(GatewayError) -> State {
-        let units = try bus.units([service, socket]).map(own)
+        let units = try units([service, socket], bus)
         return State(service: units[0], socket: units[1])
+    }
+
+    /// Units of ours; whether they are enabled is read from the disk, which the manager may have been kept from.
+    private func units(_ names: [String], _ bus: ServiceBus) throws(GatewayError) -> [ServiceBus.Unit] {
+        var units = try bus.units(names).map(own)
+        for index in units.indices where !units[index].file.isEmpty {
+            units[index].fileState = bus.fileState(names[index]) ?? units[index].fileState
+        }
+        return units
     }
 
     /// A unit, or in place of one from the folder of another home directory, which is not ours, one that is not known.
@@ -71,41 +80,51 @@ struct SystemdService: Sendable {
         }
     }
 
-    /// Throws `unit-masked`, `unit-invalid` or `socket-lost`, or why the manager cannot be asked.
+    /// Throws `foreign-unit`, `unit-masked`, `unit-invalid`, `socket-lost` or `unit-missing`, or why the manager cannot be asked.
     func refuseUnreadable() async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
+            try self.refuseForeign(try bus.units([self.service, self.socket]), bus)
             try self.reloadKeepingSocket(bus)
             let state = try self.state(bus)
-            try self.refuseUnreadable([state.service, state.socket])
-            guard self.hasLostSocket(state) else { return }
+            if let error = self.unreadable(state) { throw error }
+            if self.hasLostSocket(state) {
+                throw GatewayError(
+                    "socket-lost",
+                    "systemd has closed the socket of the gateway, and the next one could listen elsewhere",
+                    help: "run '\(Product.name) restart', which opens it again, then this command again"
+                )
+            }
+            guard state.service.loadState == "not-found" else { return }
             throw GatewayError(
-                "socket-lost",
-                "systemd has closed the socket of the gateway, and the next one could listen elsewhere",
-                help: "run '\(Product.name) restart', which opens it again, then this command again"
+                "unit-missing",
+                "the unit file of '\(self.service)' is gone, so the service manager could not start the gateway again",
+                help: "run '\(Product.name) start', which writes it again, then this command again"
             )
         }
     }
 
-    /// Throws `unit-masked`, or `unit-invalid` for a unit that the manager cannot make sense of.
-    private func refuseUnreadable(_ units: [ServiceBus.Unit]) throws(GatewayError) {
-        for (name, unit) in zip([service, socket], units) {
+    /// `unit-masked`, or `unit-invalid` for a unit that the manager cannot make sense of; `nil` when it can.
+    func unreadable(_ state: State) -> GatewayError? {
+        for (name, unit) in [(service, state.service), (socket, state.socket)] {
             switch unit.loadState {
             case "masked":
-                throw GatewayError(
+                return GatewayError(
                     "unit-masked",
                     "somebody has masked '\(name)', so the service manager starts no gateway",
                     help: "run: systemctl --user unmask \(name)"
                 )
             case "bad-setting", "error":
-                throw GatewayError(
+                return GatewayError(
                     "unit-invalid",
                     "the service manager cannot make sense of '\(name)' (\(unit.loadState))",
                     help:
-                        "'systemctl --user status \(name)' says why; look at your own settings in '\(name).d'"
+                        "'systemctl --user status \(name)' says why; look at your own settings in '\(name).d', "
+                        + "then run: \(Product.name) restart"
                 )
             default: continue
             }
         }
+        return nil
     }
 
     /// Starts the gateway, or starts it again, and waits until it says that it is ready.
@@ -130,19 +149,18 @@ struct SystemdService: Sendable {
             let standing = try self.state(bus)
             let isLeftAlone = onlyRunning || !self.mayMove(standing, again: again)
             // Only before its files are read can they be compared with what is open.
-            let isStale = self.isUnread(standing.socket) || self.hasLostSocket(standing)
+            let isStale = self.isStale(standing)
             if isLeftAlone { try self.reloadKeepingSocket(bus) } else { try bus.reload() }
             try self.refuseForeign(try bus.units([self.service, self.socket]), bus)
             let before = try self.state(bus)
-            try self.refuseUnreadable([before.service, before.socket])
+            if let error = self.unreadable(before) { throw error }
             if onlyRunning, !before.isWanted {
                 throw GatewayError("service-stopped", "the gateway was stopped before it could be replaced")
             }
+            var moves = false
             if self.mayMove(before, again: again), !onlyRunning {
-                try self.refuseTakenPort(settings, standing)
-                if socketChanged || isStale || self.listensElsewhere(standing, settings) {
-                    _ = try self.end(bus)
-                }
+                try self.refuseUnopenable(settings, standing)
+                moves = socketChanged || isStale || self.listensElsewhere(standing, settings)
             }
             // A gateway of ours that is still there without its socket gets another listener from the new one.
             if before.service.mainPID == nil, !onlyRunning, try bus.unit(self.socket).activeState != "active"
@@ -157,10 +175,15 @@ struct SystemdService: Sendable {
             }
             try bus.resetFailed(self.service)
             try bus.resetFailed(self.socket)
-            // A start would wait until the pause after a crash is over.
-            let isPausing = before.service.subState == "auto-restart"
-            let action: ServiceBus.Action = again || isPausing ? .restart : .start
-            let outcome = try bus.perform(action, self.service, within: .seconds(60))
+            // One job, which the manager does to its end whatever becomes of this process: a gateway that runs is ended before, and
+            // started after that (systemd.unit(5), `Requires=`).
+            var outcome = moves ? try bus.perform(.restart, self.socket, within: .seconds(60)) : "done"
+            if outcome == "done" {
+                // A start would wait until the pause after a crash is over.
+                let isPausing = before.service.subState == "auto-restart"
+                let action: ServiceBus.Action = !moves && (again || isPausing) ? .restart : .start
+                outcome = try bus.perform(action, self.service, within: .seconds(60))
+            }
             let after = try self.state(bus)
             guard outcome == "done" else {
                 // What did not start now is not left to fail with every session.
@@ -176,20 +199,8 @@ struct SystemdService: Sendable {
         try await talk { (bus) throws(GatewayError) in
             let state = try self.state(bus)
             if again || state.service.mainPID == nil { try self.refuseSecondListener(settings, state) }
-            if self.mayMove(state, again: again) { try self.refuseTakenPort(settings, state) }
+            if self.mayMove(state, again: again) { try self.refuseUnopenable(settings, state) }
         }
-    }
-
-    private func refuseTakenPort(_ settings: Settings, _ state: State) throws(GatewayError) {
-        guard listensElsewhere(state, settings) else { return }
-        var own: PortOwner.Listener?
-        if let pid = state.service.mainPID {
-            own = PortOwner.listeners(of: pid, files: machine.files).first
-        } else if let address = openAddress(state.socket) {
-            // Of a socket without a gateway the manager is the owner, and may have others of the user's.
-            own = PortOwner.listeners(files: machine.files).first { $0.isAt(address) }
-        }
-        try GatewayService.checkAddress(settings, besides: own.map { [$0] } ?? [], files: machine.files)
     }
 
     /// Throws `port-in-use`, or why else the manager could not open a socket that is closed.
@@ -240,6 +251,8 @@ struct SystemdService: Sendable {
             case "watchdog": "it stopped answering the watchdog"
             case "timeout": "it did not become ready in time"
             case "start-limit-hit": "it crashed too often in a row"
+            // A connection has started it once more since.
+            case "success": "it ended before it was ready"
             default: "the service manager says '\(outcome)' (\(state.service.result))"
             }
         return GatewayError(
@@ -326,7 +339,7 @@ struct SystemdService: Sendable {
         let names = retired
         return try await talk { (bus) throws(GatewayError) in
             var standing = ServiceStanding()
-            for (name, unit) in zip(names, try bus.units(names).map(self.own)) {
+            for (name, unit) in zip(names, try self.units(names, bus)) {
                 if unit.fileState == "enabled" { standing.enabled.append(name) }
                 if ["active", "activating", "reloading"].contains(unit.activeState) {
                     standing.active.append(name)
@@ -339,7 +352,7 @@ struct SystemdService: Sendable {
     /// Those of some units that start with the session.
     func enabled(_ names: [String]) async throws(GatewayError) -> [String] {
         try await talk { (bus) throws(GatewayError) in
-            zip(names, try bus.units(names).map(self.own)).filter { $1.fileState == "enabled" }.map(\.0)
+            zip(names, try self.units(names, bus)).filter { $1.fileState == "enabled" }.map(\.0)
         }
     }
 

@@ -25,6 +25,8 @@ package actor Database {
 
     /// How many calls share a transaction at most: it holds the lock that other gateways wait for.
     private static let commitLimit = 64
+    /// How many bytes those may prepare together that are in one transaction; one that prepares more has its own.
+    static let byteLimit = 1 << 20
 
     /// The database's own thread: SQLite blocks, which the cooperative pool must not.
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
@@ -51,15 +53,21 @@ package actor Database {
 
     /// Runs calls in a transaction, together with what others want committed at the same time: it costs hardly more than one.
     ///
-    /// `prepare` is run first, on the same thread, while nobody has to wait for the database's lock. `body` may be run again after
-    /// it was undone. Of those who wait, one asks the thread for the transaction, and each goes on where it came from: the way
+    /// `prepare` is run first, on the same thread, while nobody has to wait for the database's lock; it makes about so many
+    /// `bytes`, which are in memory until the commit. `body` may be run again after it was undone. Of those who wait, one asks the thread for the transaction, and each goes on where it came from: the way
     /// through the thread's queue and back would cost as much as the calls.
     package nonisolated func commit<Prepared, Value: Sendable>(
+        bytes: Int = 0,
         preparing prepare: @escaping @Sendable () throws(GatewayError) -> Prepared,
         _ body: @escaping @Sendable (any DatabaseConnection, Prepared) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
         let result = await withCheckedContinuation { continuation in
-            let commit = WaitingCommit(preparing: prepare, body: body, continuation: continuation)
+            let commit = WaitingCommit(
+                bytes: bytes,
+                preparing: prepare,
+                body: body,
+                continuation: continuation
+            )
             let isFirst = pending.withLock { pending in
                 pending.append(commit)
                 return pending.count == 1
@@ -71,7 +79,12 @@ package actor Database {
 
     private func commitPending() {
         let (commits, isRest) = pending.withLock { pending in
-            let commits = Array(pending.prefix(Database.commitLimit))
+            var bytes = 0
+            let rest = pending.prefix(Database.commitLimit).firstIndex { commit in
+                bytes += commit.bytes
+                return bytes > Database.byteLimit
+            }
+            let commits = Array(pending.prefix(max(1, rest ?? Database.commitLimit)))
             pending.removeFirst(commits.count)
             return (commits, !pending.isEmpty)
         }
@@ -123,6 +136,8 @@ package actor Database {
 
 /// Calls whose caller waits for their commit.
 private protocol PendingCommit: AnyObject, Sendable {
+    /// About how many their preparation makes.
+    var bytes: Int { get }
     /// Prepares them; `false` when that has failed, which ends them.
     func isPrepared() -> Bool
     /// Runs them in a transaction that is committed later.
@@ -136,6 +151,7 @@ private protocol PendingCommit: AnyObject, Sendable {
 
 /// `@unchecked Sendable`: what is variable belongs to the thread that commits it, which got it through the lock of `pending`.
 private final class WaitingCommit<Prepared, Value: Sendable>: PendingCommit, @unchecked Sendable {
+    let bytes: Int
     private let prepare: @Sendable () throws(GatewayError) -> Prepared
     private let body: @Sendable (any DatabaseConnection, Prepared) throws(GatewayError) -> Value
     private let continuation: CheckedContinuation<Result<Value, GatewayError>, Never>
@@ -143,10 +159,12 @@ private final class WaitingCommit<Prepared, Value: Sendable>: PendingCommit, @un
     private var value: Value?
 
     init(
+        bytes: Int,
         preparing prepare: @escaping @Sendable () throws(GatewayError) -> Prepared,
         body: @escaping @Sendable (any DatabaseConnection, Prepared) throws(GatewayError) -> Value,
         continuation: CheckedContinuation<Result<Value, GatewayError>, Never>
     ) {
+        self.bytes = bytes
         self.prepare = prepare
         self.body = body
         self.continuation = continuation

@@ -162,6 +162,7 @@ package struct FlightRecorder: Sendable {
             }
             let read = long
             try await store.commit(
+                bytes: ended.response.size,
                 preparing: { () throws(GatewayError) in
                     let error = ended.errorMessage.map { RecordedText.clean($0, redacts) }
                     let thinking = FlightRecorder.thinking(ended.thinking, redacts)

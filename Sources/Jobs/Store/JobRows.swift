@@ -151,6 +151,7 @@ extension Store {
             )
         }
         try await commit(
+            bytes: isFull ? ending.output.count + ending.errorOutput.count : 0,
             preparing: { () throws(GatewayError) in
                 (
                     try StoredStream(.output, ending.output, isKept: isFull),

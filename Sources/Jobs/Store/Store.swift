@@ -152,10 +152,11 @@ package struct Store: Sendable {
     /// The same with what is prepared for it before anybody has to wait for the store's lock.
     @discardableResult
     func commit<Prepared, Value: Sendable>(
+        bytes: Int = 0,
         preparing prepare: @escaping @Sendable () throws(GatewayError) -> Prepared,
         _ body: @escaping @Sendable (any DatabaseConnection, Prepared) throws(GatewayError) -> Value
     ) async throws(GatewayError) -> Value {
-        try await writer.commit(preparing: prepare, body)
+        try await writer.commit(bytes: bytes, preparing: prepare, body)
     }
 
     /// Runs calls that only read.

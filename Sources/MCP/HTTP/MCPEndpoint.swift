@@ -114,6 +114,7 @@ package final class MCPEndpoint: Sendable {
         let acceptance: Acceptance
         /// The session of a legacy call.
         let session: String?
+        let principal: Principal
     }
 
     private func begin(_ request: HTTPRequest, _ principal: Principal) -> Beginning {
@@ -145,14 +146,19 @@ package final class MCPEndpoint: Sendable {
         case .dropped: return .answer(HTTPResponse(status: 202))
         case .modern(let message):
             let plan = server.planModern(message, from: caller, fields: request.fields)
-            return carryOut(plan, acceptance, session: nil)
+            return carryOut(plan, acceptance, session: nil, principal)
         case .initialize(let message):
             return .answer(initialize(message, request, principal))
         case .legacy(let message):
             return withSession(request, principal, message.id) { session, token in
                 var caller = caller
                 caller.connection = token
-                return carryOut(server.plan(message, in: session, from: caller), acceptance, session: token)
+                return carryOut(
+                    server.plan(message, in: session, from: caller),
+                    acceptance,
+                    session: token,
+                    principal
+                )
             }
         case .legacyNotification(let method, let params):
             return withSession(request, principal, nil) { _, token in
@@ -164,10 +170,18 @@ package final class MCPEndpoint: Sendable {
         }
     }
 
-    private func carryOut(_ plan: Plan, _ acceptance: Acceptance, session: String?) -> Beginning {
+    private func carryOut(
+        _ plan: Plan,
+        _ acceptance: Acceptance,
+        session: String?,
+        _ principal: Principal
+    ) -> Beginning {
         switch plan {
         case .reply(let reply): .answer(MCPEndpoint.response(reply, acceptance))
-        case .work(let work): .pending(PendingCall(work: work, acceptance: acceptance, session: session))
+        case .work(let work):
+            .pending(
+                PendingCall(work: work, acceptance: acceptance, session: session, principal: principal)
+            )
         }
     }
 
@@ -234,9 +248,7 @@ package final class MCPEndpoint: Sendable {
         }
         switch look(token, principal) {
         case .found(let session): return body(session, token)
-        case .unknown:
-            let error = ProtocolError.invalidRequest("Unknown MCP session")
-            return .answer(MCPEndpoint.response(.failure(id, error, status: 404), .json))
+        case .unknown: return .answer(MCPEndpoint.unknownSession(id))
         case .full: return .answer(MCPEndpoint.full(id))
         }
     }
@@ -244,6 +256,11 @@ package final class MCPEndpoint: Sendable {
     private func notice(_ method: String, _ params: JSON?, session: String) {
         guard let cancelled = CancelledNotice(method, params) else { return }
         calls.cancel(CallTable.Key(session: session, id: cancelled.id), .client(cancelled.reason))
+    }
+
+    private static func unknownSession(_ id: RequestID?) -> HTTPResponse {
+        let error = ProtocolError.invalidRequest("Unknown MCP session")
+        return response(.failure(id, error, status: 404), .json)
     }
 
     private static func full(_ id: RequestID?) -> HTTPResponse {
@@ -277,6 +294,10 @@ package final class MCPEndpoint: Sendable {
 
     private func answer(_ pending: PendingCall) async -> HTTPResponse {
         let id = pending.work.id
+        // It may have been deleted while this waited for a thread, and what runs in a deleted session is cancelled by nobody.
+        if let session = pending.session, case .unknown = look(session, pending.principal) {
+            return MCPEndpoint.unknownSession(id)
+        }
         let cancellation = Cancellation()
         let events: AsyncStream<CallEvent>
         do throws(CallTable.Refusal) {

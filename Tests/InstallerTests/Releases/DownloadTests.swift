@@ -14,9 +14,10 @@ private func serving<Value>(
 ) async throws -> Value {
     let server = try HTTPServer.start(
         HTTPServer.Options(),
-        routes: HTTPServer.Routes(handler: { request in
-            paths[request.target] ?? HTTPResponse(status: 404, body: .bytes(Array("<h1>not found</h1>".utf8)))
-        })
+        routes: HTTPServer.Routes { request in
+            let missing = HTTPResponse(status: 404, body: .bytes(Array("<h1>not found</h1>".utf8)))
+            return .answered(paths[request.target] ?? missing)
+        }
     )
     do {
         let value = try await body("http://127.0.0.1:\(server.listener.port)")
