@@ -75,7 +75,8 @@ def parts_of_it(home, good):
         home.port = own
         shutil.rmtree(folder)
         gone(home)
-    for line, title in (("ListenStream=127.0.0.1:99999", "with an address that is none"), ("ListenStream=", "without any address")):
+    for line, title, why in (("ListenStream=127.0.0.1:99999", "with an address that is none", "at '127.0.0.1:99999' first"),
+                             ("ListenStream=", "without any address", "listen nowhere")):
         with section(f"settings of the socket {title}"):
             told = anew(home, good[0], "systemd")
             folder = beside(home, "socket", f"[Socket]\n{line}" if line.endswith("=") else f"[Socket]\nListenStream=\n{line}")
@@ -84,7 +85,7 @@ def parts_of_it(home, good):
             check("status names the unit", says(home.status(), what), what, home.status()["notices"])
             contains("and so does a repair", " ".join(home.json("repair", code=1).json["remaining"]), what)
             error = refused(home, "restart", code="unit-invalid", help=f"{UNIT}.socket.d")
-            contains("and a restart, which ends nothing", error.get("message") or "", what)
+            contains("and a restart, which ends nothing", error.get("message") or "", why)
             equal("the gateway goes on", (alive(told["pid"]), home.status()["healthy"]), (True, True))
             shutil.rmtree(folder)
             home.systemctl("daemon-reload")
@@ -132,10 +133,88 @@ def unopenable(home, good):
         equal("an address of the user's that includes it: the gateway goes on", (alive(told["pid"]), home.status()["healthy"]), (True, True))
         shutil.rmtree(folder)
         home.json("setup", "--port", str(home.port))
+        folder = own_address(home, "", "%t/gateway.sock")
+        contains("one that is none of TCP is refused", refused(home, "restart", code="unit-invalid").get("message") or "", "%t/gateway.sock")
+        equal("and the gateway goes on", (alive(told["pid"]), home.status()["healthy"]), (True, True))
+        shutil.rmtree(folder)
+        gone(home)
+    with section("a stranger on the same port, for the other family alone"), socket.socket(socket.AF_INET6) as stranger:
+        url = anew(home, good[0], "systemd")["url"]
+        stranger.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        stranger.bind(("::", home.port))
+        stranger.listen()
+        told = home.json("restart").status
+        equal("is not in the way of a restart", (told["healthy"], told["url"]), (True, url))
+        gone(home)
+
+
+def edited(home, good):
+    def edit(kind, old, new):
+        path = os.path.join(unit_folder(home), f"{UNIT}.{kind}")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        equal("the unit has what is to be edited", text.count(old), 1)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.replace(old, new))
+        return path
+
+    with section("a socket whose unit file the user has edited"), taken_port() as taken:
+        told, own, other = anew(home, good[0], "systemd"), home.port, free_port()
+        path = edit("socket", f":{own}", f":{taken}")
+        refused(home, "restart", code="port-in-use")
+        equal("to an address that is taken: the gateway goes on", (alive(told["pid"]), home.status()["healthy"]), (True, True))
+        edit("socket", f":{taken}", f":{other}")
+        home.json("setup", "--port", str(taken))
+        told, home.port = home.json("restart").status, other
+        equal("to another one: there it is, whoever has that of the settings", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{other}/mcp"))
+        keeps_socket(home, told["url"])
+        home.port = own
+        os.unlink(path)
+        home.json("setup", "--port", str(own))
+        equal("taken away, it is where the settings say", home.json("restart").status["url"], f"http://127.0.0.1:{own}/mcp")
+        gone(home)
+    with section("a service whose unit file the user has edited, so that it does not go with its socket"):
+        anew(home, good[0], "systemd")
+        own = home.port
+        path = edit("service", f"Requires={UNIT}.socket\n", "")
+        home.systemctl("daemon-reload")
+        home.port = free_port()
+        home.json("setup", "--port", str(home.port))
+        told = home.json("restart").status
+        equal("a restart moves both", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{home.port}/mcp"))
+        keeps_socket(home, told["url"])
+        home.port = own
+        os.unlink(path)
+        home.json("setup", "--port", str(own))
+        home.json("restart")
         gone(home)
 
 
 def interrupted(home, good):
+    with section("a restart to another port while the gateway that was killed is not gone yet"):
+        own, other = home.port, free_port()
+        anew(home, good[0], "systemd")
+        marks = [os.path.join(home.path, name) for name in ("ending", "may-end")]
+        folder = beside(home, "service", f"[Service]\nExecStopPost=/bin/sh -c 'touch {marks[0]}; while [ ! -e {marks[1]} ]; do sleep 0.05; done'")
+        home.systemctl("daemon-reload")
+        os.kill(home.status()["pid"], signal.SIGKILL)
+        check("it ends", within(20, lambda: os.path.exists(marks[0])), "it ends", home.status())
+        home.json("setup", "--port", str(other))
+        restarting = begin(home, "restart")
+        check("the restart waits for that", within(20, lambda: "stop" in home.systemctl("list-jobs", "--no-legend")), "a job", home.systemctl("list-jobs"))
+        with open(marks[1], "w", encoding="utf-8"):
+            pass
+        equal("and comes to its end", restarting.wait(60), 0)
+        told, home.port = home.status(), other
+        equal("the next one is where the settings say", (told["healthy"], told["url"]), (True, f"http://127.0.0.1:{other}/mcp"))
+        keeps_socket(home, told["url"])
+        home.port = own
+        home.json("setup", "--port", str(own))
+        shutil.rmtree(folder)
+        home.systemctl("daemon-reload")
+        gone(home)
+        for mark in marks:
+            os.unlink(mark)
     for number in (signal.SIGINT, signal.SIGKILL):
         with section(f"a restart to another port that gets {number.name} while the gateway ends"):
             own, other = home.port, free_port()
@@ -216,7 +295,7 @@ def inside(bundle, manager, *words):
         if words:
             hidden(home, good)
         else:
-            for part in (closed, parts_of_it, files_gone, unopenable, interrupted, other_commands):
+            for part in (closed, parts_of_it, files_gone, unopenable, edited, interrupted, other_commands):
                 part(home, good)
     finally:
         world.close()

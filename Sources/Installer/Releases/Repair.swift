@@ -227,6 +227,12 @@ extension Installation {
     ) async throws(GatewayError) -> [String] {
         var notices: [String] = []
         var touched = false
+        let hasUnits = plan.steps.contains { if case .writeUnit = $0 { true } else { false } }
+        // Before anything is restarted by them.
+        if let units, hasUnits {
+            notices += try UnitInstallation(layout: layout, files: files).write(units, receipt: &receipt)
+                .notices
+        }
         for step in plan.steps {
             switch step {
             case .recover, .remove, .discard: continue
@@ -245,11 +251,7 @@ extension Installation {
             case .writeUnit: continue
             }
         }
-        if let units, plan.steps.contains(where: { if case .writeUnit = $0 { true } else { false } }) {
-            let outcome = try UnitInstallation(layout: layout, files: files).write(units, receipt: &receipt)
-            notices += outcome.notices
-            try await service.reloadUnits()
-        }
+        if hasUnits { try await service.reloadUnits() }
         // What runs may have been loaded from what was damaged.
         if touched {
             receipt.startedWith = nil

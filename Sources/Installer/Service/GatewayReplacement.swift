@@ -109,7 +109,9 @@ extension GatewayService: ServiceControl {
 
     /// What is wrong with units by which the gateway runs now, and would not, or somewhere else, after a crash; `nil` when nothing is.
     func unitTrouble() async -> String? {
-        guard let state = await unitState(), state.isWanted else { return nil }
+        guard let state = await unitState(), state.service.isAtWork || state.socket.isAtWork else {
+            return nil
+        }
         if let error = systemd.unreadable(state) {
             return error.message + (error.help.map { "; \($0)" } ?? "")
         }

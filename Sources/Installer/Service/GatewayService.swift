@@ -375,7 +375,7 @@ struct GatewayService: Sendable {
         // Asked first, so that nothing is written when nobody could read it.
         try await systemd.refuseForeign("\(layout.unitName).service")
         try refuseForeignUnit()
-        try await systemd.refuseTakenPort(settings, again: options.again)
+        try await systemd.refuseUnopenable(settings, again: options.again, isRewritten: isSocketOurs)
         try await stopFormerUnits()
         let service = options.again ? self : await leavingSocket(isStarting: true)
         let outcome = try await service.writeUnits(options)

@@ -80,6 +80,13 @@ extension GatewayService {
         }
     }
 
+    /// Whether the unit file of the socket is to say what the settings do: the user may have edited it.
+    var isSocketOurs: Bool {
+        guard let receipt = try? Receipt.known(layout, files: machine.files).receipt else { return true }
+        let installation = UnitInstallation(layout: layout, files: machine.files)
+        return (try? installation.leaves(gatewayUnits.socket, receipt)) != true
+    }
+
     func writeUnits(_ options: StartOptions) async throws(GatewayError) -> UnitInstallation.Outcome {
         if !UnitInstallation.journalIsReadable() { try machine.files.makeDirectory(layout.logs) }
         let units = gatewayUnits

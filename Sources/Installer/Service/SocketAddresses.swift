@@ -112,11 +112,22 @@ extension SystemdService {
         return place.flatMap { (1...65_535).contains($0.port) ? $0 : nil }
     }
 
-    /// Throws `port-in-use`, or why else the manager could not open what a restart has it open; nothing is changed.
+    /// Throws `port-in-use`, `unit-invalid`, or why else the manager could not open what a restart has it open; nothing is changed.
     ///
-    /// By the files on disk: to have the manager read them could close the socket that is open.
-    func refuseUnopenable(_ settings: Settings, _ state: State) throws(GatewayError) {
+    /// By the files on disk, and by settings that the one of the unit is to have: to have the manager read them could close the
+    /// socket that is open.
+    func refuseUnopenable(_ state: State, inItsFile settings: Settings? = nil) throws(GatewayError) {
         let files = machine.files
+        let named = namedAddresses(state.socket, first: settings.map { [$0.listenAddress] })
+        guard let first = named.first, SystemdService.place(first) != nil else {
+            throw GatewayError(
+                "unit-invalid",
+                named.isEmpty
+                    ? "the socket of the gateway would listen nowhere"
+                    : "the socket of the gateway would listen at '\(named[0])' first, which is no address of TCP",
+                help: "put one such as 127.0.0.1:3333 first in your own settings of it, in '\(socket).d'"
+            )
+        }
         var own: [PortOwner.Listener]
         if let pid = state.service.mainPID {
             own = PortOwner.listeners(of: pid, files: files)
@@ -127,9 +138,9 @@ extension SystemdService {
         }
         let dropIns = dropInsOnDisk(state.socket)
         let isFree = dropIns.contains { ((try? files.readText($0)) ?? "").contains("FreeBind") }
-        let ours = settings.listenAddress
-        for text in namedAddresses(state.socket, first: [ours]) {
-            guard let place = text == ours ? settings : SystemdService.place(text) else { continue }
+        for place in named.compactMap(SystemdService.place) {
+            // What is open is opened again.
+            if own.contains(where: { $0.isAt(place) }) { continue }
             do throws(GatewayError) {
                 try GatewayService.checkAddress(place, besides: own, files: files)
             } catch  where error.code != "port-in-use" && !dropIns.isEmpty {
@@ -145,8 +156,12 @@ extension SystemdService {
     func refuseSecondListener(_ settings: Settings, _ state: State) throws(GatewayError) {
         // Also those that the manager has not read yet: to have it read them now could close the socket that is to stay.
         let all = dropInsOnDisk(state.socket)
+        let splitsFamilies = all.contains {
+            ((try? machine.files.readText($0)) ?? "").contains("BindIPv6Only")
+        }
         func isOurs(_ text: String) -> Bool {
             guard let place = SystemdService.place(text), place.port == settings.port else { return false }
+            if splitsFamilies { return place.isSameAddress(settings) }
             guard let address = PortOwner.address(of: place.host) else { return false }
             return PortOwner.conflicts(address, settings.host)
         }

@@ -159,7 +159,7 @@ struct SystemdService: Sendable {
             }
             var moves = false
             if self.mayMove(before, again: again), !onlyRunning {
-                try self.refuseUnopenable(settings, standing)
+                try self.refuseUnopenable(standing)
                 moves = socketChanged || isStale || self.listensElsewhere(standing, settings)
             }
             // A gateway of ours that is still there without its socket gets another listener from the new one.
@@ -175,13 +175,11 @@ struct SystemdService: Sendable {
             }
             try bus.resetFailed(self.service)
             try bus.resetFailed(self.socket)
-            // One job, which the manager does to its end whatever becomes of this process: a gateway that runs is ended before, and
-            // started after that (systemd.unit(5), `Requires=`).
-            var outcome = moves ? try bus.perform(.restart, self.socket, within: .seconds(60)) : "done"
+            var outcome = moves ? try self.reopen(bus) : "done"
             if outcome == "done" {
                 // A start would wait until the pause after a crash is over.
-                let isPausing = before.service.subState == "auto-restart"
-                let action: ServiceBus.Action = !moves && (again || isPausing) ? .restart : .start
+                let isPausing = try bus.unit(self.service).subState == "auto-restart"
+                let action: ServiceBus.Action = isPausing || (again && !moves) ? .restart : .start
                 outcome = try bus.perform(action, self.service, within: .seconds(60))
             }
             let after = try self.state(bus)
@@ -194,12 +192,36 @@ struct SystemdService: Sendable {
         }
     }
 
-    /// Throws `port-in-use` where the gateway would have to move to a port that somebody else has; nothing is changed.
-    func refuseTakenPort(_ settings: Settings, again: Bool) async throws(GatewayError) {
+    /// Closes the socket and opens it where its files say, in one job, which the manager does to its end whatever becomes of this
+    /// process; gives the manager's word for the outcome.
+    ///
+    /// A gateway that runs is ended before, and started after that (systemd.unit(5), `Requires=`).
+    private func reopen(_ bus: ServiceBus) throws(GatewayError) -> String {
+        // What ends by itself is not taken along.
+        if try bus.unit(service).activeState == "deactivating" {
+            _ = try bus.perform(.stop, service, within: .seconds(60))
+        }
+        let outcome = try bus.perform(.restart, socket, within: .seconds(60))
+        // Nor is one whose unit the user has edited so; the socket is not opened beside it then.
+        guard outcome == "failed", try bus.unit(socket).activeState != "failed" else { return outcome }
+        _ = try end(bus)
+        return "done"
+    }
+
+    /// Throws `port-in-use`, or why else the manager could not open the socket of a gateway that would have to move; nothing is
+    /// changed.
+    ///
+    /// `isRewritten` says whether the unit file of the socket is to say first what the settings do.
+    func refuseUnopenable(
+        _ settings: Settings,
+        again: Bool,
+        isRewritten: Bool
+    ) async throws(GatewayError) {
         try await talk { (bus) throws(GatewayError) in
             let state = try self.state(bus)
             if again || state.service.mainPID == nil { try self.refuseSecondListener(settings, state) }
-            if self.mayMove(state, again: again) { try self.refuseUnopenable(settings, state) }
+            guard self.mayMove(state, again: again) else { return }
+            try self.refuseUnopenable(state, inItsFile: isRewritten ? settings : nil)
         }
     }
 

@@ -98,6 +98,11 @@ struct UnitInstallation {
         return UnitPlan.step(wanted: SHA256.hex(Array(unit.text.utf8)), present: present)
     }
 
+    /// Whether the file of a unit is somebody else's, and stays as it is.
+    func leaves(_ unit: UnitFiles.Unit, _ receipt: Receipt) throws(GatewayError) -> Bool {
+        try step(unit, receipt) == .leave
+    }
+
     /// The paths of units that the receipt has and that are gone, or are ours in an older form.
     func stale(_ units: [UnitFiles.Unit], _ receipt: Receipt) throws(GatewayError) -> [String] {
         var stale: [String] = []

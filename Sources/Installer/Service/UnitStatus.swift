@@ -66,14 +66,16 @@ extension GatewayService {
         if !dropIns.isEmpty {
             status.notices.append("your own settings apply: \(dropIns.joined(separator: ", "))")
         }
-        if service.activeState == "failed" {
+        if service.activeState == "failed", service.result != "success" {
             status.notices.append("the last run ended with '\(service.result)'")
         } else if state.socket.activeState == "failed" {
             status.notices.append(
                 "systemd could not open its socket; '\(Product.name) start' tries that again"
             )
         }
-        guard service.mainPID == nil, state.socket.subState == "listening", !isLost else { return socket }
+        guard service.mainPID == nil, state.socket.subState == "listening", !isLost,
+            systemd.unreadable(state) == nil
+        else { return socket }
         status.notices.append("the socket is open: the next connection starts the gateway")
         status.awaitsConnection = true
         if let address = socket.address, !socket.isOverridden, !address.isSameAddress(settings) {
