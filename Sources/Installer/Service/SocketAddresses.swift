@@ -128,13 +128,12 @@ extension SystemdService {
                 help: "put one such as 127.0.0.1:3333 first in your own settings of it, in '\(socket).d'"
             )
         }
-        var own: [PortOwner.Listener]
-        if let pid = state.service.mainPID {
-            own = PortOwner.listeners(of: pid, files: files)
-        } else {
-            // Of a socket without a gateway the manager is the owner, and may have others of the user's.
+        var own = state.service.mainPID.map { PortOwner.listeners(of: $0, files: files) } ?? []
+        if !hasLostSocket(state) {
+            // The manager has them as well, and after a gateway that ends just now alone; it may have others of the user's.
             let open = state.socket.listens.compactMap(SystemdService.place)
-            own = PortOwner.listeners(files: files).filter { listener in open.contains(where: listener.isAt) }
+            own += PortOwner.listeners(files: files).filter { listener in open.contains(where: listener.isAt)
+            }
         }
         let dropIns = dropInsOnDisk(state.socket)
         let isFree = dropIns.contains { ((try? files.readText($0)) ?? "").contains("FreeBind") }
