@@ -97,10 +97,10 @@ private struct JSONParser {
 
     mutating func word(_ word: StaticString) throws(JSONSyntaxError) {
         let count = word.utf8CodeUnitCount
-        guard position + count <= bytes.count,
-            UnsafeRawBufferPointer(start: word.utf8Start, count: count)
-                .elementsEqual(bytes[position..<position + count])
-        else { throw error("expected \(word)") }
+        guard position + count <= bytes.count else { throw error("expected \(word)") }
+        for index in 0..<count where bytes[position + index] != word.utf8Start[index] {
+            throw error("expected \(word)")
+        }
         position += count
     }
 
@@ -169,7 +169,9 @@ private struct JSONParser {
         var isInteger = true
         if peek == UInt8(ascii: "-") { position += 1 }
         let digits = position
-        try skipDigits()
+        // Of as many digits as always fit.
+        var magnitude: Int64 = 0
+        try skipDigits { digit in magnitude = magnitude &* 10 &+ Int64(digit) }
         if bytes[digits] == UInt8(ascii: "0"), position - digits > 1 {
             throw error("a number may not start with 0")
         }
@@ -184,7 +186,8 @@ private struct JSONParser {
             if peek == UInt8(ascii: "+") || peek == UInt8(ascii: "-") { position += 1 }
             try skipDigits()
         }
-        let text = String(decoding: bytes[start..<position], as: UTF8.self)
+        if isInteger, position - digits <= 18 { return .int(digits > start ? -magnitude : magnitude) }
+        let text = String(decoding: UnsafeRawBufferPointer(rebasing: bytes[start..<position]), as: UTF8.self)
         if isInteger, let value = Int64(text) { return .int(value) }
         guard let value = Double(text), value.isFinite else { throw error("the number is out of range") }
         return .double(value)
@@ -192,30 +195,37 @@ private struct JSONParser {
 
     var peek: UInt8? { position < bytes.count ? bytes[position] : nil }
 
-    mutating func skipDigits() throws(JSONSyntaxError) {
+    mutating func skipDigits(_ take: (UInt8) -> Void = { _ in }) throws(JSONSyntaxError) {
         let start = position
-        while let byte = peek, byte >= 0x30, byte <= 0x39 { position += 1 }
+        while let byte = peek, byte >= 0x30, byte <= 0x39 {
+            take(byte - 0x30)
+            position += 1
+        }
         guard position > start else { throw error("expected a value") }
     }
 
     /// A string, starting at its opening quote.
     ///
-    /// The common case, no escape, is one copy.
+    /// The common case, ASCII and no escape, is one copy, and none of it is generic code.
     mutating func text() throws(JSONSyntaxError) -> String {
         position += 1
         let start = position
+        var allBits: UInt8 = 0
         while position < bytes.count {
             let byte = bytes[position]
             if byte == 0x22 {
-                let slice = bytes[start..<position]
-                guard let text = String(validating: slice, as: UTF8.self) else {
-                    throw error("invalid UTF-8")
-                }
+                let found = UnsafeRawBufferPointer(rebasing: bytes[start..<position])
+                let isASCII = allBits < 0x80
+                guard
+                    let text = isASCII
+                        ? String(decoding: found, as: UTF8.self) : String(validating: found, as: UTF8.self)
+                else { throw error("invalid UTF-8") }
                 position += 1
                 return text
             }
             if byte == 0x5C { return try escapedText(from: start) }
             if byte < 0x20 { throw error("a control character in a string") }
+            allBits |= byte
             position += 1
         }
         throw error("the text ends inside a string")

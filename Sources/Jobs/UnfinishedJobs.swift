@@ -188,9 +188,9 @@ package struct UnfinishedJobs: Sendable {
         }
         defer { withExtendedLifetime(lock) {} }
         let files = machine.files
-        guard let owner = try files.readIfPresent(found.directory.owner, limit: 256),
-            !registry.isAlive(String(decoding: owner, as: UTF8.self))
-        else { return false }
+        guard let gateway = try found.directory.gateway(files), !registry.isAlive(gateway) else {
+            return false
+        }
         var claim = try FileLock.attempt(found.directory.lock)
         // The gateway has died just after it had started the runner, which has not said so yet.
         if claim == nil, let runner = starting(found.directory) {

@@ -107,29 +107,51 @@ package enum ProcessTable {
 
     /// Reads a line of /proc/PID/stat; the command in parentheses may contain any bytes, parentheses included.
     package static func parse(_ line: [UInt8]) -> ProcessEntry? {
-        guard let open = line.firstIndex(of: UInt8(ascii: "(")),
-            let close = line.lastIndex(of: UInt8(ascii: ")")), open < close
-        else { return nil }
-        func number<Number: FixedWidthInteger>(_ digits: ArraySlice<UInt8>) -> Number? {
-            Number(String(decoding: digits, as: UTF8.self))
+        guard let close = line.lastIndex(of: UInt8(ascii: ")")), close + 2 < line.count else { return nil }
+        // By hand: a runner reads its own line and its provider's before anything else, and has no generic code loaded yet.
+        var position = 0
+        func number() -> Int64? {
+            var value: Int64 = 0
+            let isNegative = position < line.count && line[position] == UInt8(ascii: "-")
+            if isNegative { position += 1 }
+            let start = position
+            while position < line.count, line[position] >= 0x30, line[position] <= 0x39 {
+                let (tens, isTooLarge) = value.multipliedReportingOverflow(by: 10)
+                guard !isTooLarge else { return nil }
+                value = tens &+ Int64(line[position] - 0x30)
+                position += 1
+            }
+            guard position > start, value >= 0 else { return nil }
+            position += 1
+            return isNegative ? -value : value
         }
-        // A runner reads its own line and its provider's before anything else: what nobody asks for stays bytes.
-        let fields = line[(close + 1)...].split(separator: 0x20, maxSplits: 22)
-        guard let pid: Int32 = number(line[..<open].prefix { $0 != 0x20 }), fields.count > 21,
-            let state = fields[0].first.map({ Character(UnicodeScalar($0)) }),
-            let parent: Int32 = number(fields[1]), let group: Int32 = number(fields[2]),
-            let session: Int32 = number(fields[3]), let user: UInt64 = number(fields[11]),
-            let system: UInt64 = number(fields[12]), let start: UInt64 = number(fields[19]),
-            let pages: Int64 = number(fields[21])
+        func skip(_ fields: Int) {
+            for _ in 0..<fields {
+                while position < line.count, line[position] != 0x20 { position += 1 }
+                position += 1
+            }
+        }
+        let pid = number().flatMap(Int32.init(exactly:))
+        position = close + 4
+        let parent = number().flatMap(Int32.init(exactly:))
+        let group = number().flatMap(Int32.init(exactly:))
+        let session = number().flatMap(Int32.init(exactly:))
+        skip(7)
+        let user = number(), system = number()
+        skip(6)
+        let start = number()
+        skip(1)
+        guard let pid, let parent, let group, let session, let user, let system, let start,
+            let pages = number()
         else { return nil }
         return ProcessEntry(
-            identity: ProcessIdentity(pid: pid, startTime: start),
+            identity: ProcessIdentity(pid: pid, startTime: UInt64(clamping: start)),
             parent: parent,
             group: group,
             session: session,
-            state: state,
-            processorTicks: user + system,
-            residentBytes: pages * Int64(sysconf(Int32(_SC_PAGESIZE)))
+            state: Character(UnicodeScalar(line[close + 2])),
+            processorTicks: UInt64(clamping: user) + UInt64(clamping: system),
+            residentBytes: pages &* Int64(sysconf(Int32(_SC_PAGESIZE)))
         )
     }
 

@@ -9,7 +9,8 @@ import os
 import sqlite3
 import time
 
-from harness import LEGACY, MODERN, body_of, check, contains, envelope, equal, events, run, section, text_of, within
+from harness import LEGACY, MODERN, body_of, check, contains, envelope, equal, events, product, run, section, text_of, within
+from installed import namespace, namespaces_work
 
 JOB_TOOLS = ["llm_job_status", "llm_job_watch", "llm_job_result", "llm_job_cancel"]
 ASYNC_TOOLS = [f"{name}_request_async" for name in ("claude", "codex", "gemini", "grok", "mistral")]
@@ -29,6 +30,8 @@ def drive(world):
         cancelling(world, gateway)
     with section("a killed gateway"):
         killed_gateway(world)
+    with section("a full disk"):
+        full_disk(world)
     with section("deferral"):
         deferral(world)
     with section("another principal"):
@@ -314,6 +317,44 @@ def long_output(world):
     equal("there are the pieces of it and no others", held(), 191)
     database.close()
     equal("the gateway ends well", second.hang_up(), 0)
+
+
+# Takes every byte and every inode of the disk that it runs on; what ended it is known by its code.
+FILL = "exec 2>/dev/null; cat /dev/zero >../big; n=0; while true >../f$n; do n=$((n + 1)); done; exit 7"
+# Leaves one page of it, and that is not enough for all that a job needs.
+NEARLY_FILL = "cat /dev/zero >../big 2>/dev/null; truncate -s -4096 ../big"
+# Runs a job on a small disk, and says what is there of it then.
+ON_SMALL_DISK = """cat >job/spec.json; cd job
+{before}
+'{program}' run-job "$PWD"
+echo "status $?"; cat exit.json; echo; ls"""
+
+
+def full_disk(world):
+    """How a job ended is written down also where no byte and no inode are left; where nothing can be begun, nothing is."""
+    namespaces_work(world)
+    disk = world.directory("disk")
+
+    def small_disk(before, script):
+        spec = {"version": 1, "job": {"id": "job", "provider": "grok", "correlationId": "c", "context": {}, "collected": [],
+                                      "submittedAt": "2026-11-21T10:10:00.000Z", "bootId": None},
+                "run": {"executable": "/bin/sh", "arguments": ["-c", script], "environment": {"PATH": "/usr/bin:/bin"},
+                        "hasInput": False, "outputBytes": 1 << 20, "graceMs": 300}}
+        mount = f"mount -t tmpfs -o size=256k,nr_inodes=40,mode=700 none '{disk}'; cd '{disk}'; mkdir job"
+        script = ON_SMALL_DISK.format(before=before, program=product("llm-gateway"))
+        ended = world.call([*namespace(mount), "sh", "-c", script], text=json.dumps(spec))
+        status, record, *rest = ended.stdout.splitlines()
+        return status, json.loads(record), rest, ended.stderr
+
+    status, record, files, told = small_disk("", FILL)
+    equal("the runner ends well", [status, told], ["status 0", ""])
+    equal("its record has the true end", [record["exitCode"], record["intervention"], record["error"]], [7, None, None])
+    equal("in place of what was kept for it", files, ["exit.json", "runner.jsonl", "spec.json", "stdout"])
+    status, record, files, told = small_disk(NEARLY_FILL, "true")
+    equal("where there is no room for a job, its runner says so", [status, record["exitCode"], record["error"]["code"], told],
+          ["status 0", 126, "disk-full", ""])
+    contains("in words", record["error"]["message"], "no space is left on the disk")
+    equal("and has begun nothing", files, ["exit.json", "spec.json", "stdout"])
 
 
 def deferral(world):

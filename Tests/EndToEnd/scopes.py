@@ -40,13 +40,12 @@ class Jobs:
         self.home, self.starts = home, starts
 
     def records(self):
-        """{id: what runner.json says} of the jobs whose provider runs."""
+        """{id: what runner.jsonl says} of the jobs whose provider runs."""
         found, folder = {}, self.home.file("jobs")
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
-            with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, name, "runner.json")) as file:
-                record = json.load(file)
-                if record["provider"]:
-                    found[name] = record
+            with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, name, "runner.jsonl")) as file:
+                runner, provider = map(json.loads, file)
+                found[name] = runner | provider
         return found
 
     def facts(self, pid):

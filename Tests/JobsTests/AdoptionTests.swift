@@ -27,8 +27,8 @@ struct AdoptionTests {
             "version": 1,
             "job": [
                 "id": .string(id), "provider": "claude", "correlationId": "c", "context": ["a": 1],
-                "collected": [], "submittedAt": .string(accepted.iso8601), "bootId": .optional(boot),
-                "submittedUptimeMs": .optional(uptime.map { Int($0 / 1_000_000) }),
+                "collected": [], "instance": .string(owner), "submittedAt": .string(accepted.iso8601),
+                "bootId": .optional(boot), "submittedUptimeMs": .optional(uptime.map { Int($0 / 1_000_000) }),
             ],
             "run": [
                 "executable": "/bin/sh", "arguments": ["-c", .string(script)],
@@ -37,7 +37,6 @@ struct AdoptionTests {
             ],
         ]
         try Files().makeDirectory(place.path)
-        try Files().write(owner.utf8, to: place.owner)
         try Files().write(json.compact, to: place.spec)
         return place
     }
@@ -80,7 +79,7 @@ struct AdoptionTests {
 
     @Test(
         "does not take for absent what cannot be read just now",
-        arguments: ["exit.json", "runner.json", "owner"]
+        arguments: ["exit.json", "runner.jsonl", "spec.json", "adopter"]
     )
     func unreadable(name: String) async throws {
         let place = try leave("echo done; exit 9")
@@ -88,6 +87,7 @@ struct AdoptionTests {
         #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
         // A link to itself is neither there nor absent; nor is a file for want of descriptors.
         let path = place.file(name)
+        try Files().write("another-that-is-gone".utf8, to: place.adopter)
         try Files().rename(path, to: place.file("kept"))
         try Files().link(path, to: path)
         #expect(await shop.scheduler.adopt() == AdoptionReport())
@@ -172,11 +172,9 @@ struct AdoptionTests {
         #expect(await first.outcome(within: .seconds(20))?.status == .completed)
     }
 
-    @Test("takes nothing for a job that has lost its owner or its description: it is being removed")
-    func halfRemoved() async throws {
-        let first = try leave("echo again"), second = try leave("echo again")
-        try Files().removeFile(first.owner)
-        try Files().removeFile(second.spec)
+    @Test("takes nothing for a job that has no description")
+    func undescribed() async throws {
+        try Files().removeFile(try leave("echo again").spec)
         #expect(await shop.scheduler.adopt() == AdoptionReport())
         #expect(shop.ended.all == [] && shop.findings.all == [])
     }

@@ -174,13 +174,17 @@ struct JobLookupTests {
     func cancelOrphan() async throws {
         let request = owned("echo never")
         let directory = shop.scheduler.directory(of: request.id)
-        let spec = JobSpec(request, submitted: WallClock.system.now(), boot: nil)
+        let spec = JobSpec(
+            request,
+            submitted: WallClock.system.now(),
+            boot: nil,
+            instance: "a-gateway-that-is-gone"
+        )
         try JobFiles.stage(
             request,
             spec,
             as: directory,
             for: directory,
-            instance: "a-gateway-that-is-gone",
             files: Files()
         )
         #expect(try await shop.scheduler.find(request.id, for: "ann")?.snapshot.status == .queued)

@@ -172,9 +172,9 @@ struct RetryTests {
     func adopted(isDecided: Bool) async throws {
         let shop = try shop()
         let request = failing(1, shop)
-        let spec = JobSpec(request, submitted: shop.machine.clock.now(), boot: nil)
+        let spec = JobSpec(request, submitted: shop.machine.clock.now(), boot: nil, instance: "gone")
         let place = shop.scheduler.directory(of: request.id)
-        try JobFiles.stage(request, spec, as: place, for: place, instance: "gone", files: Files())
+        try JobFiles.stage(request, spec, as: place, for: place, files: Files())
         let runner = try shop.machine.processes.launch(Command(Workshop.gateway, ["run-job", place.path]))
         #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
         if isDecided {

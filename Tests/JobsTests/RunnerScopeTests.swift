@@ -18,7 +18,6 @@ struct RunnerScopeTests {
         let place = shop.scheduler.directory(of: request.id)
         let spec = JobSpec(request, submitted: WallClock.system.now(), boot: nil)
         try Files().makeDirectory(place.path)
-        try Files().write("nobody".utf8, to: place.owner)
         try Files().write(spec.json.compact, to: place.spec)
         return place
     }
@@ -85,7 +84,10 @@ struct RunnerScopeTests {
         let runner = try #require(ProcessTable.identity(getpid()))
         var record = RunnerRecord(runner: runner, started: WallClock.system.now())
         record.group = "/a.slice/llm-cli-gateway-job-1.scope"
-        #expect(try #require(RunnerRecord(json: record.json)).group == record.group)
+        let place = shop.scheduler.directory(of: "1")
+        try Files().makeDirectory(place.path)
+        try record.begin(in: place, Files())
+        #expect(try RunnerRecord.of(place) == record)
         // There is no such group, whoever asks; what matters is who is not asked.
         #expect(record.scope(of: "1") == nil && record.scope(of: "2") == nil && record.scope(of: "") == nil)
         if let own = ControlGroup.own() {

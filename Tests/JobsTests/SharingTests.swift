@@ -294,14 +294,18 @@ struct SharingTests {
     func adopted() async throws {
         // As that gateway left it: with its runner and its name.
         let left = request(waits: true)
-        let spec = JobSpec(left, submitted: shop.machine.clock.now(), boot: nil)
+        let spec = JobSpec(
+            left,
+            submitted: shop.machine.clock.now(),
+            boot: nil,
+            instance: "a-gateway-that-is-gone"
+        )
         let directory = shop.scheduler.directory(of: left.id)
         try JobFiles.stage(
             left,
             spec,
             as: directory,
             for: directory,
-            instance: "a-gateway-that-is-gone",
             files: Files()
         )
         _ = try shop.machine.processes.launch(Command(Workshop.gateway, ["run-job", directory.path]))

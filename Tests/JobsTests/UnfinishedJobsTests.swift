@@ -18,17 +18,13 @@ struct UnfinishedJobsTests {
     /// Accepts a job and waits until its provider was started.
     private func running(_ script: String) async throws -> JobHandle {
         let handle = try await shop.scheduler.submit(shop.script(script))
-        let record = handle.directory.runner
-        #expect(
-            try await changes(in: handle.directory.path) {
-                ((try? JSON.parse(Files().read(record))) ?? .null)["provider"]?["pid"] != nil
-            }
-        )
+        let place = handle.directory
+        #expect(try await changes(in: place.path) { try RunnerRecord.of(place)?.provider != nil })
         return handle
     }
 
     private func runner(_ handle: JobHandle) throws -> ProcessIdentity {
-        try #require(ProcessIdentity(json: JSON.parse(Files().read(handle.directory.runner))["runner"]))
+        try #require(try RunnerRecord.of(handle.directory)).runner
     }
 
     @Test("are none where there is no folder for them, and none is made for the question")
@@ -127,7 +123,8 @@ struct UnfinishedJobsTests {
             "version": 1,
             "job": [
                 "id": .string(id), "provider": "claude", "correlationId": "c", "context": [:],
-                "collected": [], "submittedAt": .string(WallClock.system.now().iso8601), "bootId": .null,
+                "collected": [], "instance": .string(owner),
+                "submittedAt": .string(WallClock.system.now().iso8601), "bootId": .null,
             ],
             "run": [
                 "executable": "/bin/sh", "arguments": ["-c", .string(script)],
@@ -136,7 +133,6 @@ struct UnfinishedJobsTests {
             ],
         ]
         try Files().makeDirectory(place.path)
-        try Files().write(owner.utf8, to: place.owner)
         try Files().write(json.compact, to: place.spec)
         return place
     }

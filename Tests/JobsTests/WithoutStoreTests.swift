@@ -100,14 +100,18 @@ struct WithoutStoreTests {
     @Test("takes over what a gateway that is gone has left running")
     func adoption() async throws {
         let left = shop.script("\(shop.gate); echo answer")
-        let spec = JobSpec(left, submitted: shop.machine.clock.now(), boot: nil)
+        let spec = JobSpec(
+            left,
+            submitted: shop.machine.clock.now(),
+            boot: nil,
+            instance: "a-gateway-that-is-gone"
+        )
         let directory = JobDirectory(shop.layout.job(left.id))
         try JobFiles.stage(
             left,
             spec,
             as: directory,
             for: directory,
-            instance: "a-gateway-that-is-gone",
             files: Files()
         )
         _ = try shop.machine.processes.launch(Command(Workshop.gateway, ["run-job", directory.path]))

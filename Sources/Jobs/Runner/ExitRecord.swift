@@ -182,7 +182,10 @@ package struct ExitRecord: Sendable, Equatable {
     }
 }
 
-/// `runner.json`: who runs a job.
+/// `runner.jsonl`: who runs a job.
+///
+/// The first line is written before the provider is started and tells of the runner. The second one is appended then, and tells of
+/// the provider; a line without its line feed is not there yet.
 package struct RunnerRecord: Sendable, Equatable {
     /// The `run-job` process, which outlives the gateway.
     package var runner: ProcessIdentity
@@ -206,32 +209,42 @@ package struct RunnerRecord: Sendable, Equatable {
         return ControlGroup(path: group)
     }
 
-    /// The file's form.
-    var json: JSON {
-        [
-            "runner": runner.json, "provider": provider?.json ?? .null, "startedAt": .string(started.iso8601),
-            "controlGroup": .optional(group),
+    /// Writes the first line: from now on the job has begun.
+    func begin(in directory: JobDirectory, _ files: Files) throws(GatewayError) {
+        let line: JSON = [
+            "runner": runner.json, "startedAt": .string(started.iso8601), "controlGroup": .optional(group),
         ]
+        try files.write(line.compact + [0x0A], to: directory.runner, durable: false)
     }
 
-    /// Reads a `runner.json`; `nil` when it is none.
-    init?(json: JSON) {
-        guard let runner = ProcessIdentity(json: json["runner"]),
-            let started = json["startedAt"]?.string.flatMap(Timestamp.init(iso8601:))
-        else { return nil }
-        self.runner = runner
-        provider = ProcessIdentity(json: json["provider"])
-        self.started = started
-        group = json["controlGroup"]?.string
+    /// Appends the second line: from now on it is known whom to end should the runner be gone.
+    mutating func add(
+        provider: ProcessIdentity,
+        in directory: JobDirectory,
+        _ files: Files
+    ) throws(GatewayError) {
+        self.provider = provider
+        let line: JSON = ["provider": provider.json]
+        try files.append(line.compact + [0x0A], to: directory.runner)
     }
 
-    /// Reads the `runner.json` of a job; `nil` when there is none that is whole.
+    /// Reads the `runner.jsonl` of a job; `nil` when there is none that is whole.
     ///
     /// Throws what the file system throws when it cannot be told.
     package static func of(
         _ directory: JobDirectory,
         files: Files = Files()
     ) throws(GatewayError) -> RunnerRecord? {
-        try RecordFile.readIfWhole(directory.runner, files).flatMap(RunnerRecord.init(json:))
+        guard let bytes = try files.readIfPresent(directory.runner) else { return nil }
+        let lines = bytes.split(separator: 0x0A, omittingEmptySubsequences: false).dropLast().map { line in
+            try? JSON.parse(Array(line))
+        }
+        guard let first = lines.first ?? nil, let runner = ProcessIdentity(json: first["runner"]),
+            let started = first["startedAt"]?.string.flatMap(Timestamp.init(iso8601:))
+        else { return nil }
+        var record = RunnerRecord(runner: runner, started: started)
+        record.group = first["controlGroup"]?.string
+        if lines.count > 1 { record.provider = ProcessIdentity(json: lines[1]?["provider"]) }
+        return record
     }
 }

@@ -4,17 +4,18 @@ import Platform
 /// The files of one running job.
 ///
 /// ```
-/// spec.json     what to run, written by the gateway before anything else can see the directory
-/// owner         the gateway instance that answers for the job
-/// lock          held (flock) from before the runner's start to its end
-/// runner.json   who runs it; written once, so that a job is never run twice
+/// spec.json     what to run and which gateway has accepted it, written before anything else can see the directory;
+///               locked (flock) from before the runner's start to its end
+/// adopter       the gateway that answers for the job now, where that is another one
+/// runner.jsonl  who runs it; begun once, so that a job is never run twice
 /// stdin         the provider's standard input, where it has one
 /// stdout stderr what it wrote
+/// spare         room on the disk for how it ends, until it has ended
 /// exit.json     how it ended
-/// spare         room on the disk for exit.json, until that is written
 /// retry.json    that it is run once more, and how; what the attempts before left is in attempt-1, attempt-2…
 /// ```
-/// Files that the request brings along lie beside them.
+/// Files that the request brings along lie beside them. They are few on purpose: to make and to remove a file costs more than to
+/// write it, and there are some of them for each job.
 package struct JobDirectory: Sendable, Hashable {
     /// Absolute.
     package let path: String
@@ -25,24 +26,24 @@ package struct JobDirectory: Sendable, Hashable {
     /// The job's id.
     package var id: String { Files.name(of: path) }
 
-    /// A `JobSpec`; it is there before the directory has its final name.
+    /// A `JobSpec`; it is there before the directory has its final name, and never changes after that.
     package var spec: String { file("spec.json") }
-    /// The name of the instance that answers for the job; rewritten when another one adopts it.
-    package var owner: String { file("owner") }
-    /// What counts is whether somebody holds it (flock(2)), not what is in it.
-    package var lock: String { file("lock") }
+    /// What counts is whether somebody holds it (flock(2)).
+    package var lock: String { spec }
+    /// The name of the instance that answers for the job in place of the one that has accepted it.
+    package var adopter: String { file("adopter") }
     /// A `RunnerRecord`; not there until the runner has begun.
-    package var runner: String { file("runner.json") }
+    package var runner: String { file("runner.jsonl") }
     /// Not there when the provider reads `/dev/null`.
     package var standardInput: String { file("stdin") }
     /// At most `ProcessLimits.output` bytes; it grows while the provider works.
     package var standardOutput: String { file("stdout") }
-    /// Counts towards the same limit as `stdout`.
+    /// Counts towards the same limit as `stdout`; not there until something is written.
     package var standardError: String { file("stderr") }
     /// An `ExitRecord`, renamed into place: it is there whole, or the job is not over.
     package var exit: String { file("exit.json") }
 
-    /// Some bytes that are given back when the disk is too full to write how the job ended.
+    /// What becomes `exit`: neither bytes nor a file are needed any more when the job ends.
     package var spare: String { file("spare") }
 
     /// A `RetryRecord`, replaced atomically before each attempt after the first.
@@ -50,10 +51,20 @@ package struct JobDirectory: Sendable, Hashable {
 
     /// The names above: no request may bring a file that is called like one of them.
     static let reserved: Set<String> = [
-        "spec.json", "owner", "lock", "runner.json", "stdin", "stdout", "stderr", "exit.json", "spare",
+        "spec.json", "adopter", "runner.jsonl", "stdin", "stdout", "stderr", "spare", "exit.json",
         "retry.json",
     ]
 
     /// Something else in the directory.
     package func file(_ name: String) -> String { Layout.join(path, name) }
+
+    /// The instance that answers for the job; `nil` when its description is damaged or gone.
+    ///
+    /// Throws what the file system throws when it cannot be told.
+    func gateway(_ files: Files) throws(GatewayError) -> String? {
+        if let name = try files.readIfPresent(adopter, limit: 256) {
+            return String(decoding: name, as: UTF8.self)
+        }
+        return try RecordFile.readIfWhole(spec, files)?["job"]?["instance"]?.string
+    }
 }

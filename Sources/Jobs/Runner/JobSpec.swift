@@ -15,6 +15,8 @@ package struct JobSpec: Sendable {
     package var outputFormat: String?
     /// Who may see the job; `nil` means the local principal.
     package var owner: String?
+    /// The gateway instance that has accepted it; `JobDirectory.gateway` says which one answers for it now.
+    package var instance: String?
     /// What the gateway needs to read the output later; opaque here.
     package var context: JSON
     /// Relative names of files, or of directories with files, that belong to the output.
@@ -50,7 +52,8 @@ package struct JobSpec: Sendable {
             "job": [
                 "id": .string(id), "provider": .string(provider), "correlationId": .string(correlationID),
                 "requestKey": .optional(requestKey), "outputFormat": .optional(outputFormat),
-                "owner": .optional(owner), "context": context, "collected": .strings(collected),
+                "owner": .optional(owner), "instance": .optional(instance), "context": context,
+                "collected": .strings(collected),
                 "record": .string(recording.rawValue), "submittedAt": .string(submitted.iso8601),
                 "submittedUptimeMs": .optional(submittedUptime.map { Int($0) }), "bootId": .optional(boot),
                 "retryMs": .optional(retryTime.map(\.milliseconds)),
@@ -89,6 +92,7 @@ package struct JobSpec: Sendable {
         requestKey = job["requestKey"]?.string
         outputFormat = job["outputFormat"]?.string
         owner = job["owner"]?.string
+        instance = job["instance"]?.string
         context = job["context"] ?? .null
         collected = (job["collected"]?.array ?? []).compactMap(\.string)
         // Earlier versions kept everything.
@@ -122,13 +126,20 @@ package struct JobSpec: Sendable {
         }
     }
 
-    init(_ request: JobRequest, submitted: Timestamp, uptime: Int64? = nil, boot: String?) {
+    init(
+        _ request: JobRequest,
+        submitted: Timestamp,
+        uptime: Int64? = nil,
+        boot: String?,
+        instance: String? = nil
+    ) {
         id = request.id
         provider = request.provider
         correlationID = request.correlationID
         requestKey = request.requestKey
         outputFormat = request.outputFormat
         owner = request.owner
+        self.instance = instance
         retryTime = request.retryTime
         context = request.context
         collected = request.collected

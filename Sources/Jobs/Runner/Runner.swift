@@ -34,22 +34,33 @@ package enum Runner {
 
     /// Writes down how the job ended, whatever the disk is full of.
     ///
-    /// Without that the job would count as lost. On a full disk there is room where the spare file was; where even that does not
-    /// do, the runner waits until somebody has made some.
+    /// Without that the job would count as lost. Where not even the spare file will do, the runner waits until somebody has made room.
     private static func keep(_ record: ExitRecord, _ place: JobDirectory) throws(GatewayError) {
         let files = Files()
         var pause: UInt32 = 0
         while true {
             do throws(GatewayError) {
-                try RecordFile.write(record.json, to: place.exit, files)
-                try? files.removeFile(place.spare)
-                return
+                return try write(record, place, files)
             } catch  where error.code == "disk-full" && files.exists(place.path) {
-                try? files.removeFile(place.spare)
                 sleep(pause)
                 pause = min(pause + 1, 60)
             }
         }
+    }
+
+    private static func write(
+        _ record: ExitRecord,
+        _ place: JobDirectory,
+        _ files: Files
+    ) throws(GatewayError) {
+        do throws(GatewayError) {
+            try files.overwrite(record.json.compact, in: place.spare, cutting: true)
+            return try files.rename(place.spare, to: place.exit, durable: false)
+        } catch {
+            // There is none yet, it is too short, or this file system needs room also for what is written over something.
+            try? files.removeFile(place.spare)
+        }
+        try RecordFile.write(record.json, to: place.exit, files)
     }
 
     /// No terminal and no signal but SIGTERM reaches the run.
@@ -111,7 +122,7 @@ package enum Runner {
             try files.append([UInt8](repeating: 0x20, count: 8192), to: place.spare)
             let group = scope?.settle(clock)
             running.group = group?.path
-            try RecordFile.write(running.json, to: place.runner, files)
+            try running.begin(in: place, files)
             let child = try ChildProcess(
                 command(spec, place),
                 limits: spec.limits,
@@ -119,10 +130,9 @@ package enum Runner {
                 sweepsOrphans: true,
                 group: group
             )
-            running.provider = child.identity
             var failure: GatewayError?
             do throws(GatewayError) {
-                try RecordFile.write(running.json, to: place.runner, files)
+                try running.add(provider: child.identity, in: place, files)
             } catch {
                 // It runs already, and nobody would know it by the record: it is ended like a cancelled one.
                 failure = error
@@ -211,7 +221,8 @@ package enum Runner {
 /// `stdout` and `stderr` of a job, each byte appended as it comes.
 private final class OutputFiles {
     private let output: Int32
-    private let error: Int32
+    /// Opened with the first byte: many runs have nothing to say there.
+    private var error: Int32 = -1
     private let place: JobDirectory
     private(set) var outputBytes = 0
     private(set) var errorBytes = 0
@@ -219,12 +230,11 @@ private final class OutputFiles {
     init(_ place: JobDirectory) throws(GatewayError) {
         self.place = place
         output = try OutputFiles.open(place.standardOutput)
-        error = try OutputFiles.open(place.standardError)
     }
 
     deinit {
         close(output)
-        close(error)
+        if error >= 0 { close(error) }
     }
 
     func append(
@@ -233,7 +243,9 @@ private final class OutputFiles {
     ) throws(GatewayError) {
         switch stream {
         case .output: try OutputFiles.write(bytes, to: output, place.standardOutput, &outputBytes)
-        case .error: try OutputFiles.write(bytes, to: error, place.standardError, &errorBytes)
+        case .error:
+            if error < 0 { error = try OutputFiles.open(place.standardError) }
+            try OutputFiles.write(bytes, to: error, place.standardError, &errorBytes)
         }
     }
 

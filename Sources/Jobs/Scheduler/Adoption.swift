@@ -127,18 +127,17 @@ extension JobScheduler {
         for name in names where !name.hasPrefix(".") && !knows(name) {
             let directory = JobDirectory(layout.job(name))
             do throws(GatewayError) {
-                // A directory is there with both or not at all: without one of them it is being removed.
-                guard try machine.files.status(directory.spec) != nil,
-                    let bytes = try machine.files.readIfPresent(directory.owner, limit: 256)
-                else { continue }
-                let owner = String(decoding: bytes, as: UTF8.self)
+                // What has none is no job.
+                guard try machine.files.status(directory.spec) != nil else { continue }
+                let gateway = try directory.gateway(machine.files)
                 // Claimed by an earlier try of ours that could not read it.
-                if owner == registry.name {
+                if gateway == registry.name {
                     claimed.append(directory)
                     continue
                 }
-                if registry.isAlive(owner) { continue }
-                try machine.files.write(registry.name.utf8, to: directory.owner, durable: false)
+                // Nobody answers for what is damaged.
+                if let gateway, registry.isAlive(gateway) { continue }
+                try machine.files.write(registry.name.utf8, to: directory.adopter, durable: false)
                 claimed.append(directory)
             } catch {
                 failed(error)

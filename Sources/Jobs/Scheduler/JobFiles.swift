@@ -13,7 +13,6 @@ enum JobFiles {
         _ spec: JobSpec,
         as staged: JobDirectory,
         for directory: JobDirectory,
-        instance: String,
         files: Files
     ) throws(GatewayError) {
         guard isPlain(request.id) else {
@@ -30,7 +29,6 @@ enum JobFiles {
                 try folder.add(name, file.contents)
             }
             if spec.hasInput { try folder.add(Files.name(of: staged.standardInput), request.standardInput) }
-            try folder.add(Files.name(of: staged.owner), Array(instance.utf8))
             try folder.add(Files.name(of: staged.spec), spec.json.compact)
         } catch {
             try? files.removeTree(staged.path)

@@ -139,7 +139,13 @@ package actor JobScheduler {
 
     /// Writes a job's directory under a name that nobody takes for a job's.
     func stage(_ request: JobRequest) throws(GatewayError) -> (JobSpec, JobDirectory) {
-        var spec = JobSpec(request, submitted: machine.clock.now(), uptime: uptime, boot: registry.boot)
+        var spec = JobSpec(
+            request,
+            submitted: machine.clock.now(),
+            uptime: uptime,
+            boot: registry.boot,
+            instance: registry.name
+        )
         spec.environment[Leftovers.variable] = request.id
         spec.limits.output = min(spec.limits.output, limits.maxJobOutputBytes)
         guard jobs[request.id] == nil else {
@@ -151,7 +157,6 @@ package actor JobScheduler {
             spec,
             as: staged,
             for: directory(of: request.id),
-            instance: registry.name,
             files: machine.files
         )
         return (spec, staged)
@@ -398,6 +403,12 @@ package actor JobScheduler {
         take(.turnMissed, job.spec.id)
     }
 
+    /// Spares a runner what its libraries do before it starts, a tenth of its time: the Swift runtime looks for a program that
+    /// explains crashes, and OpenSSL, of which a runner uses nothing, asks what the processor can do.
+    private static let runnerEnvironment = [
+        "SWIFT_BACKTRACE": "enable=no,swift-backtrace=/", "OPENSSL_ia32cap": "0",
+    ]
+
     private func startRunner(_ job: Job) {
         // The notice of it may have been missed, where the kernel had none to give.
         if isCancelMarked(job.spec.id) {
@@ -410,7 +421,12 @@ package actor JobScheduler {
             guard let lock = try FileLock.attempt(job.directory.lock) else {
                 throw GatewayError("busy", "another process runs the job '\(job.spec.id)'")
             }
-            var command = Command(runnerExecutable, ["run-job", job.directory.path], directory: "/")
+            var command = Command(
+                runnerExecutable,
+                ["run-job", job.directory.path],
+                environment: JobScheduler.runnerEnvironment,
+                directory: "/"
+            )
             command.name = runnerName
             // It starts while the manager makes its scope, and waits for that before it starts anything itself.
             let scope = scopes.flatMap { RunnerScope(job.spec, layout, $0) }

@@ -143,9 +143,9 @@ package struct Forgetting: Sendable {
         _ registry: InstanceRegistry
     ) throws(GatewayError) -> Bool {
         guard try ExitRecord.of(directory, files: machine.files) != nil,
-            let owner = try machine.files.readIfPresent(directory.owner, limit: 256)
+            let gateway = try directory.gateway(machine.files)
         else { return false }
-        return !registry.isAlive(String(decoding: owner, as: UTF8.self))
+        return !registry.isAlive(gateway)
     }
 
     // MARK: files

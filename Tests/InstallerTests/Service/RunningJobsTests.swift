@@ -26,7 +26,8 @@ struct RunningJobsTests {
             "version": 1,
             "job": [
                 "id": .string(job), "provider": "codex", "correlationId": "c", "context": [:],
-                "collected": [], "submittedAt": .string(since), "bootId": .null,
+                "collected": [], "instance": "a-gateway-that-is-gone", "submittedAt": .string(since),
+                "bootId": .null,
             ],
             "run": [
                 "executable": "/bin/sleep", "arguments": ["600"], "environment": [:], "hasInput": false,
@@ -34,9 +35,8 @@ struct RunningJobsTests {
             ],
         ]
         try session.write(String(decoding: spec.compact, as: UTF8.self), folder + "/spec.json")
-        try session.write("a-gateway-that-is-gone", folder + "/owner")
-        let record: JSON = ["runner": runner.json, "provider": .null, "startedAt": .string(since)]
-        try session.write(String(decoding: record.compact, as: UTF8.self), folder + "/runner.json")
+        let record: JSON = ["runner": runner.json, "startedAt": .string(since)]
+        try session.write(String(decoding: record.compact, as: UTF8.self) + "\n", folder + "/runner.jsonl")
         return runner
     }
 
@@ -95,8 +95,8 @@ struct RunningJobsTests {
         _ = await session.run("setup")
         let runner = try begin()
         // It waits for its turn with a gateway that lives.
-        try session.write("another", session.layout.job(job) + "/owner")
-        try Files().removeFile(session.layout.job(job) + "/runner.json")
+        try session.write("another", session.layout.job(job) + "/adopter")
+        try Files().removeFile(session.layout.job(job) + "/runner.jsonl")
         var lock = try FileLock.attempt(Layout.join(session.layout.jobs, ".instance-another"))
         #expect(lock != nil)
         let answer = await session.run("uninstall", "--yes", "--purge")
