@@ -191,12 +191,12 @@ package struct UnfinishedJobs: Sendable {
         guard let gateway = try found.directory.gateway(files), !registry.isAlive(gateway) else {
             return false
         }
-        var claim = try FileLock.attempt(found.directory.lock)
+        var claim = try FileLock.attempt(found.directory.running)
         // The gateway has died just after it had started the runner, which has not said so yet.
         if claim == nil, let runner = starting(found.directory) {
             ProcessTable.signal(runner, SIGTERM)
             _ = await machine.processes.waitForEnd(of: runner, within: .seconds(5))
-            claim = try FileLock.attempt(found.directory.lock)
+            claim = try FileLock.attempt(found.directory.running)
         }
         defer { withExtendedLifetime(claim) {} }
         guard claim != nil, try RunnerRecord.of(found.directory, files: files) == nil else { return false }

@@ -138,6 +138,19 @@ package final class FileLock: Sendable {
         return flock(descriptor, LOCK_SH | LOCK_NB) != 0
     }
 
+    /// What `isHeld` says; throws what the file system throws when it cannot be told.
+    package static func isTaken(_ path: String) throws(GatewayError) -> Bool {
+        let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)
+        if descriptor == -ENOENT { return false }
+        guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
+        defer { close(descriptor) }
+        while flock(descriptor, LOCK_SH | LOCK_NB) != 0 {
+            if errno == EWOULDBLOCK { return true }
+            guard errno == EINTR else { throw Files.failure("lock", path) }
+        }
+        return false
+    }
+
     /// Waits, without a limit, until nobody holds the lock for themselves, on the calling thread, which must be one that
     /// may block; nothing is made for the question.
     ///

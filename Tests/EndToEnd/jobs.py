@@ -320,7 +320,9 @@ def long_output(world):
 
 
 # Takes every byte and every inode of the disk that it runs on; what ended it is known by its code.
-FILL = "exec 2>/dev/null; cat /dev/zero >../big; n=0; while true >../f$n; do n=$((n + 1)); done; exit 7"
+FILL = "cat /dev/zero 2>/dev/null >../big; n=0; while { true >../f$n; } 2>/dev/null; do n=$((n + 1)); done; exit 7"
+# The same, then makes room, but for not one file more, and says a word.
+FILL_WITH_FILES = FILL.replace("exit", "echo >../big; echo word >&2; exit")
 # Leaves one page of it, and that is not enough for all that a job needs.
 NEARLY_FILL = "cat /dev/zero >../big 2>/dev/null; truncate -s -4096 ../big"
 # Runs a job on a small disk, and says what is there of it then.
@@ -336,7 +338,7 @@ def full_disk(world):
     disk = world.directory("disk")
 
     def small_disk(before, script):
-        spec = {"version": 1, "job": {"id": "job", "provider": "grok", "correlationId": "c", "context": {}, "collected": [],
+        spec = {"version": 1, "job": {"id": "job", "provider": "grok", "correlationId": "c", "context": {}, "collected": [], "instance": "gone",
                                       "submittedAt": "2026-11-21T10:10:00.000Z", "bootId": None},
                 "run": {"executable": "/bin/sh", "arguments": ["-c", script], "environment": {"PATH": "/usr/bin:/bin"},
                         "hasInput": False, "outputBytes": 1 << 20, "graceMs": 300}}
@@ -346,15 +348,19 @@ def full_disk(world):
         status, record, *rest = ended.stdout.splitlines()
         return status, json.loads(record), rest, ended.stderr
 
+    written = ["exit.json", "runner.jsonl", "spec.json", "stderr", "stdout"]
     status, record, files, told = small_disk("", FILL)
     equal("the runner ends well", [status, told], ["status 0", ""])
     equal("its record has the true end", [record["exitCode"], record["intervention"], record["error"]], [7, None, None])
-    equal("in place of what was kept for it", files, ["exit.json", "runner.jsonl", "spec.json", "stdout"])
+    equal("in place of what was kept for it", files, written)
+    status, record, files, told = small_disk("", FILL_WITH_FILES)
+    equal("without a file to be had, but with room, its first word on standard error is kept",
+          [status, record["exitCode"], record["error"], record["stderrBytes"], files, told], ["status 0", 7, None, 5, written, ""])
     status, record, files, told = small_disk(NEARLY_FILL, "true")
     equal("where there is no room for a job, its runner says so", [status, record["exitCode"], record["error"]["code"], told],
           ["status 0", 126, "disk-full", ""])
     contains("in words", record["error"]["message"], "no space is left on the disk")
-    equal("and has begun nothing", files, ["exit.json", "spec.json", "stdout"])
+    equal("and has begun nothing", files, ["exit.json", "spec.json", "stderr", "stdout"])
 
 
 def deferral(world):

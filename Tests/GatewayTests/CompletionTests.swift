@@ -68,7 +68,12 @@ struct CompletionTests {
             environment: [:],
             correlationID: job
         )
-        var spec = JobSpec(request, submitted: submitted ?? WallClock.system.now(), boot: nil)
+        var spec = JobSpec(
+            request,
+            submitted: submitted ?? WallClock.system.now(),
+            boot: nil,
+            instance: "a-gateway"
+        )
         spec.context = context.json
         let head = said.map { #""session_id":"\#($0)","# } ?? ""
         let output =

@@ -298,6 +298,40 @@ struct AdoptionTests {
         #expect(shop.ended.all == [] && other.ended.all.count == 1)
     }
 
+    @Test(
+        "leaves a job that cannot be read to the gateways that live, one of which may have it, and takes it after them"
+    )
+    func damagedOfAnother() async throws {
+        try Files().makeDirectory(shop.layout.jobs)
+        var other = try FileLock.attempt(Layout.join(shop.layout.jobs, ".instance-another-gateway"))
+        #expect(other != nil)
+        let place = try leave("echo done", owner: "another-gateway")
+        let whole = try Files().read(place.spec)
+        // As an editor leaves it for a moment.
+        try Files().write("{".utf8, to: place.spec)
+        #expect(await shop.scheduler.adopt() == AdoptionReport())
+        #expect(shop.findings.all.first?.hasPrefix("'\(place.spec)' is damaged") == true)
+        try Files().write(whole, to: place.spec)
+        #expect(await shop.scheduler.adopt() == AdoptionReport())
+        #expect(!Files().exists(place.adopter))
+        other = nil
+        #expect(await shop.scheduler.adopt().queued == [place.id])
+        #expect(try await end(place.id).status == .completed)
+    }
+
+    @Test("knows a runner that lives by its record, should its lock have been replaced")
+    func replacedLock() async throws {
+        let place = try leave("echo before; \(shop.gate); echo after")
+        _ = try start(place)
+        #expect(try await changes(in: place.path) { try RunnerRecord.of(place)?.provider != nil })
+        try Files().write([UInt8](repeating: 0x20, count: 8192), to: place.running)
+        #expect(!FileLock.isHeld(place.running))
+        #expect(await shop.scheduler.adopt().live == [place.id])
+        try shop.openGate()
+        #expect(try await end(place.id).status == .completed)
+        #expect(try await shop.store.output(of: place.id)?.output.held == Array("before\nafter\n".utf8))
+    }
+
     @Test("reports a job that cannot be read, gives it up and puts it aside")
     func damaged() async throws {
         let place = try leave("true")

@@ -26,29 +26,32 @@ struct JobDirectoryTests {
         try shop.machine.processes.launch(Command(Workshop.gateway, ["run-job", place.path]))
     }
 
-    @Test("has four files while it runs without a word on standard error, and four afterwards")
+    @Test("has five files while it runs, and five afterwards")
     func files() async throws {
         let place = try leave("echo begun; \(shop.gate)")
         let runner = try run(place)
         #expect(try await changes(in: place.path) { try Files().status(place.standardOutput)?.size == 6 })
-        #expect(try Files().list(place.path) == ["runner.jsonl", "spare", "spec.json", "stdout"])
-        #expect(FileLock.isHeld(place.lock))
+        #expect(try Files().list(place.path) == ["runner.jsonl", "running", "spec.json", "stderr", "stdout"])
+        #expect(FileLock.isHeld(place.running))
         try shop.openGate()
         #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
-        #expect(try Files().list(place.path) == ["exit.json", "runner.jsonl", "spec.json", "stdout"])
-        #expect(!FileLock.isHeld(place.lock))
+        #expect(
+            try Files().list(place.path) == ["exit.json", "runner.jsonl", "spec.json", "stderr", "stdout"]
+        )
+        #expect(!FileLock.isHeld(place.exit))
         // Nothing of the room that was kept for it is left behind the record.
         let record = try #require(try ExitRecord.of(place))
         #expect(try Files().read(place.exit) == record.json.compact && record.exitCode == 0)
     }
 
-    @Test("has the words on standard error once there are any")
-    func standardError() async throws {
-        let place = try leave("echo out; echo why >&2; echo again >&2; exit 3")
-        #expect(await shop.machine.processes.waitForEnd(of: try run(place), within: .seconds(20)))
-        #expect(try Files().readText(place.standardError) == "why\nagain\n")
-        let record = try #require(try ExitRecord.of(place))
-        #expect(record.exitCode == 3 && record.outputBytes == 4 && record.errorBytes == 10)
+    @Test("gives its provider the environment that was asked for, and nothing of its runner's")
+    func environment() async throws {
+        let outcome = try await shop.run(shop.script("exec env"))
+        let names = String(decoding: outcome.output.held, as: UTF8.self).split(separator: "\n").map {
+            $0.prefix { $0 != "=" }
+        }
+        // What a shell adds by itself is among them.
+        #expect(Set(names).subtracting(["PWD", "OLDPWD", "SHLVL", "_"]) == ["PATH", "LLM_GATEWAY_JOB_ID"])
     }
 
     @Test(

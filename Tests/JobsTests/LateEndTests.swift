@@ -62,7 +62,7 @@ struct LateEndTests {
         var request = shop.script("true", id: "job-in-the-store")
         request.correlationID = kept
         try await shop.store.insert(
-            JobSpec(request, submitted: clock.now(), boot: nil),
+            JobSpec(request, submitted: clock.now(), boot: nil, instance: "a-gateway"),
             directory: shop.layout.job("job-in-the-store"),
             instance: "another",
             host: "here"

@@ -107,7 +107,7 @@ struct LeaseTests {
 
         let jobs = directory.path("home/jobs")
         try Files().makeDirectory(Layout.join(jobs, "run"))
-        var lock = try FileLock.attempt(JobDirectory(Layout.join(jobs, "run")).lock)
+        var lock = try FileLock.attempt(JobDirectory(Layout.join(jobs, "run")).running)
         #expect(lock != nil)
         try await add("run", jobs: jobs, instance: "killed", host: "here")
         try await twoMinutes()

@@ -29,7 +29,7 @@ struct LongOutputTests {
             correlationID: "c-\(id)"
         )
         request.recording = recording
-        return JobSpec(request, submitted: WallClock.system.now(), boot: nil)
+        return JobSpec(request, submitted: WallClock.system.now(), boot: nil, instance: "a-gateway")
     }
 
     private func ending(

@@ -24,7 +24,7 @@ struct OtherHostsTests {
         var request = shop.script("true", id: id)
         request.correlationID = "c-\(id)"
         request.requestKey = key
-        return JobSpec(request, submitted: WallClock.system.now(), boot: nil)
+        return JobSpec(request, submitted: WallClock.system.now(), boot: nil, instance: "a-gateway")
     }
 
     private func insert(

@@ -16,7 +16,7 @@ struct RunnerScopeTests {
     private func leave() throws -> JobDirectory {
         let request = shop.script("echo done")
         let place = shop.scheduler.directory(of: request.id)
-        let spec = JobSpec(request, submitted: WallClock.system.now(), boot: nil)
+        let spec = JobSpec(request, submitted: WallClock.system.now(), boot: nil, instance: "a-gateway")
         try Files().makeDirectory(place.path)
         try Files().write(spec.json.compact, to: place.spec)
         return place

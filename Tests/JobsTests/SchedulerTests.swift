@@ -76,7 +76,9 @@ struct SchedulerTests {
     @Test(
         "refuses files outside its directory and in place of its own",
         arguments: [
-            "../x", "/etc/x", "a/../../x", "spec.json", "stdin", "", ".hidden", "a//b",
+            "../x", "/etc/x", "a/../../x", "spec.json", "adopter", "running", "runner.jsonl", "stdin",
+            "stdout",
+            "stderr", "exit.json", "retry.json", "", ".hidden", "a//b",
         ]
     )
     func badNames(name: String) async throws {

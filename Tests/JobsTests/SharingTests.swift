@@ -268,7 +268,7 @@ struct SharingTests {
         let host = await shop.scheduler.registry.host
         func reserve(_ key: String) async throws -> String {
             let request = request(key)
-            let spec = JobSpec(request, submitted: shop.machine.clock.now(), boot: nil)
+            let spec = JobSpec(request, submitted: shop.machine.clock.now(), boot: nil, instance: "a-gateway")
             let intake = try await shop.store.takeIn(
                 spec,
                 directory: shop.layout.job(request.id),

@@ -74,7 +74,7 @@ struct StoreConformanceTests {
         )
         request.requestKey = key
         request.recording = recording
-        return JobSpec(request, submitted: WallClock.system.now(), boot: nil)
+        return JobSpec(request, submitted: WallClock.system.now(), boot: nil, instance: "a-gateway")
     }
 
     private func ending(

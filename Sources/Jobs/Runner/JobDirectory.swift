@@ -4,13 +4,12 @@ import Platform
 /// The files of one running job.
 ///
 /// ```
-/// spec.json     what to run and which gateway has accepted it, written before anything else can see the directory;
-///               locked (flock) from before the runner's start to its end
+/// spec.json     what to run and which gateway has accepted it, written before anything else can see the directory
 /// adopter       the gateway that answers for the job now, where that is another one
+/// running       locked (flock) from before the runner's start to its end; room on the disk for exit.json, which it becomes
 /// runner.jsonl  who runs it; begun once, so that a job is never run twice
 /// stdin         the provider's standard input, where it has one
 /// stdout stderr what it wrote
-/// spare         room on the disk for how it ends, until it has ended
 /// exit.json     how it ended
 /// retry.json    that it is run once more, and how; what the attempts before left is in attempt-1, attempt-2…
 /// ```
@@ -29,7 +28,9 @@ package struct JobDirectory: Sendable, Hashable {
     /// A `JobSpec`; it is there before the directory has its final name, and never changes after that.
     package var spec: String { file("spec.json") }
     /// What counts is whether somebody holds it (flock(2)).
-    package var lock: String { spec }
+    ///
+    /// It becomes `exit`, so that neither bytes nor a file are needed any more when the job ends.
+    package var running: String { file("running") }
     /// The name of the instance that answers for the job in place of the one that has accepted it.
     package var adopter: String { file("adopter") }
     /// A `RunnerRecord`; not there until the runner has begun.
@@ -38,33 +39,40 @@ package struct JobDirectory: Sendable, Hashable {
     package var standardInput: String { file("stdin") }
     /// At most `ProcessLimits.output` bytes; it grows while the provider works.
     package var standardOutput: String { file("stdout") }
-    /// Counts towards the same limit as `stdout`; not there until something is written.
+    /// Counts towards the same limit as `stdout`.
     package var standardError: String { file("stderr") }
     /// An `ExitRecord`, renamed into place: it is there whole, or the job is not over.
     package var exit: String { file("exit.json") }
-
-    /// What becomes `exit`: neither bytes nor a file are needed any more when the job ends.
-    package var spare: String { file("spare") }
 
     /// A `RetryRecord`, replaced atomically before each attempt after the first.
     package var retry: String { file("retry.json") }
 
     /// The names above: no request may bring a file that is called like one of them.
     static let reserved: Set<String> = [
-        "spec.json", "adopter", "runner.jsonl", "stdin", "stdout", "stderr", "spare", "exit.json",
+        "spec.json", "adopter", "runner.jsonl", "stdin", "stdout", "stderr", "running", "exit.json",
         "retry.json",
     ]
 
     /// Something else in the directory.
     package func file(_ name: String) -> String { Layout.join(path, name) }
 
+    /// The instance that has adopted the job; `nil` when the one that accepted it answers for it.
+    ///
+    /// Throws what the file system throws when it cannot be told.
+    func adopted(_ files: Files) throws(GatewayError) -> String? {
+        try files.readIfPresent(adopter, limit: 256).map { String(decoding: $0, as: UTF8.self) }
+    }
+
     /// The instance that answers for the job; `nil` when its description is damaged or gone.
     ///
     /// Throws what the file system throws when it cannot be told.
     func gateway(_ files: Files) throws(GatewayError) -> String? {
-        if let name = try files.readIfPresent(adopter, limit: 256) {
-            return String(decoding: name, as: UTF8.self)
+        if let adopted = try adopted(files) { return adopted }
+        do throws(GatewayError) {
+            return try JobSpec(self, files: files).instance
+        } catch {
+            guard ["file-not-found", "job-damaged"].contains(error.code) else { throw error }
+            return nil
         }
-        return try RecordFile.readIfWhole(spec, files)?["job"]?["instance"]?.string
     }
 }

@@ -16,7 +16,7 @@ package struct JobSpec: Sendable {
     /// Who may see the job; `nil` means the local principal.
     package var owner: String?
     /// The gateway instance that has accepted it; `JobDirectory.gateway` says which one answers for it now.
-    package var instance: String?
+    package var instance: String
     /// What the gateway needs to read the output later; opaque here.
     package var context: JSON
     /// Relative names of files, or of directories with files, that belong to the output.
@@ -52,7 +52,7 @@ package struct JobSpec: Sendable {
             "job": [
                 "id": .string(id), "provider": .string(provider), "correlationId": .string(correlationID),
                 "requestKey": .optional(requestKey), "outputFormat": .optional(outputFormat),
-                "owner": .optional(owner), "instance": .optional(instance), "context": context,
+                "owner": .optional(owner), "instance": .string(instance), "context": context,
                 "collected": .strings(collected),
                 "record": .string(recording.rawValue), "submittedAt": .string(submitted.iso8601),
                 "submittedUptimeMs": .optional(submittedUptime.map { Int($0) }), "bootId": .optional(boot),
@@ -80,7 +80,7 @@ package struct JobSpec: Sendable {
     package init(json: JSON, path: String) throws(GatewayError) {
         guard json["version"]?.int == 1, let job = json["job"], let run = json["run"],
             let id = job["id"]?.string, let provider = job["provider"]?.string,
-            let correlationID = job["correlationId"]?.string,
+            let correlationID = job["correlationId"]?.string, let instance = job["instance"]?.string,
             let submitted = job["submittedAt"]?.string.flatMap(Timestamp.init(iso8601:)),
             let executable = run["executable"]?.string, let arguments = run["arguments"]?.array,
             let environment = run["environment"]?.object, let output = run["outputBytes"]?.int,
@@ -92,7 +92,7 @@ package struct JobSpec: Sendable {
         requestKey = job["requestKey"]?.string
         outputFormat = job["outputFormat"]?.string
         owner = job["owner"]?.string
-        instance = job["instance"]?.string
+        self.instance = instance
         context = job["context"] ?? .null
         collected = (job["collected"]?.array ?? []).compactMap(\.string)
         // Earlier versions kept everything.
@@ -131,7 +131,7 @@ package struct JobSpec: Sendable {
         submitted: Timestamp,
         uptime: Int64? = nil,
         boot: String?,
-        instance: String? = nil
+        instance: String
     ) {
         id = request.id
         provider = request.provider

@@ -34,7 +34,7 @@ package enum Runner {
 
     /// Writes down how the job ended, whatever the disk is full of.
     ///
-    /// Without that the job would count as lost. Where not even the spare file will do, the runner waits until somebody has made room.
+    /// Without that the job would count as lost. Where not even the file that is there for it will do, the runner waits until somebody has made room.
     private static func keep(_ record: ExitRecord, _ place: JobDirectory) throws(GatewayError) {
         let files = Files()
         var pause: UInt32 = 0
@@ -54,11 +54,11 @@ package enum Runner {
         _ files: Files
     ) throws(GatewayError) {
         do throws(GatewayError) {
-            try files.overwrite(record.json.compact, in: place.spare, cutting: true)
-            return try files.rename(place.spare, to: place.exit, durable: false)
+            try files.overwrite(record.json.compact, in: place.running, cutting: true)
+            return try files.rename(place.running, to: place.exit, durable: false)
         } catch {
-            // There is none yet, it is too short, or this file system needs room also for what is written over something.
-            try? files.removeFile(place.spare)
+            // It is too short yet, or this file system needs room also for what is written over something.
+            try? files.removeFile(place.running)
         }
         try RecordFile.write(record.json, to: place.exit, files)
     }
@@ -83,15 +83,20 @@ package enum Runner {
         let files = Files()
         var info = stat()
         let claim: Claim
-        if fstat(3, &info) == 0, let lock = try files.status(place.lock), lock.inode == UInt64(info.st_ino),
+        if fstat(3, &info) == 0, let lock = try files.status(place.running),
+            lock.inode == UInt64(info.st_ino),
             lock.device == UInt64(info.st_dev)
         {
             claim = .inherited
         } else {
-            guard let lock = try FileLock.attempt(place.lock) else { return nil }
+            guard !hasBegun(place, files), let lock = try FileLock.attempt(place.running) else { return nil }
             claim = .own(lock)
         }
-        return files.exists(place.runner) || files.exists(place.exit) ? nil : claim
+        return hasBegun(place, files) ? nil : claim
+    }
+
+    private static func hasBegun(_ place: JobDirectory, _ files: Files) -> Bool {
+        files.exists(place.runner) || files.exists(place.exit)
     }
 
     /// Uptime that stands still while the machine sleeps: nobody was silent then.
@@ -119,7 +124,7 @@ package enum Runner {
         do throws(GatewayError) {
             let spec = try JobSpec(place, files: files)
             let sink = try OutputFiles(place)
-            try files.append([UInt8](repeating: 0x20, count: 8192), to: place.spare)
+            try files.append([UInt8](repeating: 0x20, count: 8192), to: place.running)
             let group = scope?.settle(clock)
             running.group = group?.path
             try running.begin(in: place, files)
@@ -221,8 +226,7 @@ package enum Runner {
 /// `stdout` and `stderr` of a job, each byte appended as it comes.
 private final class OutputFiles {
     private let output: Int32
-    /// Opened with the first byte: many runs have nothing to say there.
-    private var error: Int32 = -1
+    private let error: Int32
     private let place: JobDirectory
     private(set) var outputBytes = 0
     private(set) var errorBytes = 0
@@ -230,11 +234,13 @@ private final class OutputFiles {
     init(_ place: JobDirectory) throws(GatewayError) {
         self.place = place
         output = try OutputFiles.open(place.standardOutput)
+        // Also when nothing is ever written to it: a run that has begun is not to end for want of a file.
+        error = try OutputFiles.open(place.standardError)
     }
 
     deinit {
         close(output)
-        if error >= 0 { close(error) }
+        close(error)
     }
 
     func append(
@@ -243,9 +249,7 @@ private final class OutputFiles {
     ) throws(GatewayError) {
         switch stream {
         case .output: try OutputFiles.write(bytes, to: output, place.standardOutput, &outputBytes)
-        case .error:
-            if error < 0 { error = try OutputFiles.open(place.standardError) }
-            try OutputFiles.write(bytes, to: error, place.standardError, &errorBytes)
+        case .error: try OutputFiles.write(bytes, to: error, place.standardError, &errorBytes)
         }
     }
 

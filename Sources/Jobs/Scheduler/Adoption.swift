@@ -24,8 +24,8 @@ package struct AdoptionReport: Sendable, Equatable {
 extension JobScheduler {
     /// Takes over the jobs of gateways that are gone.
     ///
-    /// 1. With the guard held, claim every directory whose owner is gone.
-    /// 2. A held lock: the runner lives, watch it. A record: commit it. Neither runner nor record ever: start it, it was
+    /// 1. With the guard held, claim every directory whose gateway is gone.
+    /// 2. A held lock, or a runner that is there by its record: the runner lives, watch it. A record: commit it. Neither runner nor record ever: start it, it was
     ///    accepted and never ran; unless it has waited for too long by now, or the machine was restarted since, because a
     ///    power cut may have taken the traces of a run that began. A runner without a record: end what it left, `orphaned`.
     /// 3. Rows that run and have no directory: of a gateway that kept none, `orphaned` once their process is gone; of one of
@@ -120,23 +120,28 @@ extension JobScheduler {
     /// The directories that are this gateway's now and that it does not know yet.
     private func claim(_ failed: (GatewayError) -> Void) throws(GatewayError) -> [JobDirectory] {
         try registry.enrol()
+        let accepted = acceptances(failed)
         let lock = try registry.guardChanges()
         defer { withExtendedLifetime(lock) {} }
         let names = try machine.files.list(layout.jobs)
         var claimed: [JobDirectory] = []
-        for name in names where !name.hasPrefix(".") && !knows(name) {
+        for name in names {
+            guard let acceptance = accepted[name] else { continue }
             let directory = JobDirectory(layout.job(name))
             do throws(GatewayError) {
-                // What has none is no job.
-                guard try machine.files.status(directory.spec) != nil else { continue }
-                let gateway = try directory.gateway(machine.files)
-                // Claimed by an earlier try of ours that could not read it.
-                if gateway == registry.name {
-                    claimed.append(directory)
-                    continue
+                let adopter = try directory.adopted(machine.files)
+                switch (adopter, acceptance) {
+                case (let gateway?, _), (nil, .by(let gateway)):
+                    // Claimed by an earlier try of ours that could not read it.
+                    if gateway == registry.name {
+                        claimed.append(directory)
+                        continue
+                    }
+                    if registry.isAlive(gateway) { continue }
+                case (nil, .damaged(let error)):
+                    // Whoever has accepted it is one of those that live, or gone with them all.
+                    if registry.hasOthers(names) { throw error }
                 }
-                // Nobody answers for what is damaged.
-                if let gateway, registry.isAlive(gateway) { continue }
                 try machine.files.write(registry.name.utf8, to: directory.adopter, durable: false)
                 claimed.append(directory)
             } catch {
@@ -147,12 +152,37 @@ extension JobScheduler {
         return claimed
     }
 
+    /// Who has accepted a job, as its description says.
+    private enum Acceptance {
+        case by(String)
+        case damaged(GatewayError)
+    }
+
+    /// Who has accepted the jobs that this gateway does not know, by their names: what never changes, and what takes too long to be
+    /// read while others wait for the guard.
+    private func acceptances(_ failed: (GatewayError) -> Void) -> [String: Acceptance] {
+        var found: [String: Acceptance] = [:]
+        for name in (try? machine.files.list(layout.jobs)) ?? [] where !name.hasPrefix(".") && !knows(name) {
+            do throws(GatewayError) {
+                found[name] = .by(try JobSpec(JobDirectory(layout.job(name)), files: machine.files).instance)
+            } catch {
+                switch error.code {
+                // It is no job, or over and removed meanwhile.
+                case "file-not-found", "not-a-directory": continue
+                case "job-damaged": found[name] = .damaged(error)
+                default: failed(error)
+                }
+            }
+        }
+        return found
+    }
+
     private func adopt(_ directory: JobDirectory, _ result: inout AdoptionReport) async throws(GatewayError) {
         let spec = try JobSpec(directory, files: machine.files)
         guard spec.id == directory.id else {
             throw GatewayError("job-damaged", "'\(directory.spec)' describes the job '\(spec.id)'")
         }
-        let isRunning = try FileLock.attempt(directory.lock) == nil
+        let isRunning = try isRunning(directory)
         let retry = try RetryRecord(directory, files: machine.files)
         // A decision that was written down and not carried out; while a runner lives it was.
         if !isRunning {
@@ -189,6 +219,13 @@ extension JobScheduler {
         }
     }
 
+    /// Whether a runner works on a job: by its lock, or by its record, should somebody have replaced the locked file.
+    private func isRunning(_ directory: JobDirectory) throws(GatewayError) -> Bool {
+        if try FileLock.isTaken(directory.running) { return true }
+        return try RunnerRecord.of(directory, files: machine.files).map { ProcessTable.isRunning($0.runner) }
+            ?? false
+    }
+
     /// Gives a job up whose description cannot be read, as a power cut may leave it: it is over for who asks, and what is there of
     /// it stays under a name that nobody takes for a job.
     private func setAside(_ directory: JobDirectory) async {
@@ -197,7 +234,7 @@ extension JobScheduler {
             InstanceRegistry.damagedPrefix + directory.id
         )
         do throws(GatewayError) {
-            guard try FileLock.attempt(directory.lock) != nil else { return }
+            guard try !isRunning(directory) else { return }
             let isClosed = await noting { store throws(GatewayError) in
                 try await store.orphan(
                     [directory.id],

@@ -75,6 +75,15 @@ final class InstanceRegistry: @unchecked Sendable {
         return FileLock.isHeld(path)
     }
 
+    /// Whether another gateway than this one lives, by the names in the directory; with the guard held.
+    func hasOthers(_ names: [String]) -> Bool {
+        names.contains { name in
+            name.hasPrefix(InstanceRegistry.lockPrefix)
+                && name.dropFirst(InstanceRegistry.lockPrefix.count) != self.name[...]
+                && FileLock.isHeld(Layout.join(directory, name))
+        }
+    }
+
     /// Whether any gateway works in a `jobs` directory.
     static func isAnyAlive(in directory: String, files: Files) -> Bool {
         ((try? files.list(directory)) ?? []).contains { name in

@@ -418,7 +418,7 @@ package actor JobScheduler {
         do throws(GatewayError) {
             // Held by the runner from its first instant on: there is no moment in which a job that is being started
             // looks like one that nobody runs.
-            guard let lock = try FileLock.attempt(job.directory.lock) else {
+            guard let lock = try FileLock.attempt(job.directory.running) else {
                 throw GatewayError("busy", "another process runs the job '\(job.spec.id)'")
             }
             var command = Command(
@@ -454,12 +454,12 @@ package actor JobScheduler {
         let record = await patiently { () async throws(GatewayError) -> ExitRecord? in
             if let runner { _ = await machine.processes.waitForEnd(of: runner) }
             guard try machine.files.status(job.directory.path) != nil else { return nil }
-            let lock = job.directory.lock
+            let lock = job.directory.running
             // The lock is the last word on whether the runner lives; it is free by now unless there was nothing to
             // wait with, and then a thread waits for it.
-            if try FileLock.attempt(lock) == nil {
-                _ = try await BlockingThread.run("runner-end") { () throws(GatewayError) in
-                    try FileLock.wait(lock)
+            if try FileLock.isTaken(lock) {
+                try await BlockingThread.run("runner-end") { () throws(GatewayError) in
+                    try FileLock.waitWhileHeld(lock)
                 }
             }
             return try ExitRecord.of(job.directory, files: machine.files)

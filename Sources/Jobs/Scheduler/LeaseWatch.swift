@@ -72,7 +72,6 @@ extension JobScheduler {
             return false
         }
         if registry.isAlive(job.instance, in: Files.parent(of: job.directory)) { return true }
-        let lock = JobDirectory(job.directory).lock
-        return machine.files.exists(lock) && FileLock.isHeld(lock)
+        return FileLock.isHeld(JobDirectory(job.directory).running)
     }
 }
