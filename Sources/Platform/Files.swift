@@ -277,9 +277,9 @@ package struct Files: Sendable {
 
     /// Writes over the beginning of a file that is there, which needs no room on a full disk.
     ///
-    /// With `cutting`, what is beyond goes. A reader at the same moment may see parts of both: for small files that mean nothing
-    /// after a crash. Throws `disk-full` when the file is shorter than that.
-    package func overwrite(_ bytes: [UInt8], in path: String, cutting: Bool = false) throws(GatewayError) {
+    /// A reader at the same moment may see parts of both: for small files that mean nothing after a crash. Throws
+    /// `disk-full` when the file is shorter than that.
+    package func overwrite(_ bytes: [UInt8], in path: String) throws(GatewayError) {
         try step(.open(path))
         let descriptor = shim_open(path, O_RDWR | O_NOFOLLOW, 0)
         guard descriptor >= 0 else { throw Files.failure("write", path, -descriptor) }
@@ -290,7 +290,6 @@ package struct Files: Sendable {
         }
         try step(.write(path))
         try Files.writeAll(bytes, to: descriptor, path: path)
-        if cutting, ftruncate(descriptor, off_t(bytes.count)) != 0 { throw Files.failure("write", path) }
     }
 
     /// Moves a file or directory inside one file system, replacing a file.

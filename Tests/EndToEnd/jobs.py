@@ -325,6 +325,12 @@ FILL = "cat /dev/zero 2>/dev/null >../big; n=0; while { true >../f$n; } 2>/dev/n
 FILL_WITH_FILES = FILL.replace("exit", "echo >../big; echo word >&2; exit")
 # Leaves one page of it, and that is not enough for all that a job needs.
 NEARLY_FILL = "cat /dev/zero >../big 2>/dev/null; truncate -s -4096 ../big"
+# Starts a runner where there is no room for anything at all, then a second one beside it, and makes room.
+BESIDE_A_WAITING_ONE = """cat >job/spec.json; cat /dev/zero 2>/dev/null >big; cd job
+'{program}' run-job "$PWD" & first=$!
+until [ -e stderr ]; do :; done
+'{program}' run-job "$PWD"; echo "second $?"
+rm ../big; wait $first; echo "first $?"; cat exit.json; echo; ls"""
 # Runs a job on a small disk, and says what is there of it then.
 ON_SMALL_DISK = """cat >job/spec.json; cd job
 {before}
@@ -337,16 +343,17 @@ def full_disk(world):
     namespaces_work(world)
     disk = world.directory("disk")
 
-    def small_disk(before, script):
+    def small_disk(before, script, what=ON_SMALL_DISK):
         spec = {"version": 1, "job": {"id": "job", "provider": "grok", "correlationId": "c", "context": {}, "collected": [], "instance": "gone",
                                       "submittedAt": "2026-11-21T10:10:00.000Z", "bootId": None},
                 "run": {"executable": "/bin/sh", "arguments": ["-c", script], "environment": {"PATH": "/usr/bin:/bin"},
                         "hasInput": False, "outputBytes": 1 << 20, "graceMs": 300}}
         mount = f"mount -t tmpfs -o size=256k,nr_inodes=40,mode=700 none '{disk}'; cd '{disk}'; mkdir job"
-        script = ON_SMALL_DISK.format(before=before, program=product("llm-gateway"))
+        script = what.format(before=before, program=product("llm-gateway"))
         ended = world.call([*namespace(mount), "sh", "-c", script], text=json.dumps(spec))
-        status, record, *rest = ended.stdout.splitlines()
-        return status, json.loads(record), rest, ended.stderr
+        lines = ended.stdout.splitlines()
+        [(place, record)] = [(place, line) for place, line in enumerate(lines) if line.startswith("{")]
+        return ", ".join(lines[:place]), json.loads(record), lines[place + 1:], ended.stderr
 
     written = ["exit.json", "runner.jsonl", "spec.json", "stderr", "stdout"]
     status, record, files, told = small_disk("", FILL)
@@ -361,6 +368,9 @@ def full_disk(world):
           ["status 0", 126, "disk-full", ""])
     contains("in words", record["error"]["message"], "no space is left on the disk")
     equal("and has begun nothing", files, ["exit.json", "spec.json", "stderr", "stdout"])
+    status, record, files, told = small_disk("", "true", BESIDE_A_WAITING_ONE)
+    equal("one that waits for room to say so is the only one", [status, record["exitCode"], record["error"]["code"], files, told],
+          ["second 4, first 0", 126, "disk-full", ["exit.json", "spec.json", "stderr", "stdout"], ""])
 
 
 def deferral(world):

@@ -22,10 +22,8 @@ package enum Runner {
         let scope = OwnScope()
         detach()
         do throws(GatewayError) {
-            guard let lock = try claim(place) else { return ExitCode.busy.rawValue }
-            let record = try run(place, scope)
-            try keep(record, place)
-            withExtendedLifetime(lock) {}
+            guard let file = try RunningFile(place, Files()) else { return ExitCode.busy.rawValue }
+            try keep(try run(place, file, scope), place, file)
             return ExitCode.done.rawValue
         } catch {
             return ExitCode.internalError.rawValue
@@ -34,33 +32,22 @@ package enum Runner {
 
     /// Writes down how the job ended, whatever the disk is full of.
     ///
-    /// Without that the job would count as lost. Where not even the file that is there for it will do, the runner waits until somebody has made room.
-    private static func keep(_ record: ExitRecord, _ place: JobDirectory) throws(GatewayError) {
+    /// Without that the job would count as lost. Where there is no room after all, the runner waits until somebody has made some.
+    private static func keep(
+        _ record: ExitRecord,
+        _ place: JobDirectory,
+        _ file: RunningFile
+    ) throws(GatewayError) {
         let files = Files()
         var pause: UInt32 = 0
         while true {
             do throws(GatewayError) {
-                return try write(record, place, files)
+                return try file.end(record, files)
             } catch  where error.code == "disk-full" && files.exists(place.path) {
                 sleep(pause)
                 pause = min(pause + 1, 60)
             }
         }
-    }
-
-    private static func write(
-        _ record: ExitRecord,
-        _ place: JobDirectory,
-        _ files: Files
-    ) throws(GatewayError) {
-        do throws(GatewayError) {
-            try files.overwrite(record.json.compact, in: place.running, cutting: true)
-            return try files.rename(place.running, to: place.exit, durable: false)
-        } catch {
-            // It is too short yet, or this file system needs room also for what is written over something.
-            try? files.removeFile(place.running)
-        }
-        try RecordFile.write(record.json, to: place.exit, files)
     }
 
     /// No terminal and no signal but SIGTERM reaches the run.
@@ -70,33 +57,6 @@ package enum Runner {
         guard null >= 0 else { return }
         for descriptor: Int32 in 0...2 { dup2(null, descriptor) }
         if null > 2 { close(null) }
-    }
-
-    /// What keeps the lock; the descriptor that the gateway handed over stays open by itself.
-    private enum Claim {
-        case inherited
-        case own(FileLock)
-    }
-
-    private static func claim(_ place: JobDirectory) throws(GatewayError) -> Claim? {
-        // The gateway took the lock before it started this process, and gave it as descriptor 3.
-        let files = Files()
-        var info = stat()
-        let claim: Claim
-        if fstat(3, &info) == 0, let lock = try files.status(place.running),
-            lock.inode == UInt64(info.st_ino),
-            lock.device == UInt64(info.st_dev)
-        {
-            claim = .inherited
-        } else {
-            guard !hasBegun(place, files), let lock = try FileLock.attempt(place.running) else { return nil }
-            claim = .own(lock)
-        }
-        return hasBegun(place, files) ? nil : claim
-    }
-
-    private static func hasBegun(_ place: JobDirectory, _ files: Files) -> Bool {
-        files.exists(place.runner) || files.exists(place.exit)
     }
 
     /// Uptime that stands still while the machine sleeps: nobody was silent then.
@@ -110,7 +70,11 @@ package enum Runner {
         sleep: WallClock.system.sleep
     )
 
-    private static func run(_ place: JobDirectory, _ scope: OwnScope?) throws(GatewayError) -> ExitRecord {
+    private static func run(
+        _ place: JobDirectory,
+        _ file: RunningFile,
+        _ scope: OwnScope?
+    ) throws(GatewayError) -> ExitRecord {
         let files = Files()
         let started = clock.now()
         let start = clock.uptime()
@@ -124,7 +88,7 @@ package enum Runner {
         do throws(GatewayError) {
             let spec = try JobSpec(place, files: files)
             let sink = try OutputFiles(place)
-            try files.append([UInt8](repeating: 0x20, count: 8192), to: place.running)
+            try file.reserve()
             let group = scope?.settle(clock)
             running.group = group?.path
             try running.begin(in: place, files)

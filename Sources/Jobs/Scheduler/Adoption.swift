@@ -89,18 +89,24 @@ extension JobScheduler {
     private func adoptNow(_ pause: Duration) async -> AdoptionReport {
         var result = AdoptionReport()
         var isComplete = true
-        func failed(_ error: GatewayError) {
+        func tell(_ error: GatewayError) {
             // Once is enough for what is tried again and again.
             if pause == JobScheduler.firstPause { report(error) }
-            if error.code != "job-damaged" { isComplete = false }
+        }
+        func failed(_ error: GatewayError) {
+            tell(error)
+            isComplete = false
         }
         do throws(GatewayError) {
-            for directory in try claim(failed) {
+            for directory in try claim(await acceptances(failed), failed) {
                 do throws(GatewayError) {
                     try await adopt(directory, &result)
                 } catch {
-                    failed(error)
-                    if error.code == "job-damaged" { await setAside(directory) }
+                    if error.code == "job-damaged", await setAside(directory) {
+                        tell(error)
+                    } else {
+                        failed(error)
+                    }
                 }
             }
         } catch {
@@ -118,15 +124,17 @@ extension JobScheduler {
     }
 
     /// The directories that are this gateway's now and that it does not know yet.
-    private func claim(_ failed: (GatewayError) -> Void) throws(GatewayError) -> [JobDirectory] {
+    private func claim(
+        _ accepted: [String: Acceptance],
+        _ failed: (GatewayError) -> Void
+    ) throws(GatewayError) -> [JobDirectory] {
         try registry.enrol()
-        let accepted = acceptances(failed)
         let lock = try registry.guardChanges()
         defer { withExtendedLifetime(lock) {} }
         let names = try machine.files.list(layout.jobs)
         var claimed: [JobDirectory] = []
         for name in names {
-            guard let acceptance = accepted[name] else { continue }
+            guard let acceptance = accepted[name], !knows(name) else { continue }
             let directory = JobDirectory(layout.job(name))
             do throws(GatewayError) {
                 let adopter = try directory.adopted(machine.files)
@@ -139,7 +147,7 @@ extension JobScheduler {
                     }
                     if registry.isAlive(gateway) { continue }
                 case (nil, .damaged(let error)):
-                    // Whoever has accepted it is one of those that live, or gone with them all.
+                    // Whoever has accepted it may be one of those that live.
                     if registry.hasOthers(names) { throw error }
                 }
                 try machine.files.write(registry.name.utf8, to: directory.adopter, durable: false)
@@ -152,7 +160,7 @@ extension JobScheduler {
         return claimed
     }
 
-    /// Who has accepted a job, as its description says.
+    /// Who has accepted a job, as its description says, or where that is damaged, its row.
     private enum Acceptance {
         case by(String)
         case damaged(GatewayError)
@@ -160,7 +168,7 @@ extension JobScheduler {
 
     /// Who has accepted the jobs that this gateway does not know, by their names: what never changes, and what takes too long to be
     /// read while others wait for the guard.
-    private func acceptances(_ failed: (GatewayError) -> Void) -> [String: Acceptance] {
+    private func acceptances(_ failed: (GatewayError) -> Void) async -> [String: Acceptance] {
         var found: [String: Acceptance] = [:]
         for name in (try? machine.files.list(layout.jobs)) ?? [] where !name.hasPrefix(".") && !knows(name) {
             do throws(GatewayError) {
@@ -169,7 +177,9 @@ extension JobScheduler {
                 switch error.code {
                 // It is no job, or over and removed meanwhile.
                 case "file-not-found", "not-a-directory": continue
-                case "job-damaged": found[name] = .damaged(error)
+                case "job-damaged":
+                    let row = try? await store?.shared(name)
+                    found[name] = row.map { .by($0.instance) } ?? .damaged(error)
                 default: failed(error)
                 }
             }
@@ -228,13 +238,15 @@ extension JobScheduler {
 
     /// Gives a job up whose description cannot be read, as a power cut may leave it: it is over for who asks, and what is there of
     /// it stays under a name that nobody takes for a job.
-    private func setAside(_ directory: JobDirectory) async {
+    ///
+    /// `false` when that has to wait, because its runner lives or the store does not.
+    private func setAside(_ directory: JobDirectory) async -> Bool {
         let aside = Layout.join(
             Files.parent(of: directory.path),
             InstanceRegistry.damagedPrefix + directory.id
         )
         do throws(GatewayError) {
-            guard try !isRunning(directory) else { return }
+            guard try !isRunning(directory) else { return false }
             let isClosed = await noting { store throws(GatewayError) in
                 try await store.orphan(
                     [directory.id],
@@ -242,8 +254,10 @@ extension JobScheduler {
                 )
             }
             if isClosed { try machine.files.rename(directory.path, to: aside, durable: false) }
+            return isClosed
         } catch {
             report(error)
+            return false
         }
     }
 
