@@ -199,7 +199,9 @@ package struct UnfinishedJobs: Sendable {
             claim = try FileLock.attempt(found.directory.running)
         }
         defer { withExtendedLifetime(claim) {} }
-        guard claim != nil, try RunnerRecord.of(found.directory, files: files) == nil else { return false }
+        guard claim != nil, try RunnerRecord.of(found.directory, files: files) == nil,
+            try ExitRecord.of(found.directory, files: files) == nil
+        else { return false }
         let record = ExitRecord(canceledAt: machine.clock.now())
         try RecordFile.write(record.json, to: found.directory.exit, files)
         return true

@@ -98,7 +98,7 @@ extension JobScheduler {
             isComplete = false
         }
         do throws(GatewayError) {
-            for directory in try claim(await acceptances(failed), failed) {
+            for directory in try claim(await acceptances(failed), tell, failed) {
                 do throws(GatewayError) {
                     try await adopt(directory, &result)
                 } catch {
@@ -126,6 +126,7 @@ extension JobScheduler {
     /// The directories that are this gateway's now and that it does not know yet.
     private func claim(
         _ accepted: [String: Acceptance],
+        _ tell: (GatewayError) -> Void,
         _ failed: (GatewayError) -> Void
     ) throws(GatewayError) -> [JobDirectory] {
         try registry.enrol()
@@ -147,12 +148,17 @@ extension JobScheduler {
                     }
                     if registry.isAlive(gateway) { continue }
                 case (nil, .damaged(let error)):
-                    // Whoever has accepted it may be one of those that live.
-                    if registry.hasOthers(names) { throw error }
+                    // Whoever has accepted it may be one of those that live. Their ends are looked at.
+                    if registry.hasOthers(names) {
+                        tell(error)
+                        continue
+                    }
                 }
                 try machine.files.write(registry.name.utf8, to: directory.adopter, durable: false)
                 claimed.append(directory)
             } catch {
+                // Over, and removed by the one that had it.
+                if error.code == "file-not-found", !machine.files.exists(directory.path) { continue }
                 failed(error)
             }
         }
@@ -170,7 +176,14 @@ extension JobScheduler {
     /// read while others wait for the guard.
     private func acceptances(_ failed: (GatewayError) -> Void) async -> [String: Acceptance] {
         var found: [String: Acceptance] = [:]
-        for name in (try? machine.files.list(layout.jobs)) ?? [] where !name.hasPrefix(".") && !knows(name) {
+        let names: [String]
+        do throws(GatewayError) {
+            names = try machine.files.list(layout.jobs)
+        } catch {
+            failed(error)
+            return [:]
+        }
+        for name in names where !name.hasPrefix(".") && !knows(name) {
             do throws(GatewayError) {
                 found[name] = .by(try JobSpec(JobDirectory(layout.job(name)), files: machine.files).instance)
             } catch {

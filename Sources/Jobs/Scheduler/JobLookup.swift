@@ -150,11 +150,13 @@ extension JobScheduler {
         return age >= 0 && age < 2000
     }
 
-    /// Jobs that run under other gateways of this home; what cannot be read is left out.
+    /// Jobs that run under other gateways of this home, or for which this one did not know yet that they do; what cannot be read
+    /// is left out.
     func runningElsewhere() -> [(JobSpec, JobDirectory)] {
         ((try? machine.files.list(layout.jobs)) ?? []).compactMap { name in
             let directory = directory(of: name)
-            guard JobFiles.isPlain(name), !knows(name), machine.files.exists(directory.runner),
+            guard JobFiles.isPlain(name), jobs[name]?.machine.status ?? .queued == .queued,
+                machine.files.exists(directory.runner),
                 !machine.files.exists(directory.exit),
                 let spec = try? JobSpec(directory, files: machine.files)
             else { return nil }

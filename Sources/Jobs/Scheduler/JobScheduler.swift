@@ -432,6 +432,7 @@ package actor JobScheduler {
             let scope = scopes.flatMap { RunnerScope(job.spec, layout, $0) }
             if let scope { command.input = .descriptor(scope.announcement) }
             let runner = try machine.processes.launch(command, extra: lock.descriptor)
+            withExtendedLifetime(lock) {}
             scope?.place(runner)
             job.runner = runner
             watch(job, runner)

@@ -121,6 +121,8 @@ extension JobScheduler {
             try decision.moveAside(job.directory, collected: job.spec.collected, files: machine.files)
         } catch {
             report(error)
+            // Its end is told now. The record of it moves last: where that still is, nobody else has to know of the decision.
+            if machine.files.exists(job.directory.exit) { try? machine.files.removeFile(job.directory.retry) }
             return take(.runnerEnded(record.verdict), job.spec.id)
         }
         // A caller may have canceled it while this was decided.
