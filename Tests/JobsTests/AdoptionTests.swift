@@ -358,6 +358,7 @@ struct AdoptionTests {
         // Nobody asks again: it is tried by itself.
         try Files().write(whole, to: place.spec)
         try shop.openGate()
+        #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
         #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
         #expect(try await shop.store.job(place.id)?.status == .completed)
         #expect(try await shop.store.output(of: place.id)?.output.held == Array("after\n".utf8))
