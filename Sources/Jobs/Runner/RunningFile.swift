@@ -4,8 +4,8 @@ import Platform
 
 /// The file `running` of a job, as its runner has it: locked for as long as the process lives, and in the end the job's `exit.json`.
 ///
-/// It never goes by another name while the runner lives: who finds it unlocked, or another file in its place, is to know that nobody
-/// runs the job.
+/// Its runner never removes it and gives it another name only with the record in it: until then, who finds no lock on `running` knows
+/// that no runner works on the job.
 struct RunningFile {
     private let place: JobDirectory
     private let descriptor: Int32
