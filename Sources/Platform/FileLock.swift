@@ -124,24 +124,20 @@ package final class FileLock: Sendable {
 
     /// Whether somebody holds the lock for themselves now; nothing is made for the question, and nothing waits.
     ///
-    /// A shared lock is taken for a moment, on another open file: a taker that comes in just then waits for that moment.
-    package static func isHeld(_ path: String) -> Bool { isHeld(path, O_NOFOLLOW) }
+    /// A shared lock is taken for a moment, on another open file: a taker that comes in just then waits for that moment. What cannot
+    /// be looked at for want of descriptors may be held.
+    package static func isHeld(_ path: String) -> Bool { (try? isTaken(path)) ?? true }
 
     /// What `isHeld` says, of a folder, which may be reached through a link.
-    package static func isHeld(folder path: String) -> Bool { isHeld(path, O_DIRECTORY) }
-
-    private static func isHeld(_ path: String, _ flags: Int32) -> Bool {
-        let descriptor = shim_open(path, O_RDONLY | flags, 0)
-        // What cannot be looked at for want of descriptors may be held; where nothing is, nobody holds it.
-        guard descriptor >= 0 else { return ![ENOENT, ENOTDIR, ELOOP].contains(-descriptor) }
-        defer { close(descriptor) }
-        return flock(descriptor, LOCK_SH | LOCK_NB) != 0
-    }
+    package static func isHeld(folder path: String) -> Bool { (try? isTaken(path, O_DIRECTORY)) ?? true }
 
     /// What `isHeld` says; throws what the file system throws when it cannot be told.
-    package static func isTaken(_ path: String) throws(GatewayError) -> Bool {
-        let descriptor = shim_open(path, O_RDONLY | O_NOFOLLOW, 0)
-        if descriptor == -ENOENT { return false }
+    package static func isTaken(_ path: String) throws(GatewayError) -> Bool { try isTaken(path, O_NOFOLLOW) }
+
+    private static func isTaken(_ path: String, _ flags: Int32) throws(GatewayError) -> Bool {
+        let descriptor = shim_open(path, O_RDONLY | flags, 0)
+        // Where nothing is that could be locked, nobody holds it.
+        if [ENOENT, ENOTDIR, ELOOP].contains(-descriptor) { return false }
         guard descriptor >= 0 else { throw Files.failure("lock", path, -descriptor) }
         defer { close(descriptor) }
         while flock(descriptor, LOCK_SH | LOCK_NB) != 0 {

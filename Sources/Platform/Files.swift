@@ -177,7 +177,13 @@ package struct Files: Sendable {
         }
         defer { closedir(directory) }
         var found: [(name: String, isDirectory: Bool?)] = []
-        while let entry = readdir(directory) {
+        while true {
+            errno = 0
+            guard let entry = readdir(directory) else {
+                // A listing that breaks off must not pass for a shorter one.
+                if errno != 0 { throw Files.failure("list", path) }
+                return found
+            }
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
@@ -185,7 +191,6 @@ package struct Files: Sendable {
             let type = Int(entry.pointee.d_type)
             found.append((name, type == Int(DT_UNKNOWN) ? nil : type == Int(DT_DIR)))
         }
-        return found
     }
 
     /// Where a symlink points, as written; `nil` when the path is no symlink.

@@ -247,6 +247,9 @@ class Chaos:
                         with contextlib.suppress(Lost):
                             told = body_of(watcher.tool("llm_process_health"))
                             until = time.monotonic()
+                            if "jobs" not in told:
+                                self.wrong(f"llm_process_health is refused: {told}")
+                                continue
                             standing = {entry["jobId"] for entry in told["jobs"] if entry["processHealth"] and alive(entry["processHealth"]["pid"])}
                             self.samples.append((began, until, slot, told, standing))
 

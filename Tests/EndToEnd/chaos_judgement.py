@@ -160,7 +160,9 @@ def judge_health(chaos):
             isHere = owner == slot.transport and chaos.places.get(job, None if chaos.server is None else slot) == slot.host
             if isHere and len(runs) == 1 and run["began"] < began and job not in listed and job not in chaos.canceled:
                 if (run["end"] and run["end"]["at"] > until) and ask.kind not in ("flood",):
-                    lies.append(f"{job} ({ask.kind}) was running from {run['began']:.3f} to {run['end']['at']:.3f}, and not told from {began:.3f} to {until:.3f}")
+                    lies.append(f"{job} ({ask.kind}) was running as {run['pid']} from {run['began']:.3f} to {run['end']['at']:.3f}, and not told "
+                                f"from {began:.3f} to {until:.3f} by gateway {chaos.slots.index(slot)}, which told of {told['runningJobs']} "
+                                f"and saw {len(listed)}: {sorted(listed)}; its end is {chaos.finals.get(job)}")
     equal(f"llm_process_health was asked {len(chaos.samples)} times, named {named} jobs, and never lied", lies, [])
 
 

@@ -220,7 +220,7 @@ struct JobLookupTests {
         let handle = try await shop.scheduler.submit(owned(shop.gate))
         #expect(try await changes(in: handle.directory.path) { Files().exists(handle.directory.runner) })
         hand.set(by: seconds)
-        let job = try #require(await shop.scheduler.health().jobs.first)
+        let job = try #require(try await shop.scheduler.health().jobs.first)
         #expect((0..<60_000).contains(job.runningForMilliseconds))
         try shop.openGate()
         #expect(await handle.outcome(within: .seconds(20))?.status == .completed)
@@ -231,15 +231,48 @@ struct JobLookupTests {
         let handle = try await shop.scheduler.submit(owned(shop.gate))
         #expect(
             try await changes(in: handle.directory.path) {
-                await other.scheduler.health().jobs.first?.process?.isAlive == true
+                try await other.scheduler.health().jobs.first?.process?.isAlive == true
             }
         )
-        let jobs = await other.scheduler.health().jobs
+        let jobs = try await other.scheduler.health().jobs
         #expect(jobs.map(\.id) == [handle.id] && jobs.map(\.owner) == ["ann"])
-        #expect(await shop.scheduler.health().jobs.map(\.id) == [handle.id])
+        #expect(try await shop.scheduler.health().jobs.map(\.id) == [handle.id])
         try shop.openGate()
         _ = await handle.outcome(within: .seconds(20))
-        #expect(await other.scheduler.health().jobs == [])
+        #expect(try await other.scheduler.health().jobs == [])
+    }
+
+    @Test("tells of one that runs, though its gateway takes it to be waiting")
+    func runsAlready() async throws {
+        var limits = Configuration.Limits()
+        limits.maxRunningJobs = 1
+        let shop = try Workshop(in: shop.directory, limits: limits)
+        let first = try await shop.scheduler.submit(shop.script(shop.gate))
+        let second = try await shop.scheduler.submit(shop.script("true", provider: "codex"))
+        let own = try #require(ProcessTable.entry(getpid())?.identity)
+        try RunnerRecord(runner: own, started: shop.machine.clock.now()).begin(in: second.directory, Files())
+        #expect(try await Set(shop.scheduler.health().jobs.map(\.id)) == [first.id, second.id])
+        try Files().removeFile(second.directory.runner)
+        try shop.openGate()
+        for handle in [first, second] {
+            #expect(await handle.outcome(within: .seconds(20))?.status == .completed)
+        }
+    }
+
+    @Test("never says that none runs where it cannot be told")
+    func unreadable() async throws {
+        let handle = try await shop.scheduler.submit(owned(shop.gate))
+        #expect(try await changes(in: handle.directory.path) { Files().exists(handle.directory.runner) })
+        let away = shop.directory.path("away")
+        try Files().rename(shop.layout.jobs, to: away)
+        try Files().write([], to: shop.layout.jobs)
+        let error = await #expect(throws: GatewayError.self) { try await other.scheduler.health() }
+        #expect(error?.message.contains("cannot list '\(shop.layout.jobs)'") == true)
+        try Files().removeFile(shop.layout.jobs)
+        try Files().rename(away, to: shop.layout.jobs)
+        #expect(try await other.scheduler.health().jobs.map(\.id) == [handle.id])
+        try shop.openGate()
+        #expect(await handle.outcome(within: .seconds(20))?.status == .completed)
     }
 }
 

@@ -86,9 +86,10 @@ struct RetryTests {
     init() throws { directory = try TemporaryDirectory() }
 
     /// A gateway that takes status 75 for a failure that may pass.
-    private func shop() throws -> Workshop {
+    private func shop(_ files: Files = Files()) throws -> Workshop {
         try Workshop(
             in: directory,
+            files: files,
             judge: { outcome in
                 guard outcome.exit?.exitCode == 75 else { return FailedAttempt() }
                 let next = FailedAttempt.Next(
@@ -136,6 +137,47 @@ struct RetryTests {
         #expect(await shop.scheduler.circuit("claude").state == .closed(failures: 1))
         #expect(try await shop.run(shop.script("exit 3")).retryCount == 0)
         #expect(runs == 1)
+    }
+
+    @Test(
+        "is not done where the decision cannot be written down, and leaves no trace of it",
+        arguments: ["attempt-1", "retry.json"]
+    )
+    func undecided(name: String) async throws {
+        let shop = try shop(
+            Files { step throws(GatewayError) in
+                switch step {
+                case .makeDirectory(let path), .rename(_, let path):
+                    if Files.name(of: path) == name { throw GatewayError("disk-full", "no room for \(name)") }
+                default: break
+                }
+            }
+        )
+        let outcome = try await shop.run(failing(1, shop))
+        #expect(outcome.status == .failed && outcome.retryCount == 0 && outcome.exit?.exitCode == 75)
+        #expect(String(decoding: outcome.output.held, as: UTF8.self) == "failed\n")
+        #expect(runs == 1 && shop.findings.all.count == 1)
+        #expect(shop.findings.all.first?.contains("no room for \(name)") == true)
+    }
+
+    @Test("is done where what the attempt before left cannot be moved away at once, and loses nothing")
+    func movedLater() async throws {
+        let failures = GuardedValue(2)
+        let shop = try shop(
+            Files { step throws(GatewayError) in
+                guard case .rename(_, let path) = step, path.hasSuffix("attempt-1/runner.jsonl"),
+                    failures.withLock({ left in
+                        left -= 1
+                        return left >= 0
+                    })
+                else { return }
+                throw GatewayError("file-error", "not now")
+            }
+        )
+        let outcome = try await shop.run(failing(1, shop))
+        #expect(outcome.status == .completed && outcome.retryCount == 1 && runs == 2)
+        #expect(String(decoding: outcome.output.held, as: UTF8.self) == "done 0\n")
+        #expect(shop.findings.all.count == 1)
     }
 
     @Test("can be canceled while it waits")

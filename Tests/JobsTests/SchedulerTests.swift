@@ -158,7 +158,7 @@ struct SchedulerTests {
         let first = try #require(await output.next())
         let pid = try #require(Int32(String(decoding: first, as: UTF8.self).filter(\.isNumber)))
         #expect(await shop.scheduler.snapshot(handle.id)?.status == .running)
-        let health = await shop.scheduler.health()
+        let health = try await shop.scheduler.health()
         #expect(health.running == 1 && health.jobs.first?.process?.isAlive == true)
         #expect((health.jobs.first?.process?.memoryKilobytes ?? 0) > 100)
         try await shop.scheduler.cancel(handle.id)

@@ -71,7 +71,7 @@ struct RecordTools: Sendable {
             inputSchema: ["type": "object", "properties": [:], "additionalProperties": false],
             annotations: .readOnlyLookup,
             handler: .asynchronous { call in
-                let health = await services.jobs.health()
+                let health = try await services.jobs.health()
                 let visible = health.jobs.filter { Ownership.admits($0.owner, call.principal.id) }
                 return .json(
                     [

@@ -24,10 +24,12 @@ package struct AdoptionReport: Sendable, Equatable {
 extension JobScheduler {
     /// Takes over the jobs of gateways that are gone.
     ///
-    /// 1. With the guard held, claim every directory whose gateway is gone.
-    /// 2. A held lock, or a runner that is there by its record: the runner lives, watch it. A record: commit it. Neither runner nor record ever: start it, it was
-    ///    accepted and never ran; unless it has waited for too long by now, or the machine was restarted since, because a
-    ///    power cut may have taken the traces of a run that began. A runner without a record: end what it left, `orphaned`.
+    /// 1. With the guard held, claim every directory whose gateway is gone. One whose description is damaged may be a living
+    ///    gateway's: it is left to wait until no other lives, unless its row says whose it is.
+    /// 2. A held lock, or a runner that is there by its record: the runner lives, watch it. A record: commit it. Neither runner
+    ///    nor record ever: start it, it was accepted and never ran; unless it has waited for too long by now, or the machine was
+    ///    restarted since, because a power cut may have taken the traces of a run that began. A runner without a record: end
+    ///    what it left, `orphaned`.
     /// 3. Rows that run and have no directory: of a gateway that kept none, `orphaned` once their process is gone; of one of
     ///    this home, once it is gone: it had reserved the row and not got as far as the directory.
     ///

@@ -150,18 +150,26 @@ extension JobScheduler {
         return age >= 0 && age < 2000
     }
 
-    /// Jobs that run under other gateways of this home, or for which this one did not know yet that they do; what cannot be read
-    /// is left out.
-    func runningElsewhere() -> [(JobSpec, JobDirectory)] {
-        ((try? machine.files.list(layout.jobs)) ?? []).compactMap { name in
+    /// Jobs that run under other gateways of this home, or for which this one did not know yet that they do; one that is damaged is
+    /// left out, as an adoption tells of it.
+    ///
+    /// Throws what the file system throws when it cannot be told.
+    func runningElsewhere() throws(GatewayError) -> [(JobSpec, JobDirectory)] {
+        var found: [(JobSpec, JobDirectory)] = []
+        for name in try machine.files.list(layout.jobs) where JobFiles.isPlain(name) {
             let directory = directory(of: name)
-            guard JobFiles.isPlain(name), jobs[name]?.machine.status ?? .queued == .queued,
-                machine.files.exists(directory.runner),
-                !machine.files.exists(directory.exit),
-                let spec = try? JobSpec(directory, files: machine.files)
-            else { return nil }
-            return (spec, directory)
+            guard jobs[name]?.machine.status ?? .queued == .queued,
+                try machine.files.status(directory.runner) != nil,
+                try machine.files.status(directory.exit) == nil
+            else { continue }
+            do throws(GatewayError) {
+                found.append((try JobSpec(directory, files: machine.files), directory))
+            } catch {
+                // It was removed meanwhile, or can be told of nothing.
+                guard ["file-not-found", "job-damaged"].contains(error.code) else { throw error }
+            }
         }
+        return found
     }
 
     // MARK: output

@@ -264,10 +264,12 @@ package actor JobScheduler {
     }
 
     /// The processes of all running jobs of this home, other gateways' included.
-    package func health() -> JobHealthReport {
+    ///
+    /// Throws what the file system throws when it cannot be told which there are.
+    package func health() throws(GatewayError) -> JobHealthReport {
         let own = jobs.values.filter { $0.machine.status == .running }.map { ($0.spec, $0.directory) }
         return JobHealthReport(
-            jobs: (own + runningElsewhere()).map { health(of: $0, in: $1) }.sorted { $0.id < $1.id }
+            jobs: try (own + runningElsewhere()).map { health(of: $0, in: $1) }.sorted { $0.id < $1.id }
         )
     }
 

@@ -70,7 +70,7 @@ struct RetryRecord: Sendable, Equatable {
 
     /// Moves aside what the attempt before left; repeating it finishes what was begun.
     func moveAside(_ directory: JobDirectory, collected: [String], files: Files) throws(GatewayError) {
-        let aside = JobDirectory(directory.file("attempt-\(attempt - 1)"))
+        let aside = aside(in: directory)
         guard try files.status(aside.exit) == nil else { return }
         try files.makeDirectory(aside.path)
         func move(_ path: String, to destination: String) throws(GatewayError) {
@@ -84,6 +84,23 @@ struct RetryRecord: Sendable, Equatable {
         try move(directory.standardError, to: aside.standardError)
         try move(directory.runner, to: aside.runner)
         try move(directory.exit, to: aside.exit)
+    }
+
+    /// Where what the attempt before left goes to.
+    private func aside(in directory: JobDirectory) -> JobDirectory {
+        JobDirectory(directory.file("attempt-\(attempt - 1)"))
+    }
+
+    /// Writes the decision down, once there is room for what follows from it.
+    func write(in directory: JobDirectory, _ files: Files) throws(GatewayError) {
+        try files.makeDirectory(aside(in: directory).path)
+        do throws(GatewayError) {
+            try files.write(json.compact, to: directory.retry)
+        } catch {
+            // It may have its name, and may not be durable: nobody is to carry it out once the end is told.
+            try? files.removeFile(directory.retry)
+            throw error
+        }
     }
 }
 
@@ -117,13 +134,13 @@ extension JobScheduler {
             notBefore: machine.clock.now().advanced(byMilliseconds: Int64(pause.milliseconds))
         )
         do throws(GatewayError) {
-            try machine.files.write(decision.json.compact, to: job.directory.retry)
-            try decision.moveAside(job.directory, collected: job.spec.collected, files: machine.files)
+            try decision.write(in: job.directory, machine.files)
         } catch {
             report(error)
-            // Its end is told now. The record of it moves last: where that still is, nobody else has to know of the decision.
-            if machine.files.exists(job.directory.exit) { try? machine.files.removeFile(job.directory.retry) }
             return take(.runnerEnded(record.verdict), job.spec.id)
+        }
+        await patiently { () throws(GatewayError) in
+            try decision.moveAside(job.directory, collected: job.spec.collected, files: machine.files)
         }
         // A caller may have canceled it while this was decided.
         guard job.machine.state == .running else { return take(.runnerEnded(.canceled), job.spec.id) }
