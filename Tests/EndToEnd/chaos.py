@@ -27,7 +27,7 @@ import time
 from chaos_gateways import PATIENCE, Caller, Host, Ledger, Lost, Pipe, Server, Service, Standing, configuration
 from chaos_judgement import final, judge, judge_health
 from chaos_plan import COMMANDS, PROVIDERS, Plan
-from harness import DEEP, FIXTURES, PYTHON, Skip, Tally, body_of, check, equal, product, run, section, skip
+from harness import DEEP, FIXTURES, PYTHON, Skip, Tally, body_of, check, equal, product, run, section, skip, text_of
 from installed import Bundle, Home, alive, namespace, under_systemd
 from service import bundle
 from systemd_service import Inside, ServiceHome
@@ -245,11 +245,12 @@ class Chaos:
                         watcher.slot, watcher.connection = slot, None
                         began = time.monotonic()
                         with contextlib.suppress(Lost):
-                            told = body_of(watcher.tool("llm_process_health"))
+                            result = watcher.tool("llm_process_health")
                             until = time.monotonic()
-                            if "jobs" not in told:
-                                self.wrong(f"llm_process_health is refused: {told}")
+                            if result.get("isError"):
+                                self.wrong(f"llm_process_health is refused: {text_of(result)}")
                                 continue
+                            told = body_of(result)
                             standing = {entry["jobId"] for entry in told["jobs"] if entry["processHealth"] and alive(entry["processHealth"]["pid"])}
                             self.samples.append((began, until, slot, told, standing))
 

@@ -42,7 +42,8 @@ final class InstanceRegistry: @unchecked Sendable {
         guard lock == nil else { return }
         try files.makeDirectory(directory)
         let guardLock = try guardChanges()
-        lock = try FileLock.attempt(lockFile(name))
+        // Who asks whether it is held has it for a moment, and without it this gateway would pass for one that is gone.
+        lock = try FileLock.wait(lockFile(name), within: .seconds(10))
         withExtendedLifetime(guardLock) {}
     }
 
