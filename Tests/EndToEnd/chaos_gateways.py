@@ -445,7 +445,8 @@ class Ledger:
 
 
 def disk_was_full(chaos, error):
-    return "no space is left on the disk" in error and bool(chaos.disk or chaos.isFull)
+    """Whether an error says so, in the gateway's words or in those of a CLI."""
+    return any(words in error for words in ("no space is left on the disk", "No space left on device")) and bool(chaos.disk or chaos.isFull)
 
 
 def shortened(error):

@@ -148,8 +148,8 @@ def judge_health(chaos):
                 # A CLI that was ended before its first words has noted nothing.
                 if process["alive"] and job not in chaos.canceled and not over:
                     lies.append(f"{job} runs as {process['pid']}, and never did")
-            elif process["alive"] and job not in standing and run["end"] and run["end"]["at"] < began - 1:
-                # From its last words to its end it takes a moment.
+            elif process["alive"] and job not in standing and run["end"] and run["end"]["at"] < began - 5:
+                # From its last words to its end it takes a moment, and more of one where twenty others want to be served.
                 lies.append(f"{job} is alive as {process['pid']} {began - run['end']['at']:.3f} s after its end")
             elif not process["alive"] and job in standing:
                 lies.append(f"{job} is dead, and runs as {process['pid']}")

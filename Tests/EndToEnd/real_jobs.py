@@ -6,7 +6,8 @@ import time
 
 from harness import body_of, check, contains, equal, run, section, text_of, together, within
 
-# How many words a reply has, 20 in a second: vibe takes seconds to begin, and then all of them have to be at it.
+# How many words a reply has, 20 in a second from the kill on; slower before: vibe takes seconds to begin, and all of them have
+# to be at it then.
 WORDS = {"claude": 240, "codex": 240, "vibe": 80}
 # name: (tool, wire, the user turns that the API sees beside the prompts)
 PROVIDERS = {"claude": ("claude", "anthropic", 0), "codex": ("codex", "responses", 1), "vibe": ("mistral", "chat", 0)}
@@ -25,7 +26,7 @@ def drive(world):
 
 def killed(world, api, there):
     first = world.stdio_gateway()
-    api.control(token_delay=0.05)
+    api.control(token_delay=0.5)
     jobs, prompts = {}, {name: f"@@words {count}@@" for name, count in WORDS.items()}
     for name, (tool, wire, _) in there.items():
         answer = body_of(first.tool(f"{tool}_request_async", prompt=prompts[name], createNewSession=True, correlationId=f"long-{name}"))
@@ -36,6 +37,7 @@ def killed(world, api, there):
     equal("the models of all of them are answering", sorted(wires & set(api.answering())), sorted(wires), vital=True)
     first.process.kill()
     first.process.wait()
+    api.control(token_delay=0.05)
 
     second = world.stdio_gateway()
     states = {name: body_of(second.tool("llm_job_status", jobId=job))["job"]["status"] for name, job in jobs.items()}

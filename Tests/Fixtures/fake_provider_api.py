@@ -416,8 +416,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_json(500, {"error": {"message": f"unknown fake failure mode {mode}"}})
 
     def tokens(self, text: str):
-        """The words of the text, at the configured pace; stops half-way in mid-stream failures."""
-        delay, parts = self.server.args.token_delay, pieces(text)
+        """The words of the text, at the configured pace, also when that changes; stops half-way in mid-stream failures."""
+        parts = pieces(text)
         for index, part in enumerate(parts):
             if self.mode and index >= max(1, len(parts) // 2):
                 if self.mode == "hang-mid":
@@ -436,8 +436,8 @@ class Handler(BaseHTTPRequestHandler):
                         self.frame({"object": "error", **error, "error": error})
                     self.end_sse()
                     raise Leave
-            if delay and index:
-                time.sleep(delay)
+            if index:
+                time.sleep(self.server.args.token_delay)
             yield part
 
     def usage(self, text: str) -> dict:

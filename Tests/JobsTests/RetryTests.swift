@@ -86,7 +86,10 @@ struct RetryTests {
     init() throws { directory = try TemporaryDirectory() }
 
     /// A gateway that takes status 75 for a failure that may pass.
-    private func shop(_ files: Files = Files()) throws -> Workshop {
+    private func shop(
+        _ files: Files = Files(),
+        atEnd: @escaping @Sendable () -> Void = {}
+    ) throws -> Workshop {
         try Workshop(
             in: directory,
             files: files,
@@ -97,8 +100,20 @@ struct RetryTests {
                     context: ["attempts": .integer((outcome.spec.context["attempts"]?.int ?? 1) + 1)]
                 )
                 return FailedAttempt(isTransient: true, next: next)
+            },
+            verdict: {
+                atEnd()
+                return RunVerdict()
             }
         )
+    }
+
+    /// The numbers of the attempts that are decided on in the home just now.
+    private func decided() -> [Int] {
+        let jobs = directory.path(".llm-cli-gateway/jobs")
+        return ((try? Files().list(jobs)) ?? []).compactMap { name in
+            try? RetryRecord(JobDirectory(Layout.join(jobs, name)), files: Files())?.attempt
+        }
     }
 
     /// Fails so many times for a reason that may pass, counted in the file `runs`.
@@ -139,25 +154,53 @@ struct RetryTests {
         #expect(runs == 1)
     }
 
-    @Test(
-        "is not done where the decision cannot be written down, and leaves no trace of it",
-        arguments: ["attempt-1", "retry.json"]
-    )
-    func undecided(name: String) async throws {
-        let shop = try shop(
-            Files { step throws(GatewayError) in
-                switch step {
-                case .makeDirectory(let path), .rename(_, let path):
-                    if Files.name(of: path) == name { throw GatewayError("disk-full", "no room for \(name)") }
+    /// Where writing a decision fails: before it has its name, and after that.
+    enum Failing: CaseIterable, CustomTestStringConvertible {
+        case folder, file, synchronization
+
+        var testDescription: String { "\(self)" }
+
+        /// Fails for the decision on one attempt.
+        func files(attempt: Int) -> Files {
+            let isNamed = GuardedValue(0)
+            return Files { step throws(GatewayError) in
+                var fails = false
+                switch (self, step) {
+                case (.folder, .makeDirectory(let path)): fails = path.hasSuffix("/attempt-\(attempt - 1)")
+                case (.file, .rename(_, let path)) where path.hasSuffix("/retry.json"):
+                    fails =
+                        isNamed.withLock {
+                            $0 += 1; return $0
+                        } == attempt - 1
+                case (.synchronization, .rename(_, let path)) where path.hasSuffix("/retry.json"):
+                    isNamed.withLock { $0 += 1 }
+                case (.synchronization, .sync): fails = isNamed.withLock { $0 == attempt - 1 }
                 default: break
                 }
+                if fails { throw GatewayError("disk-full", "no room for it") }
             }
+        }
+    }
+
+    @Test(
+        "is not done where that cannot be written down, and what was decided before stands",
+        arguments: Failing.allCases,
+        [2, 3]
+    )
+    func undecided(failing: Failing, attempt: Int) async throws {
+        let standing = GuardedValue<[Int]?>(nil)
+        let shop = try shop(failing.files(attempt: attempt)) {
+            let found = decided()
+            standing.withLock { $0 = found }
+        }
+        let outcome = try await shop.run(self.failing(9, shop))
+        #expect(
+            outcome.status == .failed && outcome.retryCount == attempt - 2 && outcome.exit?.exitCode == 75
         )
-        let outcome = try await shop.run(failing(1, shop))
-        #expect(outcome.status == .failed && outcome.retryCount == 0 && outcome.exit?.exitCode == 75)
         #expect(String(decoding: outcome.output.held, as: UTF8.self) == "failed\n")
-        #expect(runs == 1 && shop.findings.all.count == 1)
-        #expect(shop.findings.all.first?.contains("no room for \(name)") == true)
+        #expect(runs == attempt - 1 && shop.findings.all.count == 1)
+        #expect(shop.findings.all.first?.contains("no room for it") == true)
+        #expect(standing.withLock { $0 } == (attempt == 2 ? [] : [attempt - 1]))
     }
 
     @Test("is done where what the attempt before left cannot be moved away at once, and loses nothing")

@@ -1,9 +1,10 @@
 import Appliance
 import Glibc
-import Jobs
 import Platform
 import TestSupport
 import Testing
+
+@testable import Jobs
 
 @Suite("Running a job")
 struct SchedulerTests {
@@ -169,6 +170,25 @@ struct SchedulerTests {
         let error = await #expect(throws: GatewayError.self) { try await shop.scheduler.cancel(handle.id) }
         #expect(error?.code == "job-not-found")
         #expect(try await shop.store.job(handle.id)?.status == .canceled)
+    }
+
+    @Test("is started though somebody asks at that moment whether it runs")
+    func asked() async throws {
+        var limits = Configuration.Limits()
+        limits.maxRunningJobs = 1
+        let shop = try Workshop(limits: limits)
+        let first = try await shop.scheduler.submit(shop.script(shop.gate))
+        let second = try await shop.scheduler.submit(shop.script("echo ran"))
+        var question = try FileLock.attempt(second.directory.running, exclusive: false)
+        #expect(question != nil)
+        let watch = try EntryWatch(second.directory.path, events: IN_OPEN, reactor: shop.machine.reactor)
+        try shop.openGate()
+        while let opened = await watch.next(), !opened.contains("running") {}
+        withExtendedLifetime(question) {}
+        question = nil
+        #expect(await first.outcome(within: .seconds(20))?.status == .completed)
+        let outcome = try #require(await second.outcome(within: .seconds(20)))
+        #expect(outcome.status == .completed && outcome.output.held == Array("ran\n".utf8))
     }
 
     @Test("goes on when nobody waits any more")

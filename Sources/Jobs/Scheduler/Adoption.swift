@@ -193,8 +193,13 @@ extension JobScheduler {
                 // It is no job, or over and removed meanwhile.
                 case "file-not-found", "not-a-directory": continue
                 case "job-damaged":
-                    let row = try? await store?.shared(name)
-                    found[name] = row.map { .by($0.instance) } ?? .damaged(error)
+                    // A store that does not answer has not said that there is no row.
+                    do throws(GatewayError) {
+                        let row = try await store?.shared(name)
+                        found[name] = row.map { .by($0.instance) } ?? .damaged(error)
+                    } catch {
+                        failed(error)
+                    }
                 default: failed(error)
                 }
             }

@@ -150,23 +150,24 @@ extension JobScheduler {
         return age >= 0 && age < 2000
     }
 
-    /// Jobs that run under other gateways of this home, or for which this one did not know yet that they do; one that is damaged is
-    /// left out, as an adoption tells of it.
+    /// Jobs that run under other gateways of this home, or for which this one did not know yet that they do; what is damaged or
+    /// somebody else's is left out, as an adoption tells of it.
     ///
     /// Throws what the file system throws when it cannot be told.
     func runningElsewhere() throws(GatewayError) -> [(JobSpec, JobDirectory)] {
         var found: [(JobSpec, JobDirectory)] = []
         for name in try machine.files.list(layout.jobs) where JobFiles.isPlain(name) {
+            guard jobs[name]?.machine.status ?? .queued == .queued else { continue }
             let directory = directory(of: name)
-            guard jobs[name]?.machine.status ?? .queued == .queued,
-                try machine.files.status(directory.runner) != nil,
-                try machine.files.status(directory.exit) == nil
-            else { continue }
             do throws(GatewayError) {
+                guard try machine.files.status(directory.runner) != nil,
+                    try machine.files.status(directory.exit) == nil
+                else { continue }
                 found.append((try JobSpec(directory, files: machine.files), directory))
             } catch {
-                // It was removed meanwhile, or can be told of nothing.
-                guard ["file-not-found", "job-damaged"].contains(error.code) else { throw error }
+                // It was removed meanwhile, or is none that can run here.
+                let own: Set = ["file-not-found", "job-damaged", "permission-denied", "file-too-large"]
+                guard own.contains(error.code) else { throw error }
             }
         }
         return found

@@ -420,9 +420,8 @@ package actor JobScheduler {
         do throws(GatewayError) {
             // Held by the runner from its first instant on: there is no moment in which a job that is being started
             // looks like one that nobody runs.
-            guard let lock = try FileLock.attempt(job.directory.running) else {
-                throw GatewayError("busy", "another process runs the job '\(job.spec.id)'")
-            }
+            // Who asks whether it is held has it for a moment.
+            let lock = try FileLock.wait(job.directory.running, within: .seconds(1))
             var command = Command(
                 runnerExecutable,
                 ["run-job", job.directory.path],

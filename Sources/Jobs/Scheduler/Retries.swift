@@ -91,14 +91,22 @@ struct RetryRecord: Sendable, Equatable {
         JobDirectory(directory.file("attempt-\(attempt - 1)"))
     }
 
-    /// Writes the decision down, once there is room for what follows from it.
-    func write(in directory: JobDirectory, _ files: Files) throws(GatewayError) {
+    /// Writes the decision down in place of an earlier one, once there is room for what follows from it.
+    func write(
+        in directory: JobDirectory,
+        inPlaceOf earlier: RetryRecord?,
+        _ files: Files
+    ) throws(GatewayError) {
         try files.makeDirectory(aside(in: directory).path)
         do throws(GatewayError) {
             try files.write(json.compact, to: directory.retry)
         } catch {
             // It may have its name, and may not be durable: nobody is to carry it out once the end is told.
-            try? files.removeFile(directory.retry)
+            if let earlier {
+                try? files.write(earlier.json.compact, to: directory.retry, durable: false)
+            } else {
+                try? files.removeFile(directory.retry)
+            }
             throw error
         }
     }
@@ -134,12 +142,14 @@ extension JobScheduler {
             notBefore: machine.clock.now().advanced(byMilliseconds: Int64(pause.milliseconds))
         )
         do throws(GatewayError) {
-            try decision.write(in: job.directory, machine.files)
+            try decision.write(in: job.directory, inPlaceOf: job.retry, machine.files)
         } catch {
             report(error)
             return take(.runnerEnded(record.verdict), job.spec.id)
         }
         await patiently { () throws(GatewayError) in
+            // Nothing has to be out of the way of a job that its caller does not want any more.
+            guard job.machine.state == .running else { return }
             try decision.moveAside(job.directory, collected: job.spec.collected, files: machine.files)
         }
         // A caller may have canceled it while this was decided.

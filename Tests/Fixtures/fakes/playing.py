@@ -26,6 +26,7 @@ With $FAKE_CLI_LEDGER, a folder, each run of a job is kept there as it was, for 
 has a line of JSON for its start, for its prompt, and for its end by itself; `<job>.<pid>.out` and `.err` what it has written.
 A flood is not kept.
 """
+import errno
 import json
 import os
 import re
@@ -107,6 +108,12 @@ def perform(main):
         if not isinstance(code, int):
             print(code, file=sys.stderr)
             code = 1
+    except OSError as error:
+        # Its own files are on the disk that is full: it ends, and not by any signal.
+        if error.errno != errno.ENOSPC:
+            raise
+        print(error, file=sys.stderr)
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     LEDGER.note("end", code=code)
