@@ -154,9 +154,9 @@ struct RetryTests {
         #expect(runs == 1)
     }
 
-    /// Where writing a decision fails: before it has its name, and after that.
+    /// Where a decision fails: before it has its name, after that, and when the output that the attempt left is moved already.
     enum Failing: CaseIterable, CustomTestStringConvertible {
-        case folder, file, synchronization
+        case folder, file, synchronization, move
 
         var testDescription: String { "\(self)" }
 
@@ -167,6 +167,8 @@ struct RetryTests {
                 var fails = false
                 switch (self, step) {
                 case (.folder, .makeDirectory(let path)): fails = path.hasSuffix("/attempt-\(attempt - 1)")
+                case (.move, .rename(_, let path)):
+                    fails = path.hasSuffix("/attempt-\(attempt - 1)/runner.jsonl")
                 case (.file, .rename(_, let path)) where path.hasSuffix("/retry.json"):
                     fails =
                         isNamed.withLock {
@@ -183,7 +185,7 @@ struct RetryTests {
     }
 
     @Test(
-        "is not done where that cannot be written down, and what was decided before stands",
+        "is not done where that cannot be written down or carried out, and what was decided before stands",
         arguments: Failing.allCases,
         [2, 3]
     )
@@ -201,26 +203,6 @@ struct RetryTests {
         #expect(runs == attempt - 1 && shop.findings.all.count == 1)
         #expect(shop.findings.all.first?.contains("no room for it") == true)
         #expect(standing.withLock { $0 } == (attempt == 2 ? [] : [attempt - 1]))
-    }
-
-    @Test("is done where what the attempt before left cannot be moved away at once, and loses nothing")
-    func movedLater() async throws {
-        let failures = GuardedValue(2)
-        let shop = try shop(
-            Files { step throws(GatewayError) in
-                guard case .rename(_, let path) = step, path.hasSuffix("attempt-1/runner.jsonl"),
-                    failures.withLock({ left in
-                        left -= 1
-                        return left >= 0
-                    })
-                else { return }
-                throw GatewayError("file-error", "not now")
-            }
-        )
-        let outcome = try await shop.run(failing(1, shop))
-        #expect(outcome.status == .completed && outcome.retryCount == 1 && runs == 2)
-        #expect(String(decoding: outcome.output.held, as: UTF8.self) == "done 0\n")
-        #expect(shop.findings.all.count == 1)
     }
 
     @Test("can be canceled while it waits")

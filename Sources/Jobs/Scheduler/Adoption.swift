@@ -114,9 +114,11 @@ extension JobScheduler {
         } catch {
             failed(error)
         }
-        if !isComplete {
+        if !isComplete, !isAdoptionAwaited {
+            isAdoptionAwaited = true
             Task {
                 try? await machine.clock.sleep(pause)
+                isAdoptionAwaited = false
                 _ = await adopt(pause: JobScheduler.longer(pause))
             }
         }

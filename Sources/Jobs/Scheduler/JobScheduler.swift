@@ -85,6 +85,8 @@ package actor JobScheduler {
     /// Whether jobs are looked for again that have ended and could not be committed, and how long after the next failure.
     var isCommitAwaited = false
     var commitPause = JobScheduler.firstPause
+    /// Whether an adoption follows that tries again what the last one could not do.
+    var isAdoptionAwaited = false
     /// The adoption that is going on, or was the last.
     var adoption: Task<AdoptionReport, Never>?
     /// Other gateways whose end is being waited for.
@@ -421,7 +423,7 @@ package actor JobScheduler {
             // Held by the runner from its first instant on: there is no moment in which a job that is being started
             // looks like one that nobody runs.
             // Who asks whether it is held has it for a moment.
-            let lock = try FileLock.wait(job.directory.running, within: .seconds(1))
+            let lock = try FileLock.wait(job.directory.running, within: .seconds(5))
             var command = Command(
                 runnerExecutable,
                 ["run-job", job.directory.path],

@@ -68,46 +68,45 @@ struct RetryRecord: Sendable, Equatable {
         self.notBefore = notBefore
     }
 
-    /// Moves aside what the attempt before left; repeating it finishes what was begun.
+    /// Moves aside what the attempt before left, its record last; repeating it finishes what was begun.
+    ///
+    /// What fails has changed nothing, unless that cannot be undone either.
     func moveAside(_ directory: JobDirectory, collected: [String], files: Files) throws(GatewayError) {
-        let aside = aside(in: directory)
+        let aside = JobDirectory(directory.file("attempt-\(attempt - 1)"))
         guard try files.status(aside.exit) == nil else { return }
         try files.makeDirectory(aside.path)
-        func move(_ path: String, to destination: String) throws(GatewayError) {
-            guard try files.status(path) != nil else { return }
-            try files.rename(path, to: destination, durable: false)
-        }
-        for name in collected where JobFiles.isPlain(Files.name(of: name)) {
-            try move(directory.file(name), to: aside.file(Files.name(of: name)))
-        }
-        try move(directory.standardOutput, to: aside.standardOutput)
-        try move(directory.standardError, to: aside.standardError)
-        try move(directory.runner, to: aside.runner)
-        try move(directory.exit, to: aside.exit)
-    }
-
-    /// Where what the attempt before left goes to.
-    private func aside(in directory: JobDirectory) -> JobDirectory {
-        JobDirectory(directory.file("attempt-\(attempt - 1)"))
-    }
-
-    /// Writes the decision down in place of an earlier one, once there is room for what follows from it.
-    func write(
-        in directory: JobDirectory,
-        inPlaceOf earlier: RetryRecord?,
-        _ files: Files
-    ) throws(GatewayError) {
-        try files.makeDirectory(aside(in: directory).path)
+        let plain = collected.filter { JobFiles.isPlain(Files.name(of: $0)) }
+        let moves =
+            plain.map { (directory.file($0), aside.file(Files.name(of: $0))) } + [
+                (directory.standardOutput, aside.standardOutput),
+                (directory.standardError, aside.standardError), (directory.runner, aside.runner),
+                (directory.exit, aside.exit),
+            ]
+        var moved: [(String, String)] = []
         do throws(GatewayError) {
-            try files.write(json.compact, to: directory.retry)
-        } catch {
-            // It may have its name, and may not be durable: nobody is to carry it out once the end is told.
-            if let earlier {
-                try? files.write(earlier.json.compact, to: directory.retry, durable: false)
-            } else {
-                try? files.removeFile(directory.retry)
+            for (path, destination) in moves where try files.status(path) != nil {
+                try files.rename(path, to: destination, durable: false)
+                moved.append((path, destination))
             }
+        } catch {
+            for (path, destination) in moved { try? files.rename(destination, to: path, durable: false) }
             throw error
+        }
+    }
+
+    /// Takes the decision back, so that nobody carries it out once the end is told; the one before it stands again.
+    ///
+    /// Returns whether it did: where not, the decision stands.
+    func withdraw(in directory: JobDirectory, for earlier: RetryRecord?, _ files: Files) -> Bool {
+        if let earlier {
+            try? files.write(earlier.json.compact, to: directory.retry, durable: false)
+        } else {
+            try? files.removeFile(directory.retry)
+        }
+        do throws(GatewayError) {
+            return try RetryRecord(directory, files: files)?.attempt != attempt
+        } catch {
+            return false
         }
     }
 }
@@ -115,8 +114,8 @@ struct RetryRecord: Sendable, Equatable {
 /// Attempts after the first one, of runs that failed for a reason that may pass and that have changed nothing.
 ///
 /// 1. A failed attempt is judged. Its provider's circuit learns of it.
-/// 2. `retry.json` is the decision. What the attempt left is moved aside.
-/// 3. After the pause the runner is started again, unless the circuit is open by then, or the caller's time is over.
+/// 2. `retry.json` is the decision, where the caller's time allows for one. What the attempt left is moved aside.
+/// 3. After the pause the runner is started again, unless the circuit is open by then.
 ///
 /// The next gateway goes on where a dead one was: a job without this decision is never run again.
 extension JobScheduler {
@@ -142,15 +141,18 @@ extension JobScheduler {
             notBefore: machine.clock.now().advanced(byMilliseconds: Int64(pause.milliseconds))
         )
         do throws(GatewayError) {
-            try decision.write(in: job.directory, inPlaceOf: job.retry, machine.files)
+            try machine.files.write(decision.json.compact, to: job.directory.retry)
+            try decision.moveAside(job.directory, collected: job.spec.collected, files: machine.files)
         } catch {
             report(error)
-            return take(.runnerEnded(record.verdict), job.spec.id)
-        }
-        await patiently { () throws(GatewayError) in
-            // Nothing has to be out of the way of a job that its caller does not want any more.
-            guard job.machine.state == .running else { return }
-            try decision.moveAside(job.directory, collected: job.spec.collected, files: machine.files)
+            if decision.withdraw(in: job.directory, for: job.retry, machine.files) {
+                return take(.runnerEnded(record.verdict), job.spec.id)
+            }
+            await patiently { () throws(GatewayError) in
+                // Nothing has to be out of the way of a job that its caller does not want any more.
+                guard job.machine.state == .running else { return }
+                try decision.moveAside(job.directory, collected: job.spec.collected, files: machine.files)
+            }
         }
         // A caller may have canceled it while this was decided.
         guard job.machine.state == .running else { return take(.runnerEnded(.canceled), job.spec.id) }
