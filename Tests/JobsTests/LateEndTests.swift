@@ -25,6 +25,40 @@ struct LateEndTests {
         #expect(row.status == .completed && row.exitCode == 0)
     }
 
+    @Test(
+        "never starts a job whose end was told before it began, wherever that could be written down",
+        arguments: [true, false]
+    )
+    func neverStarted(isRecorded: Bool) async throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path("broken.db")
+        try Files().write(repeatElement(0x41, count: 4096), to: path)
+        var limits = Configuration.Limits()
+        limits.maxRunningJobs = 1
+        let shop = try Workshop(
+            in: directory,
+            limits: limits,
+            store: Store(path: path, clock: .system),
+            files: Files { step throws(GatewayError) in
+                guard !isRecorded, case .rename(_, let path) = step, path.hasSuffix("/exit.json") else {
+                    return
+                }
+                throw GatewayError("disk-full", "no room for it")
+            }
+        )
+        let first = try await shop.scheduler.submit(shop.script(shop.gate))
+        let second = try await shop.scheduler.submit(shop.script("echo x >>'\(directory.path("runs"))'"))
+        try await shop.scheduler.cancel(second.id)
+        #expect(await second.outcome(within: .seconds(20))?.status == .canceled)
+        #expect(Files().exists(second.directory.exit) == isRecorded)
+        try Files().removeFile(path)
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(second.directory.path) })
+        #expect(try await shop.store.job(second.id)?.status == .canceled)
+        try shop.openGate()
+        #expect(await first.outcome(within: .seconds(20))?.status == .completed)
+        #expect(!Files().exists(directory.path("runs")))
+    }
+
     @Test("does not commit an end before the record of its request is closed, which is tried again")
     func recordFirst() async throws {
         let refusals = Mutex(1)

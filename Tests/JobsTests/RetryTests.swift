@@ -88,10 +88,12 @@ struct RetryTests {
     /// A gateway that takes status 75 for a failure that may pass.
     private func shop(
         _ files: Files = Files(),
+        store: Store? = nil,
         atEnd: @escaping @Sendable () -> Void = {}
     ) throws -> Workshop {
         try Workshop(
             in: directory,
+            store: store,
             files: files,
             judge: { outcome in
                 guard outcome.exit?.exitCode == 75 else { return FailedAttempt() }
@@ -205,6 +207,35 @@ struct RetryTests {
         #expect(standing.withLock { $0 } == (attempt == 2 ? [] : [attempt - 1]))
     }
 
+    /// What fails once, after a part of the output was moved already: to take the decision back, or to move that part back.
+    enum Standing: CaseIterable {
+        case removal, undoing
+    }
+
+    @Test("is done where the decision on it cannot be taken back any more", arguments: Standing.allCases)
+    func stands(what: Standing) async throws {
+        let failures = GuardedValue<Set<String>>([])
+        @Sendable func once(_ name: String) -> Bool { failures.withLock { $0.insert(name).inserted } }
+        let shop = try shop(
+            Files { step throws(GatewayError) in
+                var fails = false
+                switch (what, step) {
+                case (_, .rename(_, let path)) where path.hasSuffix("attempt-1/runner.jsonl"):
+                    fails = once("move")
+                case (.undoing, .rename(let path, _)) where path.hasSuffix("attempt-1/stdout"):
+                    fails = once("back")
+                case (.removal, .remove(let path)) where path.hasSuffix("retry.json"): fails = once("removal")
+                default: break
+                }
+                if fails { throw GatewayError("file-error", "not now") }
+            }
+        )
+        let outcome = try await shop.run(failing(1, shop))
+        #expect(outcome.status == .completed && outcome.retryCount == 1 && runs == 2)
+        #expect(String(decoding: outcome.output.held, as: UTF8.self) == "done 0\n")
+        #expect(shop.findings.all.count == 1 && failures.withLock { $0.count } == 2)
+    }
+
     @Test("can be canceled while it waits")
     func canceled() async throws {
         let shop = try shop()
@@ -218,6 +249,24 @@ struct RetryTests {
         let outcome = try #require(await handle.outcome(within: .seconds(20)))
         #expect(outcome.status == .canceled && runs == 1)
         #expect(await shop.scheduler.counts == (0, 0))
+    }
+
+    @Test("is not done once the end was told, though that could not be committed")
+    func overAlready() async throws {
+        let path = directory.path("broken.db")
+        try Files().write(repeatElement(0x41, count: 4096), to: path)
+        let shop = try shop(store: Store(path: path, clock: .system))
+        let handle = try await shop.scheduler.submit(failing(1, shop))
+        #expect(
+            try await changes(in: handle.directory.path) {
+                Files().exists(handle.directory.file("attempt-1/exit.json"))
+            }
+        )
+        try await shop.scheduler.cancel(handle.id)
+        #expect(await handle.outcome(within: .seconds(20))?.status == .canceled)
+        try Files().removeFile(path)
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(handle.directory.path) })
+        #expect(try await shop.store.job(handle.id)?.status == .canceled && runs == 1)
     }
 
     @Test("stops when the circuit opens, and nothing of the provider is begun until its time")

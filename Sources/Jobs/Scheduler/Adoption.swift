@@ -221,7 +221,7 @@ extension JobScheduler {
             try retry?.moveAside(directory, collected: spec.collected, files: machine.files)
         }
         let record = try RunnerRecord.of(directory, files: machine.files)
-        let exit = try ExitRecord.of(directory, files: machine.files)
+        let exit = try ExitRecord.of(directory, files: machine.files) ?? told[spec.id]
         switch (isRunning, record) {
         case (true, _):
             // Without a record its gateway died between starting the runner and the runner's first words.

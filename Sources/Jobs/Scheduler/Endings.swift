@@ -53,12 +53,38 @@ extension JobScheduler {
             }
         }
         if keeping != nil { Task { [store] in await store?.settleLog() } }
-        if isCommitted { commitPause = JobScheduler.firstPause } else { commitLater() }
+        if isCommitted {
+            commitPause = JobScheduler.firstPause
+            told[job.spec.id] = nil
+        } else {
+            if outcome.exit == nil, status != .orphaned, !machine.files.exists(job.directory.runner) {
+                recordEnd(of: job, status, outcome.refusal)
+            }
+            commitLater()
+        }
         job.handle.resolve(outcome)
         if isCommitted, job.spec.recording == .full { leave(job.directory, by: remove) }
         jobs[job.spec.id] = nil
         forget(job)
         noteOutput(outcome.output.count + outcome.errorOutput.count)
+    }
+
+    /// Writes down that a job is over of which no attempt runs or has ended: whoever finds it like that starts it.
+    private func recordEnd(of job: Job, _ status: JobStatus, _ refusal: GatewayError?) {
+        let now = machine.clock.now()
+        let record =
+            status == .canceled
+            ? ExitRecord(canceledAt: now)
+            : ExitRecord(
+                failure: refusal ?? GatewayError("not-started", "the job was not started"),
+                at: now
+            )
+        do throws(GatewayError) {
+            try RecordFile.write(record.json, to: job.directory.exit, machine.files)
+        } catch {
+            report(error)
+            told[job.spec.id] = record
+        }
     }
 
     /// Begins to write long output down, which counts once the end is committed; `nil` where there is none to be written.

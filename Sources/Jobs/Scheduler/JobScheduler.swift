@@ -85,6 +85,8 @@ package actor JobScheduler {
     /// Whether jobs are looked for again that have ended and could not be committed, and how long after the next failure.
     var isCommitAwaited = false
     var commitPause = JobScheduler.firstPause
+    /// Ends that were told, of jobs of which no attempt ran, and that could be written down nowhere so far; by the jobs' ids.
+    var told: [String: ExitRecord] = [:]
     /// Whether an adoption follows that tries again what the last one could not do.
     var isAdoptionAwaited = false
     /// The adoption that is going on, or was the last.

@@ -72,7 +72,7 @@ struct RetryRecord: Sendable, Equatable {
     ///
     /// What fails has changed nothing, unless that cannot be undone either.
     func moveAside(_ directory: JobDirectory, collected: [String], files: Files) throws(GatewayError) {
-        let aside = JobDirectory(directory.file("attempt-\(attempt - 1)"))
+        let aside = aside(in: directory)
         guard try files.status(aside.exit) == nil else { return }
         try files.makeDirectory(aside.path)
         let plain = collected.filter { JobFiles.isPlain(Files.name(of: $0)) }
@@ -94,10 +94,17 @@ struct RetryRecord: Sendable, Equatable {
         }
     }
 
+    /// Where what the attempt before left goes to.
+    private func aside(in directory: JobDirectory) -> JobDirectory {
+        JobDirectory(directory.file("attempt-\(attempt - 1)"))
+    }
+
     /// Takes the decision back, so that nobody carries it out once the end is told; the one before it stands again.
     ///
-    /// Returns whether it did: where not, the decision stands.
+    /// Returns whether it did: where not, or where something of the attempt before is aside and belongs to its end, the
+    /// decision is to be carried out.
     func withdraw(in directory: JobDirectory, for earlier: RetryRecord?, _ files: Files) -> Bool {
+        guard (try? files.removeEmptyDirectory(aside(in: directory).path)) == true else { return false }
         if let earlier {
             try? files.write(earlier.json.compact, to: directory.retry, durable: false)
         } else {
@@ -151,6 +158,8 @@ extension JobScheduler {
             await patiently { () throws(GatewayError) in
                 // Nothing has to be out of the way of a job that its caller does not want any more.
                 guard job.machine.state == .running else { return }
+                // It may be that it has never got its name.
+                try machine.files.write(decision.json.compact, to: job.directory.retry)
                 try decision.moveAside(job.directory, collected: job.spec.collected, files: machine.files)
             }
         }
