@@ -3,7 +3,8 @@ import Glibc
 
 /// Gives processes scopes of their own in the user's service manager, where there is one that can be reached.
 ///
-/// 1. The first request connects, on this actor's thread; the connection stays, and is made again when it is gone.
+/// 1. The first request connects, on this actor's thread; the connection stays as long as the manager grants what is asked, and
+///    is made again when it is gone.
 /// 2. A request is sent and not waited for: the manager works on several at once.
 /// 3. When the manager's job for the scope has ended, or has been refused, the one who asked is told.
 ///
@@ -131,7 +132,7 @@ package actor UserScopes {
         repeat {
             guard self.bus === bus else { return }
             do throws(GatewayError) {
-                while let event = try bus.nextEvent() { take(event) }
+                while self.bus === bus, let event = try bus.nextEvent() { take(event) }
             } catch {
                 return disconnect(error)
             }
@@ -169,9 +170,12 @@ package actor UserScopes {
     }
 
     /// What was refused now will most likely be refused again: a session that the manager has no power over stays one.
+    ///
+    /// Nothing will be asked for a while, and a manager tells whoever is connected of each unit that comes and goes.
     private func refuse(_ request: Request, _ error: GatewayError) {
         postpone(error)
         request.answer(error)
+        if pending.isEmpty { disconnect(error) }
     }
 
     private func giveUp(_ error: GatewayError) {

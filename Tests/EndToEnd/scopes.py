@@ -246,6 +246,13 @@ def canceling(home, jobs):
         home.json("start")
 
 
+def connections_to_manager():
+    """How many sockets the manager has accepted at its own address, unix(7) and proc(5)."""
+    address = os.path.join(os.environ["XDG_RUNTIME_DIR"], "systemd/private")
+    with open("/proc/net/unix") as file:
+        return sum(line.split()[5] == "03" and line.rstrip().endswith(address) for line in list(file)[1:])
+
+
 def without(home, jobs):
     with section("a manager that refuses"):
         # A stdio gateway in a login session: its processes are not the manager's to move.
@@ -255,6 +262,7 @@ def without(home, jobs):
             file.write(home.read("config.toml"))
         environment = {**home.environment, "LLM_GATEWAY_HOME": folder, "FAKE_CLI_LOG": jobs.starts}
         gateway = StdioGateway(home.world, environment, ("--transport=stdio",), LEGACY, True, home.file("current/bin/llm-gateway"))
+        connected = connections_to_manager()
         for number in (1, 2):
             began = time.monotonic()
             equal(f"a job runs all the same, {number}", text_of(gateway.tool("claude_request", prompt=f"@@say plain {number}@@")), f"plain {number}")
@@ -262,6 +270,8 @@ def without(home, jobs):
         told = [line for line in gateway.log if "without a scope" in line]
         equal("the log says so once", len(told), 1)
         print(f"    {''.join(told).strip()}", flush=True)
+        check("it lets go of a manager of which it asks nothing for a while", within(5, lambda: connections_to_manager() == connected),
+              connected, connections_to_manager())
         equal("the gateway ends well", gateway.hang_up(), 0)
 
 
