@@ -297,6 +297,27 @@ struct SchedulerTests {
         #expect(try await shop.store.job(handle.id)?.status == .orphaned)
     }
 
+    @Test("whose runner is killed in its last instant, with the end written and not named, has that end")
+    func killedAtTheEnd() async throws {
+        let shop = try Workshop()
+        let handle = try await shop.scheduler.submit(shop.script("echo out; \(shop.gate)"))
+        let place = handle.directory
+        #expect(try await changes(in: place.path) { (try? RunnerRecord.of(place))??.provider != nil })
+        let runner = try #require(try RunnerRecord.of(place)).runner
+        ProcessTable.signal(runner, SIGSTOP)
+        var record = ExitRecord(
+            failure: GatewayError("x", "as the runner wrote it"),
+            at: WallClock.system.now()
+        )
+        record.exitCode = 7
+        let room = record.json.compact + [UInt8](repeating: 0x20, count: 4096)
+        try Files().write(room, to: place.running, durable: false)
+        ProcessTable.signal(runner, SIGKILL)
+        let outcome = try #require(await handle.outcome(within: .seconds(20)))
+        #expect(outcome.status == .failed && outcome.exit == record)
+        try shop.openGate()
+    }
+
     @Test("fifty at once end once each and leave nothing behind")
     func many() async throws {
         let shop = try Workshop()

@@ -61,6 +61,19 @@ struct RunningFile {
         try files.rename(place.running, to: place.exit, durable: false)
     }
 
+    /// How the job of a runner that is gone has ended; `nil` when that runner left no record.
+    ///
+    /// One that was killed in its last instant has written the record and not given it its name: that is done here, by the gateway
+    /// that answers for the job.
+    static func record(of place: JobDirectory, _ files: Files) throws(GatewayError) -> ExitRecord? {
+        if let record = try ExitRecord.of(place, files: files) { return record }
+        guard try RecordFile.readIfWhole(place.running, files).flatMap(ExitRecord.init(json:)) != nil else {
+            return nil
+        }
+        try files.rename(place.running, to: place.exit, durable: false)
+        return try ExitRecord.of(place, files: files)
+    }
+
     private func put(_ bytes: [UInt8]) throws(GatewayError) {
         lseek(descriptor, 0, SEEK_SET)
         try Files.writeAll(bytes, to: descriptor, path: place.running)

@@ -218,6 +218,7 @@ extension JobScheduler {
         let retry = try RetryRecord(directory, files: machine.files)
         // A decision that was written down and not carried out; while a runner lives it was.
         if !isRunning {
+            _ = try RunningFile.record(of: directory, machine.files)
             try retry?.moveAside(directory, collected: spec.collected, files: machine.files)
         }
         let record = try RunnerRecord.of(directory, files: machine.files)

@@ -468,7 +468,7 @@ package actor JobScheduler {
                     try FileLock.waitWhileHeld(lock)
                 }
             }
-            return try ExitRecord.of(job.directory, files: machine.files)
+            return try RunningFile.record(of: job.directory, machine.files)
         }
         await runnerEnded(job, record)
     }
