@@ -2,7 +2,8 @@
 package enum Suggestion {
     /// The candidate with the fewest edits, when few enough that a person would have meant it.
     package static func nearest(to word: String, among candidates: some Sequence<String>) -> String? {
-        let limit = max(1, min(3, word.count / 2))
+        // The dashes of a flag are not what is mistyped.
+        let limit = max(1, min(3, word.drop { $0 == "-" }.count / 2))
         return candidates.map { (candidate: $0, distance: distance(word.lowercased(), $0.lowercased())) }
             .filter { $0.distance <= limit }
             .min { ($0.distance, $0.candidate) < ($1.distance, $1.candidate) }?.candidate

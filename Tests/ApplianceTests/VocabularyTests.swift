@@ -184,6 +184,8 @@ struct EncodingTests {
         #expect(Suggestion.nearest(to: "strat", among: verbs) == "start")
         #expect(Suggestion.nearest(to: "instal-bundle", among: verbs) == "install-bundle")
         #expect(Suggestion.nearest(to: "frobnicate", among: verbs) == nil)
+        #expect(Suggestion.nearest(to: "--jsn", among: ["--json", "--quiet"]) == "--json")
+        #expect(Suggestion.nearest(to: "--prot", among: ["--json", "--quiet"]) == nil)
         #expect(Suggestion.distance("", "abc") == 3)
     }
 
