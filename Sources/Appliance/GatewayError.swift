@@ -44,6 +44,14 @@ package struct GatewayError: Error, Sendable, Equatable {
         return ["error": body]
     }
 
+    /// Reads the body of `json`, what is under `error` there; `nil` when it is none.
+    package init?(body: JSON) {
+        guard let code = body["code"]?.string, let message = body["message"]?.string else { return nil }
+        self.init(code, message, help: body["help"]?.string)
+        cause = body["cause"]?.string
+        retryAfter = body["retryAfterMs"]?.int.map { .milliseconds($0) }
+    }
+
     /// The process exit status that this error ends a command with.
     package var exitCode: ExitCode { ExitCode(errorCode: code) }
 }

@@ -115,7 +115,7 @@ package struct UnfinishedJobs: Sendable {
             state = ProcessTable.isRunning(record.runner) ? .running : .lost
         }
         // A runner that has written how it ended is about to end itself.
-        if state != .running, try files.status(directory.exit) != nil { return nil }
+        if state != .running, directory.isOver(files) { return nil }
         return (state, record)
     }
 
@@ -200,10 +200,10 @@ package struct UnfinishedJobs: Sendable {
         }
         defer { withExtendedLifetime(claim) {} }
         guard claim != nil, try RunnerRecord.of(found.directory, files: files) == nil,
-            try ExitRecord.of(found.directory, files: files) == nil
+            !found.directory.isOver(files)
         else { return false }
-        let record = ExitRecord(canceledAt: machine.clock.now())
-        try RecordFile.write(record.json, to: found.directory.exit, files)
+        let end = EndRecord(.canceled, at: machine.clock.now(), message: JobScheduler.canceledByCaller)
+        try RecordFile.write(end.json, to: found.directory.end, files)
         return true
     }
 

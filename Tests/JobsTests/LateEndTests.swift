@@ -40,7 +40,7 @@ struct LateEndTests {
             limits: limits,
             store: Store(path: path, clock: .system),
             files: Files { step throws(GatewayError) in
-                guard !isRecorded, case .rename(_, let path) = step, path.hasSuffix("/exit.json") else {
+                guard !isRecorded, case .rename(_, let path) = step, path.hasSuffix("/end.json") else {
                     return
                 }
                 throw GatewayError("disk-full", "no room for it")
@@ -50,7 +50,8 @@ struct LateEndTests {
         let second = try await shop.scheduler.submit(shop.script("echo x >>'\(directory.path("runs"))'"))
         try await shop.scheduler.cancel(second.id)
         #expect(await second.outcome(within: .seconds(20))?.status == .canceled)
-        #expect(Files().exists(second.directory.exit) == isRecorded)
+        #expect(Files().exists(second.directory.end) == isRecorded)
+        #expect(try await shop.scheduler.find(second.id, for: Ownership.local)?.snapshot.status == .canceled)
         try Files().removeFile(path)
         #expect(try await changes(in: shop.layout.jobs) { !Files().exists(second.directory.path) })
         #expect(try await shop.store.job(second.id)?.status == .canceled)

@@ -111,7 +111,7 @@ struct UnfinishedJobsTests {
         let lock = try FileLock.attempt(Layout.join(shop.layout.jobs, ".instance-\(other)"))
         let result = try await jobs.cancel(within: .seconds(10))
         #expect(result.left.map(\.id) == [place.id] && result.left.map(\.state) == [.waiting])
-        #expect(!Files().exists(place.exit))
+        #expect(try Files().list(place.path) == ["spec.json"])
         withExtendedLifetime(lock) {}
     }
 

@@ -102,17 +102,6 @@ package struct ExitRecord: Sendable, Equatable {
         errorBytes = 0
     }
 
-    /// A record of a job that was cancelled before anybody ran it.
-    init(canceledAt instant: Timestamp) {
-        self.init(
-            status: .signalled(SIGTERM),
-            intervention: .cancelled,
-            started: instant,
-            finished: instant,
-            durationMilliseconds: 0
-        )
-    }
-
     /// Says that the kernel has ended a process of the job because memory ran out.
     ///
     /// That ends a CLI by SIGKILL, and an older service manager then tells the whole scope to end, as if somebody had
@@ -166,9 +155,7 @@ package struct ExitRecord: Sendable, Equatable {
         outputTruncated = json["outputTruncated"]?.bool ?? false
         maximumResidentKilobytes = json["maxRssKb"]?.int
         processorMilliseconds = json["cpuMs"]?.int
-        if let code = json["error"]?["code"]?.string, let message = json["error"]?["message"]?.string {
-            self.error = GatewayError(code, message, help: json["error"]?["help"]?.string)
-        }
+        self.error = json["error"].flatMap(GatewayError.init(body:))
     }
 
     /// Reads the `exit.json` of a job; `nil` when there is none that is whole.

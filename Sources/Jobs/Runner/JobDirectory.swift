@@ -10,7 +10,8 @@ import Platform
 /// runner.jsonl  who runs it; begun once, so that a job is never run twice
 /// stdin         the provider's standard input, where it has one
 /// stdout stderr what it wrote
-/// exit.json     how it ended
+/// exit.json     how its runner ended
+/// end.json      how it ended, where its runner does not say so
 /// retry.json    that it is run once more, and how; what the attempts before left is in attempt-1, attempt-2…
 /// ```
 /// Files that the request brings along lie beside them. They are few on purpose: to make and to remove a file costs more than to
@@ -44,14 +45,20 @@ package struct JobDirectory: Sendable, Hashable {
     /// An `ExitRecord`, renamed into place: it is there whole, or the job is not over.
     package var exit: String { file("exit.json") }
 
+    /// An `EndRecord`, renamed into place: it is there whole, or the job may still be run.
+    var end: String { file("end.json") }
+
     /// A `RetryRecord`, replaced atomically before each attempt after the first.
     package var retry: String { file("retry.json") }
 
     /// The names above: no request may bring a file that is called like one of them.
     static let reserved: Set<String> = [
         "spec.json", "adopter", "runner.jsonl", "stdin", "stdout", "stderr", "running", "exit.json",
-        "retry.json",
+        "end.json", "retry.json",
     ]
+
+    /// Whether nothing runs any more, nor will: for who only waits for that.
+    func isOver(_ files: Files) -> Bool { files.exists(exit) || files.exists(end) }
 
     /// Something else in the directory.
     package func file(_ name: String) -> String { Layout.join(path, name) }

@@ -216,13 +216,22 @@ extension JobScheduler {
         }
         let isRunning = try isRunning(directory)
         let retry = try RetryRecord(directory, files: machine.files)
+        if !isRunning, let end = try end(of: directory) {
+            result.finished.append(spec.id)
+            return await commit(spec, directory, end, retry)
+        }
         // A decision that was written down and not carried out; while a runner lives it was.
         if !isRunning {
             _ = try RunningFile.record(of: directory, machine.files)
             try retry?.moveAside(directory, collected: spec.collected, files: machine.files)
         }
         let record = try RunnerRecord.of(directory, files: machine.files)
-        let exit = try ExitRecord.of(directory, files: machine.files) ?? told[spec.id]
+        let exit = try ExitRecord.of(directory, files: machine.files)
+        // Killed after its end was committed, a gateway may have left it as if it had not begun.
+        if !isRunning, record == nil, exit == nil, let end = await committedEnd(of: spec) {
+            result.finished.append(spec.id)
+            return await commit(spec, directory, end, retry)
+        }
         switch (isRunning, record) {
         case (true, _):
             // Without a record its gateway died between starting the runner and the runner's first words.
@@ -235,6 +244,7 @@ extension JobScheduler {
             result.queued.append(spec.id)
             let job = await adopt(spec, directory, as: .resting)
             job.retry = retry
+            if isCancelMarked(spec.id) { try? cancel(spec.id) }
             Task { await rest(job) }
         case (false, nil) where exit == nil && isOfThisBoot(spec):
             if mayWait(spec) { result.queued.append(spec.id) } else { result.missed.append(spec.id) }
@@ -242,7 +252,7 @@ extension JobScheduler {
         case (false, _):
             if exit != nil { result.finished.append(spec.id) } else { result.lost.append(spec.id) }
             let isCanceled = exit == nil && isCancelMarked(spec.id)
-            let job = await adopt(spec, directory, as: isCanceled ? .canceling : .running)
+            let job = await adopt(spec, directory, as: isCanceled ? .canceling : .running, exit: exit)
             job.retry = retry
             if exit == nil, record == nil {
                 job.message =
@@ -250,6 +260,33 @@ extension JobScheduler {
             }
             await runnerEnded(job, exit, mayRetry: false)
         }
+    }
+
+    /// Takes in a job whose end was told, to commit it.
+    private func commit(
+        _ spec: JobSpec,
+        _ directory: JobDirectory,
+        _ end: EndRecord,
+        _ retry: RetryRecord?
+    ) async {
+        // What a lost runner had left was ended before the end was told.
+        let job = await adopt(spec, directory, as: .clearing(end.status), end: end)
+        job.retry = retry
+        take(.cleared, spec.id)
+    }
+
+    /// How a job ended by its row in the store; `nil` where that does not say, or nobody can read it now.
+    ///
+    /// A row that counts as orphaned may be one whose gateway was only out of sight.
+    private func committedEnd(of spec: JobSpec) async -> EndRecord? {
+        guard let store, let row = (try? await store.job(spec.id)) ?? nil, row.status.isFinal,
+            row.status != .orphaned
+        else { return nil }
+        return EndRecord(
+            row.status,
+            at: row.finished.flatMap(Timestamp.init(iso8601:)) ?? machine.clock.now(),
+            message: row.error
+        )
     }
 
     /// Whether a runner works on a job: by its lock, or by its record, should somebody have replaced the locked file.

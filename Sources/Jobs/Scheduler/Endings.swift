@@ -7,11 +7,12 @@ extension JobScheduler {
         // Its trial is over, if it had the one that a half-open circuit allows.
         settleCircuit(job.spec.provider, .other)
         let outcome = await patiently { () async throws(GatewayError) in try await collect(job, status) }
+        let end = job.end ?? EndRecord(outcome, at: outcome.exit?.finished ?? machine.clock.now())
+        writeDown(end, outcome, of: job)
         // Beside the reading: neither needs the other.
         let keeping = keepLongOutput(of: outcome, in: job.directory)
         let verdict = await onEnd(outcome)
         let isOutputKept = await keeping?.value ?? false
-        let finished = outcome.exit?.finished ?? machine.clock.now()
         var files: JSON = [:]
         for (name, bytes) in outcome.files.sorted(by: { $0.key < $1.key }) {
             files[name] = .string(String(decoding: bytes, as: UTF8.self))
@@ -23,7 +24,7 @@ extension JobScheduler {
             errorOutput: outcome.errorOutput,
             outputTruncated: outcome.exit?.outputTruncated ?? false,
             error: outcome.message,
-            finished: finished,
+            finished: end.finished,
             hasBegun: outcome.hasBegun,
             payload: [
                 "context": job.spec.context, "files": files, "exit": outcome.exit?.json ?? .null,
@@ -49,17 +50,16 @@ extension JobScheduler {
         // Aside before anybody hears of the end, who then has it removed.
         if job.spec.recording != .full, isCommitted {
             leave(job.directory) { (directory) throws(GatewayError) in
-                try keep(directory, status, outcome.message)
+                if told[directory.id] != nil {
+                    try RecordFile.write(end.json, to: directory.end, machine.files)
+                }
+                try keep(directory)
             }
         }
         if keeping != nil { Task { [store] in await store?.settleLog() } }
         if isCommitted {
             commitPause = JobScheduler.firstPause
-            told[job.spec.id] = nil
         } else {
-            if outcome.exit == nil, status != .orphaned, !machine.files.exists(job.directory.runner) {
-                recordEnd(of: job, status, outcome.refusal)
-            }
             commitLater()
         }
         job.handle.resolve(outcome)
@@ -69,22 +69,27 @@ extension JobScheduler {
         noteOutput(outcome.output.count + outcome.errorOutput.count)
     }
 
-    /// Writes down that a job is over of which no attempt runs or has ended: whoever finds it like that starts it.
-    private func recordEnd(of job: Job, _ status: JobStatus, _ refusal: GatewayError?) {
-        let now = machine.clock.now()
-        let record =
-            status == .canceled
-            ? ExitRecord(canceledAt: now)
-            : ExitRecord(
-                failure: refusal ?? GatewayError("not-started", "the job was not started"),
-                at: now
-            )
+    /// Writes down how a job ended whose runner's record does not say so, or whose directory is kept: whoever finds it without
+    /// starts it, or says something else of it.
+    ///
+    /// Where that cannot be done, it is kept in mind until it can.
+    private func writeDown(_ end: EndRecord, _ outcome: JobOutcome, of job: Job) {
+        let isSaid = outcome.exit?.verdict.status == outcome.status && outcome.refusal == nil
+        if isSaid && job.spec.recording == .full || job.end != nil && told[job.spec.id] == nil { return }
         do throws(GatewayError) {
-            try RecordFile.write(record.json, to: job.directory.exit, machine.files)
+            try RecordFile.write(end.json, to: job.directory.end, machine.files)
+            told[job.spec.id] = nil
         } catch {
-            report(error)
-            told[job.spec.id] = record
+            // Of a directory that has gone nothing is started.
+            guard machine.files.exists(job.directory.path) else { return }
+            if told.updateValue(end, forKey: job.spec.id) == nil { report(error) }
         }
+    }
+
+    /// How a job is over that lies here: as it was written down, or could not be so far; `nil` where only its runner's record
+    /// says it, or it is not over.
+    func end(of directory: JobDirectory) throws(GatewayError) -> EndRecord? {
+        try EndRecord.of(directory, files: machine.files) ?? told[directory.id]
     }
 
     /// Begins to write long output down, which counts once the end is committed; `nil` where there is none to be written.
@@ -134,6 +139,7 @@ extension JobScheduler {
     ) {
         do throws(GatewayError) {
             try leaving(directory)
+            told[directory.id] = nil
             try machine.files.removeFile(registry.cancelMark(directory.id))
         } catch {
             report(error)
@@ -159,16 +165,19 @@ extension JobScheduler {
         let spec = job.spec
         let files = machine.files
         let limit = spec.limits.output + (1 << 20)
-        let refusal = job.refusal
+        let end = job.end
+        let refusal = end?.refusal ?? job.refusal
         let isCanceled = status == .canceled && (job.isCancelWanted || isCancelMarked(spec.id))
         let message =
-            isCanceled
-            ? JobScheduler.canceledByCaller
-            : refusal?.description ?? job.message ?? JobFiles.message(exit, status, spec)
+            end != nil
+            ? end?.message
+            : isCanceled
+                ? JobScheduler.canceledByCaller
+                : refusal?.description ?? job.message ?? JobFiles.message(exit, status, spec)
         let provider = try RunnerRecord.of(job.directory, files: machine.files)?.provider
-        let retryCount = job.attempt - 1
-        let circuit = circuit(spec.provider).state.name
-        let hasBegun = job.isTaken && (exit?.error == nil || provider != nil)
+        let retryCount = end?.retryCount ?? job.attempt - 1
+        let circuit = end?.circuit ?? circuit(spec.provider).state.name
+        let hasBegun = end?.hasBegun ?? (job.isTaken && (exit?.error == nil || provider != nil))
         let read: @Sendable () throws(GatewayError) -> JobOutcome = { () throws(GatewayError) in
             JobOutcome(
                 spec: spec,

@@ -50,10 +50,11 @@ extension JobScheduler {
             guard Ownership.admits(job.spec.owner, caller) else { return nil }
             let isOver = job.machine.status.isFinal
             // Other gateways read the end from its files before this one hears of it: all are to say the same.
-            if !isOver, !machine.files.exists(job.directory.exit) { return found(job) }
+            if !isOver, !job.isFoundOver, !machine.files.exists(job.directory.exit) { return found(job) }
             // A moment later it is where everybody finds it.
-            let patience = isOver ? JobScheduler.commitPatience : JobScheduler.noticePatience
-            if await job.handle.outcome(within: patience) == nil {
+            let isSoon = !isOver || job.isFoundOver
+            let patience = isSoon ? JobScheduler.noticePatience : JobScheduler.commitPatience
+            if await job.handle.outcome(within: patience) == nil, !job.isFoundOver {
                 var late = found(job)
                 late.snapshot.status = .running
                 return late
@@ -105,18 +106,23 @@ extension JobScheduler {
             return nil
         }
         let id = spec.id
-        let kept = directory == keptDirectory(of: id) ? try keptEnding(in: directory) : nil
-        guard kept != nil || directory.id == id, Ownership.admits(spec.owner, caller) else { return nil }
+        guard directory == keptDirectory(of: id) || directory.id == id, Ownership.admits(spec.owner, caller)
+        else {
+            return nil
+        }
+        let end = try end(of: directory)
         var exit = try ExitRecord.of(directory, files: machine.files)
         let hasBegun = machine.files.exists(directory.runner) || machine.files.exists(directory.retry)
-        var status = kept?.status ?? exit?.verdict.status ?? (hasBegun ? .running : .queued)
-        // Its gateway may be about to decide that it is tried again; the directory changes either way.
-        if kept == nil, status == .failed, let record = exit, isJustNow(record.finished) {
+        var status = end?.status ?? exit?.verdict.status ?? (hasBegun ? .running : .queued)
+        // Its gateway, where that is another one, may be about to decide that it is tried again; the directory changes either way.
+        if end == nil, status == .failed, let record = exit, isJustNow(record.finished),
+            try directory.adopted(machine.files) ?? spec.instance != registry.name
+        {
             (status, exit) = (.running, nil)
         }
         let message =
-            kept != nil
-            ? kept?.message
+            end != nil
+            ? end?.message
             : status == .canceled && isCancelMarked(id)
                 ? JobScheduler.canceledByCaller : exit.flatMap { JobFiles.message($0, status, spec) }
         // Removed while it was read: the store has it.
@@ -127,7 +133,7 @@ extension JobScheduler {
                 provider: spec.provider,
                 status: status,
                 started: spec.submitted.iso8601,
-                finished: exit?.finished.iso8601,
+                finished: (end?.finished ?? exit?.finished)?.iso8601,
                 exitCode: exit.map { Int($0.exitCode) },
                 correlationID: spec.correlationID,
                 outputTruncated: exit?.outputTruncated ?? false,
@@ -161,7 +167,7 @@ extension JobScheduler {
             let directory = directory(of: name)
             do throws(GatewayError) {
                 guard try machine.files.status(directory.runner) != nil,
-                    try machine.files.status(directory.exit) == nil
+                    try machine.files.status(directory.exit) == nil, try end(of: directory) == nil
                 else { continue }
                 found.append((try JobSpec(directory, files: machine.files), directory))
             } catch {

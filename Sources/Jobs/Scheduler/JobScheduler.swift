@@ -26,6 +26,10 @@ package actor JobScheduler {
         var retry: RetryRecord?
         /// What its runner has left, where that is the last word and was read to know so.
         var exit: ExitRecord?
+        /// How it ended, where it was found with its end written down.
+        var end: EndRecord?
+        /// Whether it was over when it was found: others may have said so, and what follows is its commit alone.
+        var isFoundOver = false
         /// Whether it has or had a runner.
         var isTaken = false
         var isCancelWanted = false
@@ -85,8 +89,8 @@ package actor JobScheduler {
     /// Whether jobs are looked for again that have ended and could not be committed, and how long after the next failure.
     var isCommitAwaited = false
     var commitPause = JobScheduler.firstPause
-    /// Ends that were told, of jobs of which no attempt ran, and that could be written down nowhere so far; by the jobs' ids.
-    var told: [String: ExitRecord] = [:]
+    /// Ends that were told and could not be written down in their jobs' directories so far, by the jobs' ids.
+    var told: [String: EndRecord] = [:]
     /// Whether an adoption follows that tries again what the last one could not do.
     var isAdoptionAwaited = false
     /// The adoption that is going on, or was the last.
@@ -206,7 +210,7 @@ package actor JobScheduler {
 
     private func register(_ job: Job) {
         jobs[job.spec.id] = job
-        if let key = job.spec.requestKey { keys[key] = job.spec.id }
+        if let key = job.spec.requestKey, !job.isFoundOver { keys[key] = job.spec.id }
         attend()
     }
 
@@ -271,7 +275,8 @@ package actor JobScheduler {
     ///
     /// Throws what the file system throws when it cannot be told which there are.
     package func health() throws(GatewayError) -> JobHealthReport {
-        let own = jobs.values.filter { $0.machine.status == .running }.map { ($0.spec, $0.directory) }
+        let own = jobs.values.filter { $0.machine.status == .running && !$0.isFoundOver }
+            .map { ($0.spec, $0.directory) }
         return JobHealthReport(
             jobs: try (own + runningElsewhere()).map { health(of: $0, in: $1) }.sorted { $0.id < $1.id }
         )
@@ -294,11 +299,19 @@ package actor JobScheduler {
 
     // MARK: for adoption
 
-    /// Takes in a job that was found in its directory.
-    func adopt(_ spec: JobSpec, _ directory: JobDirectory, as state: JobStateMachine.State) async -> Job {
+    /// Takes in a job that was found in its directory; of one that is over, `exit` or `end` says how.
+    func adopt(
+        _ spec: JobSpec,
+        _ directory: JobDirectory,
+        as state: JobStateMachine.State,
+        exit: ExitRecord? = nil,
+        end: EndRecord? = nil
+    ) async -> Job {
         let handle = JobHandle(directory, reactor: machine.reactor)
         let job = Job(spec, handle, state)
         job.isTaken = state != .queued
+        (job.exit, job.end) = (exit, end)
+        job.isFoundOver = exit != nil || end != nil
         register(job)
         // Counted before anything else can happen to the job, which may give its place back.
         if state == .queued {
@@ -306,7 +319,8 @@ package actor JobScheduler {
         } else {
             admission.count(spec.id, provider: spec.provider, now: uptime)
         }
-        await note(spec, directory)
+        // The commit of an end writes the row, too.
+        if !job.isFoundOver { await note(spec, directory) }
         return job
     }
 

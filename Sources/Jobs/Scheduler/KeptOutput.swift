@@ -7,7 +7,6 @@ import Platform
 /// has the answer, ten minutes after its end at the latest, or when the next gateway starts.
 extension JobScheduler {
     static let keptPrefix = ".kept-"
-    private static let endingName = "ending.json"
     /// How long the caller of an asynchronous job has to collect what is not recorded.
     package static let keptTime = Duration.seconds(600)
 
@@ -16,27 +15,12 @@ extension JobScheduler {
         JobDirectory(Layout.join(layout.jobs, JobScheduler.keptPrefix + id))
     }
 
-    /// Keeps a job's directory aside for its caller, with how it ended; what only its run needed goes at once.
-    func keep(_ directory: JobDirectory, _ status: JobStatus, _ message: String?) throws(GatewayError) {
+    /// Keeps a job's directory aside for its caller, which has its `end.json`; what only its run needed goes at once.
+    func keep(_ directory: JobDirectory) throws(GatewayError) {
         try machine.files.removeFile(directory.standardInput)
-        try RecordFile.write(
-            ["status": .string(status.rawValue), "message": .optional(message)],
-            to: directory.file(JobScheduler.endingName),
-            machine.files
-        )
         let kept = keptDirectory(of: directory.id)
         if try machine.files.status(kept.path) != nil { try machine.files.removeTree(kept.path) }
         try machine.files.rename(directory.path, to: kept.path, durable: false)
-    }
-
-    /// How a job ended whose directory is kept aside; `nil` for any other directory.
-    nonisolated func keptEnding(
-        in directory: JobDirectory
-    ) throws(GatewayError) -> (status: JobStatus, message: String?)? {
-        guard directory.id.hasPrefix(JobScheduler.keptPrefix) else { return nil }
-        let ending = try RecordFile.readIfWhole(directory.file(JobScheduler.endingName), machine.files)
-        let status = ending?["status"]?.string.flatMap(JobStatus.init(rawValue:))
-        return (status ?? .orphaned, ending?["message"]?.string)
     }
 
     /// Removes what was kept of a job that is not recorded, because its caller has the answer.
@@ -51,8 +35,7 @@ extension JobScheduler {
         for name in (try? machine.files.list(layout.jobs)) ?? [] where name.hasPrefix(JobScheduler.keptPrefix)
         {
             let directory = JobDirectory(Layout.join(layout.jobs, name))
-            let ended = ((try? ExitRecord.of(directory, files: machine.files)) ?? nil)?.finished
-            // Without a record of its end it never ran, and there is nothing to collect but why.
+            let ended = ((try? EndRecord.of(directory, files: machine.files)) ?? nil)?.finished
             let since = ended ?? ((try? machine.files.status(directory.path)) ?? nil)?.modified
             let age = since.map { now - $0.milliseconds } ?? .max
             // From the future: the clock was set back, and nobody knows how old it is.

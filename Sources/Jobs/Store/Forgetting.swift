@@ -137,13 +137,12 @@ package struct Forgetting: Sendable {
         return abandoned
     }
 
-    /// Whether a run has left its record and no gateway is about to collect it.
+    /// Whether a job is over and no gateway is about to collect it.
     private func isOver(
         _ directory: JobDirectory,
         _ registry: InstanceRegistry
     ) throws(GatewayError) -> Bool {
-        guard try ExitRecord.of(directory, files: machine.files) != nil,
-            let gateway = try directory.gateway(machine.files)
+        guard directory.isOver(machine.files), let gateway = try directory.gateway(machine.files)
         else { return false }
         return !registry.isAlive(gateway)
     }

@@ -141,11 +141,7 @@ extension Store {
             retryCount: payload["retryCount"]?.int ?? 0,
             circuit: payload["circuit"]?.string ?? "closed"
         )
-        if let code = payload["refusal"]?["code"]?.string,
-            let message = payload["refusal"]?["message"]?.string
-        {
-            outcome.refusal = GatewayError(code, message, help: payload["refusal"]?["help"]?.string)
-        }
+        outcome.refusal = payload["refusal"].flatMap(GatewayError.init(body:))
         return outcome
     }
 
