@@ -170,29 +170,28 @@ struct ToldEndTests {
 
     @Test("is said while its commit takes long, and the job counts as running no more")
     func slowCommit() async throws {
-        let doorway = try Doorway(directory.path("commit"))
-        let (tries, entered) = (GuardedValue(0), Journal())
+        isWritable.withLock { $0 = false }
+        let again = Journal()
         let shop = try Workshop(
             in: directory,
-            verdict: {
-                let number = tries.withLock { count in
-                    count += 1
-                    return count
-                }
-                guard number > 1 else { return RunVerdict(isRecorded: false) }
-                entered.note("again")
-                _ = try? Files().read(doorway.path)
+            verdict: { [isWritable] in
+                guard isWritable.withLock({ $0 }) else { return RunVerdict(isRecorded: false) }
+                again.note("again")
                 return RunVerdict()
             }
         )
         var request = shop.script("true")
         request.requestKey = "key"
         #expect(try await shop.run(request).status == .completed)
-        #expect(await entered.wait(for: "again"))
+        // The next try waits for another writer.
+        let writer = try Connection(shop.layout.database)
+        try writer.execute("BEGIN IMMEDIATE")
+        isWritable.withLock { $0 = true }
+        #expect(await again.wait(for: "again"))
         #expect(try await status(request.id, shop) == .completed)
         #expect(try await shop.scheduler.health().jobs == [])
         #expect(await shop.scheduler.keys == [:])
-        try doorway.open()
+        try writer.execute("ROLLBACK")
         let place = shop.scheduler.directory(of: request.id)
         #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
         #expect(try await shop.store.job(request.id)?.status == .completed)
