@@ -91,11 +91,11 @@ def recording(world):
     heir = world.stdio_gateway()
     check("also from the next gateway", "laterQ7" in body_of(heir.tool("llm_job_result", jobId=job, rawOutput=True))["result"]["stdout"])
     directory = os.path.join(world.state, "jobs", f".kept-{job}")
-    with open(os.path.join(directory, "exit.json")) as file:
+    with open(os.path.join(directory, "end.json")) as file:
         record = json.load(file)
     past = json.loads(json.dumps(record).replace(record["finishedAt"], PAST)) if "finishedAt" in record else None
     check("its record says when it ended", past is not None, "finishedAt", record)
-    with open(os.path.join(directory, "exit.json"), "w") as file:
+    with open(os.path.join(directory, "end.json"), "w") as file:
         json.dump(past, file)
     equal("the heir ends well", heir.hang_up(), 0)
     last = world.stdio_gateway()
