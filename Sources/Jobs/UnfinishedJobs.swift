@@ -115,7 +115,9 @@ package struct UnfinishedJobs: Sendable {
             state = ProcessTable.isRunning(record.runner) ? .running : .lost
         }
         // A runner that has written how it ended is about to end itself.
-        if state != .running, directory.isOver(files) { return nil }
+        if state != .running, try directory.isOver(files) { return nil }
+        // Tried again, but by nobody yet.
+        if state == .lost, try files.status(directory.exit) != nil { state = .waiting }
         return (state, record)
     }
 
@@ -199,10 +201,11 @@ package struct UnfinishedJobs: Sendable {
             claim = try FileLock.attempt(found.directory.running)
         }
         defer { withExtendedLifetime(claim) {} }
-        guard claim != nil, try RunnerRecord.of(found.directory, files: files) == nil,
-            !found.directory.isOver(files)
-        else { return false }
-        let end = EndRecord(.canceled, at: machine.clock.now(), message: JobScheduler.canceledByCaller)
+        guard claim != nil, try standing(found.directory)?.state == .waiting else { return false }
+        var end = EndRecord(.canceled, at: machine.clock.now(), message: JobScheduler.canceledByCaller)
+        if let retry = try RetryRecord(found.directory, files: files) {
+            (end.hasBegun, end.retryCount) = (true, retry.attempt - 1)
+        }
         try RecordFile.write(end.json, to: found.directory.end, files)
         return true
     }

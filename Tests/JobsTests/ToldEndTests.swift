@@ -80,9 +80,11 @@ struct ToldEndTests {
         #expect(await shop.scheduler.adopt().finished == [request.id])
         let next = try Workshop(in: directory)
         try Files().write("a-gateway-that-is-gone".utf8, to: place.adopter)
+        #expect(try await status(request.id, next) == .failed)
         #expect(await next.scheduler.adopt().finished == [request.id])
         #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
         #expect(try await next.store.job(request.id)?.status == .failed && count == 0)
+        #expect(try await status(request.id, next) == .failed)
     }
 
     @Test("before another attempt is not followed by that attempt under the next gateway")
@@ -139,6 +141,125 @@ struct ToldEndTests {
         isWritable.withLock { $0 = true }
         #expect(try await changes(in: shop.layout.jobs) { !Files().exists(handle.directory.path) })
         #expect(try await shop.store.job(handle.id)?.status == .canceled && count == 1)
+    }
+
+    /// A job that a gateway has left after its first attempt, which failed, with the decision on the second one written down.
+    private func decided(_ shop: Workshop) async throws -> (place: JobDirectory, decision: RetryRecord) {
+        let request = counted(shop, "echo out; exit 75")
+        let spec = JobSpec(request, submitted: shop.machine.clock.now(), boot: nil, instance: "gone")
+        let place = shop.scheduler.directory(of: request.id)
+        try JobFiles.stage(request, spec, as: place, for: place, files: Files())
+        _ = try await shop.store.takeIn(
+            spec,
+            directory: place.path,
+            instance: "gone",
+            host: shop.scheduler.registry.host
+        )
+        let runner = try shop.machine.processes.launch(Command(Workshop.gateway, ["run-job", place.path]))
+        #expect(await shop.machine.processes.waitForEnd(of: runner, within: .seconds(20)))
+        let second = FailedAttempt.Next(arguments: ["-c", "echo x >>'\(runs)'"], context: [:])
+        let decision = RetryRecord(attempt: 2, next: second, notBefore: shop.machine.clock.now())
+        try Files().write(decision.json.compact, to: place.retry)
+        return (place, decision)
+    }
+
+    @Test("is not told of an attempt after which another one is decided on, and not carried out yet")
+    func undecided() async throws {
+        let isFull = GuardedValue(true)
+        let shop = try Workshop(
+            in: directory,
+            files: Files { step throws(GatewayError) in
+                guard case .makeDirectory(let path) = step, path.hasSuffix("/attempt-1"),
+                    isFull.withLock({ $0 })
+                else { return }
+                throw GatewayError("disk-full", "no room for it")
+            }
+        )
+        let (place, _) = try await decided(shop)
+        let jobs = UnfinishedJobs(layout: shop.layout, machine: shop.machine)
+        #expect(try jobs.list().map(\.state) == [.waiting])
+        #expect(try await status(place.id, shop) == .running)
+        #expect(await shop.scheduler.adopt() == AdoptionReport())
+        #expect(try await status(place.id, shop) == .running)
+        isFull.withLock { $0 = false }
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
+        #expect(try await shop.store.job(place.id)?.status == .completed && count == 2)
+    }
+
+    @Test(
+        "by who ends a job between two attempts says that the first one took place",
+        arguments: [true, false]
+    )
+    func withdrawn(isCarriedOut: Bool) async throws {
+        let shop = try Workshop(in: directory)
+        let (place, decision) = try await decided(shop)
+        if isCarriedOut { try decision.moveAside(place, collected: [], files: Files()) }
+        let jobs = UnfinishedJobs(layout: shop.layout, machine: shop.machine)
+        #expect(try await jobs.cancel(within: .seconds(10)).canceled.map(\.state) == [.waiting])
+        #expect(try await status(place.id, shop) == .canceled)
+        #expect(await shop.scheduler.adopt().finished == [place.id])
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
+        #expect(try await shop.store.job(place.id)?.status == .canceled && count == 1)
+        #expect(try await runsCounted(shop) == 1)
+    }
+
+    /// What the ceiling of the budget counts.
+    private func runsCounted(_ shop: Workshop) async throws -> Int {
+        try await shop.store.read { connection throws(GatewayError) in
+            try Store.budgetUse(on: WallClock.system.now(), connection).total.runs
+        }
+    }
+
+    @Test("is not foreseen by another gateway, however long the decision on another attempt takes")
+    func slowDecision() async throws {
+        let (isDeciding, goesOn) = (Journal(), try Doorway(directory.path("decision")))
+        let shop = try Workshop(
+            in: directory,
+            judge: { outcome in
+                guard outcome.exit?.verdict == .failed else { return FailedAttempt() }
+                isDeciding.note("deciding")
+                // Until somebody opens it for writing; on a thread of its own.
+                close(Glibc.open(goesOn.path, O_RDONLY | O_CLOEXEC))
+                return FailedAttempt(
+                    isTransient: true,
+                    next: .init(arguments: ["-c", "true"], context: [:])
+                )
+            }
+        )
+        let handle = try await shop.scheduler.submit(counted(shop, "exit 75"))
+        #expect(await isDeciding.wait(for: "deciding"))
+        // The run has ended long ago.
+        let record = try #require(try ExitRecord.of(handle.directory))
+        var old = record
+        old.finished = record.finished.advanced(byMilliseconds: -60_000)
+        try Files().write(old.json.compact, to: handle.directory.exit)
+        let other = try Workshop(in: directory)
+        #expect(try await status(handle.id, other) == .running)
+        try goesOn.open()
+        #expect(await handle.outcome(within: .seconds(20))?.status == .completed)
+    }
+
+    @Test("of a failed run is heard by who watches from another gateway, though it cannot be committed")
+    func watched() async throws {
+        isWritable.withLock { $0 = false }
+        let shop = try Workshop(in: directory, verdict: verdict)
+        let handle = try await shop.scheduler.submit(shop.script("\(shop.gate); exit 9"))
+        let other = try Workshop(in: directory)
+        async let seen = other.scheduler.watch(
+            handle.id,
+            for: Ownership.local,
+            until: .end,
+            within: .seconds(30)
+        )
+        #expect(
+            try await changes(in: handle.directory.path) {
+                try RunnerRecord.of(handle.directory)?.provider != nil
+            }
+        )
+        let start = ContinuousClock.now
+        try shop.openGate()
+        #expect(try await seen?.snapshot.status == .failed)
+        #expect(ContinuousClock.now - start < .seconds(20))
     }
 
     @Test("of a lost runner stays what it is while it cannot be committed, and cannot be canceled")
@@ -227,9 +348,6 @@ struct ToldEndTests {
         #expect(late.refusal == outcome.refusal && late.message == outcome.message)
         try shop.openGate()
         #expect(await first.outcome(within: .seconds(20))?.status == .completed)
-        let use = try await shop.store.read { connection throws(GatewayError) in
-            try Store.budgetUse(on: WallClock.system.now(), connection)
-        }
-        #expect(use.total.runs == 1 && count == 0)
+        #expect(try await runsCounted(shop) == 1 && count == 0)
     }
 }

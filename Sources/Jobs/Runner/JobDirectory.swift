@@ -57,8 +57,17 @@ package struct JobDirectory: Sendable, Hashable {
         "end.json", "retry.json",
     ]
 
-    /// Whether nothing runs any more, nor will: for who only waits for that.
-    func isOver(_ files: Files) -> Bool { files.exists(exit) || files.exists(end) }
+    /// Whether its runner has ended or the job has: what it has written so far is complete.
+    func hasEnd(_ files: Files) -> Bool { files.exists(exit) || files.exists(end) }
+
+    /// Whether nothing of the job will be run any more where no gateway is about to decide on that.
+    ///
+    /// Throws what the file system throws when it cannot be told.
+    func isOver(_ files: Files) throws(GatewayError) -> Bool {
+        if try files.status(end) != nil { return true }
+        guard try files.status(exit) != nil else { return false }
+        return try RetryRecord(self, files: files)?.isPending(in: self, files) != true
+    }
 
     /// Something else in the directory.
     package func file(_ name: String) -> String { Layout.join(path, name) }

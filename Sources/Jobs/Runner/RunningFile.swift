@@ -19,7 +19,7 @@ struct RunningFile {
     ///
     /// `nil` when another process runs the job, or somebody ever did.
     init?(_ place: JobDirectory, _ files: Files) throws(GatewayError) {
-        func hasBegun() -> Bool { files.exists(place.runner) || place.isOver(files) }
+        func hasBegun() -> Bool { files.exists(place.runner) || place.hasEnd(files) }
         if hasBegun() { return nil }
         self.place = place
         if let handed = RunningFile.identity(3), try files.status(place.running)?.identity == handed {

@@ -230,6 +230,7 @@ extension JobScheduler {
         // Killed after its end was committed, a gateway may have left it as if it had not begun.
         if !isRunning, record == nil, exit == nil, let end = await committedEnd(of: spec) {
             result.finished.append(spec.id)
+            told[spec.id] = end
             return await commit(spec, directory, end, retry)
         }
         switch (isRunning, record) {

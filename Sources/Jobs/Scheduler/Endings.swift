@@ -69,19 +69,22 @@ extension JobScheduler {
         noteOutput(outcome.output.count + outcome.errorOutput.count)
     }
 
-    /// Writes down how a job ended whose runner's record does not say so, or whose directory is kept: whoever finds it without
-    /// starts it, or says something else of it.
+    /// Writes down how a job ended whose runner's record does not say so, which failed and might have been tried again, or whose
+    /// directory is kept: whoever finds it without starts it, or says something else of it.
     ///
     /// Where that cannot be done, it is kept in mind until it can.
     private func writeDown(_ end: EndRecord, _ outcome: JobOutcome, of job: Job) {
-        let isSaid = outcome.exit?.verdict.status == outcome.status && outcome.refusal == nil
+        let isSaid = outcome.exit?.verdict.status == outcome.status && outcome.status != .failed
         if isSaid && job.spec.recording == .full || job.end != nil && told[job.spec.id] == nil { return }
         do throws(GatewayError) {
             try RecordFile.write(end.json, to: job.directory.end, machine.files)
             told[job.spec.id] = nil
         } catch {
-            // Of a directory that has gone nothing is started.
-            guard machine.files.exists(job.directory.path) else { return }
+            // Of a directory that has gone nothing is started; one that cannot be looked at has not.
+            let isGone = Result { () throws(GatewayError) in
+                try machine.files.status(job.directory.path) == nil
+            }
+            if case .success(true) = isGone { return }
             if told.updateValue(end, forKey: job.spec.id) == nil { report(error) }
         }
     }

@@ -55,12 +55,23 @@ extension JobScheduler {
             let isSoon = !isOver || job.isFoundOver
             let patience = isSoon ? JobScheduler.noticePatience : JobScheduler.commitPatience
             if await job.handle.outcome(within: patience) == nil, !job.isFoundOver {
+                // Others read it from its files.
+                if isOver, let end = try inDirectory(job.directory, caller), end.snapshot.status.isFinal {
+                    return end
+                }
                 var late = found(job)
                 late.snapshot.status = .running
                 return late
             }
         }
-        if let found = try inDirectory(directory(of: id), caller) { return found }
+        if let found = try inDirectory(directory(of: id), caller) {
+            if found.snapshot.status.isFinal || machine.files.exists(directory(of: id).runner) {
+                return found
+            }
+            // It may have ended before it began, and there was no room to write that down beside it.
+            guard let row = (try? await store?.job(id)) ?? nil, row.status.isFinal, row.status != .orphaned
+            else { return found }
+        }
         let kept = try inDirectory(keptDirectory(of: id), caller)
         guard let store, var snapshot = try await store.job(id) else { return kept }
         guard Ownership.admits(snapshot.owner, caller) else { return nil }
@@ -106,18 +117,14 @@ extension JobScheduler {
             return nil
         }
         let id = spec.id
-        guard directory == keptDirectory(of: id) || directory.id == id, Ownership.admits(spec.owner, caller)
-        else {
-            return nil
-        }
+        let isKept = directory == keptDirectory(of: id)
+        guard isKept || directory.id == id, Ownership.admits(spec.owner, caller) else { return nil }
         let end = try end(of: directory)
         var exit = try ExitRecord.of(directory, files: machine.files)
         let hasBegun = machine.files.exists(directory.runner) || machine.files.exists(directory.retry)
-        var status = end?.status ?? exit?.verdict.status ?? (hasBegun ? .running : .queued)
-        // Its gateway, where that is another one, may be about to decide that it is tried again; the directory changes either way.
-        if end == nil, status == .failed, let record = exit, isJustNow(record.finished),
-            try directory.adopted(machine.files) ?? spec.instance != registry.name
-        {
+        var status =
+            end?.status ?? exit?.verdict.status ?? (isKept ? .orphaned : hasBegun ? .running : .queued)
+        if end == nil, !isKept, status == .failed, try mayBeTriedAgain(spec, directory) {
             (status, exit) = (.running, nil)
         }
         let message =
@@ -150,10 +157,12 @@ extension JobScheduler {
         )
     }
 
-    /// Whether something happened so lately that what follows from it may not be written down yet.
-    private func isJustNow(_ instant: Timestamp) -> Bool {
-        let age = machine.clock.now().milliseconds - instant.milliseconds
-        return age >= 0 && age < 2000
+    /// Whether a job whose runner has failed may go on: its gateway, where that is another one, is about to decide, which shows in
+    /// the directory either way, or a decision is to be carried out.
+    private func mayBeTriedAgain(_ spec: JobSpec, _ directory: JobDirectory) throws(GatewayError) -> Bool {
+        if try !directory.isOver(machine.files) { return true }
+        let gateway = try directory.adopted(machine.files) ?? spec.instance
+        return gateway != registry.name && registry.isAlive(gateway)
     }
 
     /// Jobs that run under other gateways of this home, or for which this one did not know yet that they do; what is damaged or

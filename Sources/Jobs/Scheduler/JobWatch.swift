@@ -46,7 +46,7 @@ extension JobScheduler {
             guard let found = try await find(id, for: caller) else { return nil }
             if isEnough(found) || left() <= .zero || Task.isCancelled { return found }
             report(found.snapshot)
-            if let handle = handle(id), directory.isOver(machine.files) {
+            if let handle = handle(id), directory.hasEnd(machine.files) {
                 // Nothing more is written; what follows is its commit.
                 _ = await handle.outcome(within: left())
             } else if await watch.next(within: left()), end == .end {

@@ -43,7 +43,7 @@ package final class OutputFollower {
             if let piece = read() { return piece }
             if isOver { return nil }
             // Everything was written before the record: after it is seen, one more reading is complete.
-            if directory.isOver(Files()) || !Files().exists(directory.path) {
+            if directory.hasEnd(Files()) || !Files().exists(directory.path) {
                 isOver = true
                 continue
             }

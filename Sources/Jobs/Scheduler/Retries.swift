@@ -94,6 +94,11 @@ struct RetryRecord: Sendable, Equatable {
         }
     }
 
+    /// Whether the decision was not carried out yet: what the attempt before left is not aside, or not all of it.
+    func isPending(in directory: JobDirectory, _ files: Files) throws(GatewayError) -> Bool {
+        try files.status(aside(in: directory).exit) == nil
+    }
+
     /// Where what the attempt before left goes to.
     private func aside(in directory: JobDirectory) -> JobDirectory {
         JobDirectory(directory.file("attempt-\(attempt - 1)"))

@@ -142,7 +142,7 @@ package struct Forgetting: Sendable {
         _ directory: JobDirectory,
         _ registry: InstanceRegistry
     ) throws(GatewayError) -> Bool {
-        guard directory.isOver(machine.files), let gateway = try directory.gateway(machine.files)
+        guard try directory.isOver(machine.files), let gateway = try directory.gateway(machine.files)
         else { return false }
         return !registry.isAlive(gateway)
     }
