@@ -131,7 +131,8 @@ package struct UnfinishedJobs: Sendable {
         let deadline = machine.clock.uptime() &+ limit.nanoseconds
         var ended: [String: UnfinishedJob] = [:]
         while machine.clock.uptime() < deadline {
-            let found = try find().filter { ended[$0.job.id] == nil }
+            // One whose run has failed meanwhile may wait for another attempt.
+            let found = try find().filter { ended[$0.job.id] == nil || $0.job.state == .waiting }
             let begun = found.filter { $0.job.state != .waiting }
             var isDone = true
             await withTaskGroup(of: Void.self) { group in
@@ -152,7 +153,7 @@ package struct UnfinishedJobs: Sendable {
         var result = Cancellation()
         result.left = try find().filter { each in
             // What was lost has no record, also when nothing of it is left.
-            ended[each.job.id] == nil || each.job.state == .running
+            ended[each.job.id] == nil || each.job.state != .lost
         }.map(\.job)
         let left = Set(result.left.map(\.id))
         result.canceled = ended.values.filter { $0.state != .lost && !left.contains($0.id) }.sorted {

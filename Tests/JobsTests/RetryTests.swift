@@ -269,6 +269,18 @@ struct RetryTests {
         #expect(try await shop.store.job(handle.id)?.status == .canceled && runs == 1)
     }
 
+    @Test("counts as begun, though its program has gone since the attempt before")
+    func programGone() async throws {
+        let shop = try shop()
+        var request = failing(9, shop)
+        request.executable = directory.path("tool")
+        symlink("/bin/sh", request.executable)
+        request.arguments[1] = "rm '\(request.executable)'; \(request.arguments[1])"
+        let outcome = try await shop.run(request)
+        #expect(outcome.status == .failed && outcome.exit?.exitCode == 127 && outcome.retryCount == 1)
+        #expect(outcome.hasBegun && runs == 1)
+    }
+
     @Test("stops when the circuit opens, and nothing of the provider is begun until its time")
     func opens() async throws {
         let shop = try shop()

@@ -186,6 +186,21 @@ struct ToldEndTests {
         #expect(try await shop.store.job(place.id)?.status == .completed && count == 2)
     }
 
+    @Test("that a runner has written, and which is not gone yet, is not followed by another attempt")
+    func runnerAtItsEnd() async throws {
+        let shop = try Workshop(in: directory, judge: persistent)
+        let (place, _) = try await decided(shop)
+        try Files().removeFile(place.retry)
+        // One that lives.
+        let own = try #require(ProcessTable.identity(getpid()))
+        try Files().removeFile(place.runner)
+        try RunnerRecord(runner: own, started: shop.machine.clock.now()).begin(in: place, Files())
+        #expect(try await status(place.id, shop) == .running)
+        #expect(await shop.scheduler.adopt().finished == [place.id])
+        #expect(try await changes(in: shop.layout.jobs) { !Files().exists(place.path) })
+        #expect(try await shop.store.job(place.id)?.status == .failed && count == 1)
+    }
+
     @Test(
         "by who ends a job between two attempts says that the first one took place",
         arguments: [true, false]

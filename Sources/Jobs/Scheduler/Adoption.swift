@@ -291,7 +291,10 @@ extension JobScheduler {
     }
 
     /// Whether a runner works on a job: by its lock, or by its record, should somebody have replaced the locked file.
+    ///
+    /// One that has written how it ended does nothing more: others may have said so, and it is not tried again.
     private func isRunning(_ directory: JobDirectory) throws(GatewayError) -> Bool {
+        if try machine.files.status(directory.exit) != nil { return false }
         if try FileLock.isTaken(directory.running) { return true }
         return try RunnerRecord.of(directory, files: machine.files).map { ProcessTable.isRunning($0.runner) }
             ?? false

@@ -180,7 +180,9 @@ extension JobScheduler {
         let provider = try RunnerRecord.of(job.directory, files: machine.files)?.provider
         let retryCount = end?.retryCount ?? job.attempt - 1
         let circuit = end?.circuit ?? circuit(spec.provider).state.name
-        let hasBegun = end?.hasBegun ?? (job.isTaken && (exit?.error == nil || provider != nil))
+        // An attempt before this one has begun, or there would be none.
+        let isOfRunner = job.isTaken && (exit?.error == nil || provider != nil)
+        let hasBegun = end?.hasBegun ?? (job.attempt > 1 || isOfRunner)
         let read: @Sendable () throws(GatewayError) -> JobOutcome = { () throws(GatewayError) in
             JobOutcome(
                 spec: spec,

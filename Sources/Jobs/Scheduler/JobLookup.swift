@@ -157,12 +157,12 @@ extension JobScheduler {
         )
     }
 
-    /// Whether a job whose runner has failed may go on: its gateway, where that is another one, is about to decide, which shows in
-    /// the directory either way, or a decision is to be carried out.
+    /// Whether a job whose runner has failed may go on: another gateway decides on that, or the next one does where it is gone, or
+    /// a decision of an earlier one is to be carried out.
     private func mayBeTriedAgain(_ spec: JobSpec, _ directory: JobDirectory) throws(GatewayError) -> Bool {
-        if try !directory.isOver(machine.files) { return true }
         let gateway = try directory.adopted(machine.files) ?? spec.instance
-        return gateway != registry.name && registry.isAlive(gateway)
+        if gateway != registry.name { return true }
+        return try !directory.isOver(machine.files)
     }
 
     /// Jobs that run under other gateways of this home, or for which this one did not know yet that they do; what is damaged or
